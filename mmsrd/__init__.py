@@ -1,0 +1,3 @@
+from . import compat
+
+compat.install()

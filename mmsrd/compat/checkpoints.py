@@ -1,0 +1,63 @@
+"""Read checkpoints of MMEngine with ``weights_only=True``.
+
+MMEngine writes its message hub into a checkpoint: history buffers with NumPy
+arrays, which PyTorch's restricted unpickler refuses unless they are allowed by
+name. The list below is that and no more; anything else in a file is refused.
+"""
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import CheckpointError
+
+
+def mmengine_globals() -> list[Any]:
+    """What MMEngine's own checkpoints hold besides tensors and plain containers."""
+    from mmengine.logging.history_buffer import HistoryBuffer
+    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    names = ('numpy._core.multiarray', 'numpy.core.multiarray')  # NumPy 2 wrote the first, NumPy 1 the second
+    functions = [(getattr(multiarray, f), f'{module}.{f}') for module in names for f in ('_reconstruct', 'scalar')]
+    dtypes = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType')] \
+        if hasattr(np, 'dtypes') else []
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions]
+
+
+def allow_mmengine_globals() -> None:
+    """Let ``torch.load`` read MMEngine's checkpoints in this process, so that ``resume`` works from torch 2.6 on."""
+    torch.serialization.add_safe_globals(mmengine_globals())
+
+
+def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
+    """Load a checkpoint on the CPU without running code from it.
+
+    Args:
+        path: A local file.
+        key: Config key that named it, for messages.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, holds pickled code outside
+            of the allow-list, or is not a checkpoint.
+    """
+    try:
+        with torch.serialization.safe_globals(mmengine_globals()):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError.at(key, path, 'no such file') from None
+    except pickle.UnpicklingError as e:
+        detail = str(e).strip().splitlines()
+        reason = next((line.strip() for line in detail if 'Unsupported' in line or 'GLOBAL' in line), detail[0])
+        raise CheckpointError.at(
+            key, path, 'refused: the file is damaged, or holds pickled objects other than tensors and MMEngine\'s own, '
+            f'which could run code when they are loaded ({reason})') from e
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as e:
+        raise CheckpointError.at(key, path, f'cannot be read, it may be truncated ({type(e).__name__}: {e})') from e
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError.at(key, path, f'holds a {type(checkpoint).__name__}, not a checkpoint (a dict)')
+    return checkpoint

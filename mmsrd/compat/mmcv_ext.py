@@ -1,0 +1,75 @@
+"""A stand-in for ``mmcv._ext``, the module of mmcv's compiled operators.
+
+``mmcv-lite`` ships the Python side of every operator but not the compiled one,
+so ``import mmcv.ops`` (and with it ``import mmdet.models``) fails. The module
+built here answers that import: operators that torchvision or plain PyTorch can
+compute are in :mod:`mmsrd.compat.ops`; every other name is a function that says
+how to get the compiled one when it is called. Where mmcv has compiled operators
+nothing is done.
+"""
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any, Callable
+
+from ..errors import MissingOpError
+
+EXT_NAME = 'mmcv._ext'
+
+
+class StandInExt(ModuleType):
+    """Module object that resolves operators on first use.
+
+    torchvision is imported when an operator is looked up in
+    :mod:`mmsrd.compat.ops`, not when mmsrd is imported.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(EXT_NAME, 'torchvision-backed operators of mmsrd')
+        # mmcv and mmengine ask pkgutil.find_loader for it, which reads __spec__.
+        self.__spec__ = importlib.machinery.ModuleSpec(EXT_NAME, loader=None, origin='mmsrd')
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        from . import ops
+        op: Callable[..., Any] = ops.OPS.get(name) or _missing(name)
+        setattr(self, name, op)
+        return op
+
+
+def _missing(name: str) -> Callable[..., Any]:
+
+    def unavailable(*args: Any, **kwargs: Any) -> Any:
+        raise MissingOpError.named(name)
+
+    unavailable.__name__ = name
+    return unavailable
+
+
+def has_compiled_ops() -> bool:
+    """Whether the installed mmcv brings its own compiled operators."""
+    module = sys.modules.get(EXT_NAME)
+    if module is not None:
+        return not isinstance(module, StandInExt)
+    mmcv_spec = importlib.util.find_spec('mmcv')
+    locations = mmcv_spec.submodule_search_locations if mmcv_spec else None
+    # Look for the file instead of importing mmcv, which would load OpenCV as well.
+    return locations is not None and importlib.machinery.PathFinder.find_spec(EXT_NAME, locations) is not None
+
+
+def install() -> bool:
+    """Put the stand-in in place where mmcv is installed without compiled operators.
+
+    Returns:
+        bool: Whether ``mmcv._ext`` is the stand-in now.
+    """
+    if isinstance(sys.modules.get(EXT_NAME), StandInExt):
+        return True
+    if importlib.util.find_spec('mmcv') is None or has_compiled_ops():
+        return False
+    sys.modules[EXT_NAME] = StandInExt()
+    return True

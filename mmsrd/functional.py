@@ -1,0 +1,127 @@
+"""Pure tensor functions of SRD.
+
+A feature has one channel dimension; every other position is a row: N rows for
+(N, C), N·H·W for (N, C, H, W), N·L for (N, L, C). Functions that take ``reduce``
+work on rows that are spread over processes: it maps a tensor to its sum over the
+processes, and must be differentiable.
+"""
+from __future__ import annotations
+
+import math
+from typing import Callable, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Reduce = Optional[Callable[[Tensor], Tensor]]
+
+
+def channel_dim(x: Tensor) -> int:
+    """Channel dimension of a feature: 1 for (N, C) and (N, C, H, W), 2 for tokens (N, L, C)."""
+    return 2 if x.dim() == 3 else 1
+
+
+def _row_dims(x: Tensor) -> list[int]:
+    return [d for d in range(x.dim()) if d != channel_dim(x)]
+
+
+def _row_sums(x: Tensor, reduce: Reduce) -> Tensor:
+    sums = x.sum(_row_dims(x), keepdim=True)
+    return reduce(sums) if reduce else sums
+
+
+def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
+    """Number of rows of ``x`` over all processes, a scalar tensor of the dtype of ``x``."""
+    count = x.new_tensor(float(x.numel() // max(x.size(channel_dim(x)), 1)))
+    return reduce(count) if reduce else count
+
+
+def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:
+    """Standardise each channel over the rows, as batch normalisation without affine parameters.
+
+    Args:
+        x: Feature (N, C), (N, C, H, W) or (N, L, C), float32 or float64.
+        eps: Added to the biased variance.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Same shape, mean 0 and variance 1 (less eps) in each channel.
+    """
+    count = row_count(x, reduce)
+    centred = x - _row_sums(x, reduce) / count
+    variance = _row_sums(centred.square(), reduce) / count
+    return centred * torch.rsqrt(variance + eps)
+
+
+def correlation(z: Tensor, t: Tensor, reduce: Reduce = None) -> Tensor:
+    """Mean over the rows of z·t per channel: the correlation where both are standardised.
+
+    Returns:
+        Tensor: (C,).
+    """
+    return (_row_sums(z * t, reduce) / row_count(z, reduce)).flatten()
+
+
+def log_sum(z: Tensor, t: Tensor, alpha: float = 4.0, reduction: str = 'mean', eps: float = 1e-8,
+            reduce: Reduce = None) -> Tensor:
+    """Soft maximum of the differences: ``log(mean(|z - t| ** alpha) + eps)`` (SRD, eq. of the log-sum loss).
+
+    Args:
+        z: Standardised, projected student feature.
+        t: Standardised teacher feature of the same shape.
+        alpha: Exponent, at least 1.
+        reduction: ``'mean'``, or ``'sum'`` for the paper's ``log(sum(...))``, which
+            is larger by log(numel) and has the same gradient.
+        eps: Keeps the value finite where z equals t.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    powers = _abs_power(z - t, alpha).sum()
+    count = row_count(z, reduce) * z.size(channel_dim(z))
+    mean = (reduce(powers) if reduce else powers) / count
+    value = torch.log(mean + eps)
+    return value + torch.log(count) if reduction == 'sum' else value
+
+
+def correlation_log_sum(rho: Tensor, alpha: float = 4.0, eps: float = 1e-5) -> Tensor:
+    """Soft maximum of the decorrelation: ``log(sum_c |rho_c - 1| ** alpha + eps)`` (SRD's DeiT experiments).
+
+    Args:
+        rho: Correlation per channel (C,).
+        alpha: Exponent, at least 1.
+        eps: Keeps the value finite where all channels agree.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    return torch.log(_abs_power(rho - 1, alpha).sum() + eps)
+
+
+def _abs_power(x: Tensor, alpha: float) -> Tensor:
+    if alpha == 1:
+        return x.abs()  # its gradient at 0 is 0; that of pow(1) would be as well, but slower
+    if alpha % 2 == 0 and math.log2(alpha).is_integer():
+        # Squaring is several times faster than pow, forwards and backwards.
+        for _ in range(int(math.log2(alpha))):
+            x = x.square()
+        return x
+    return x.abs().pow(alpha)
+
+
+def pool_rows(x: Tensor) -> Tensor:
+    """Mean over positions: (N, C, H, W) or (N, L, C) → (N, C); (N, C) comes back as it is."""
+    if x.dim() == 4:
+        return x.mean((2, 3))
+    return x.mean(1) if x.dim() == 3 else x
+
+
+def resize_map(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (N, C, H, W) to ``size``: area average where no side grows, else bilinear interpolation."""
+    if x.shape[-2:] == size:
+        return x
+    if size[0] <= x.size(-2) and size[1] <= x.size(-1):
+        return F.adaptive_avg_pool2d(x, size)
+    return F.interpolate(x, size=size, mode='bilinear', align_corners=False)

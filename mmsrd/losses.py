@@ -1,0 +1,90 @@
+"""Distillation losses: registered modules over :mod:`mmsrd.functional`.
+
+A distillation loss is called with a student and a teacher feature of one shape
+and returns ``(loss, logs)``: a scalar to minimise and a dict of detached scalars
+that are logged as ``srd_<key>/<name>``.
+"""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from . import functional as SF
+from .distributed import all_reduce_sum, is_multi_process
+from .errors import ConfigError, FeatureMismatchError
+from .registry import MODELS
+
+FORMS = ('elementwise', 'correlation')
+REDUCTIONS = ('mean', 'sum')
+
+
+@MODELS.register_module()
+class SRDLoss(nn.Module):
+    """Log-sum loss between standardised features (SRD, AAAI 2024).
+
+    Args:
+        alpha: Exponent of the soft maximum, at least 1. The paper uses 4 to 5
+            for a large capacity gap.
+        form: ``'elementwise'``: ``log(mean(|z - t| ** alpha) + 1e-8)``;
+            ``'correlation'``: ``log(sum_c |rho_c - 1| ** alpha + 1e-5)``.
+        reduction: ``'mean'`` or ``'sum'``, of the elementwise form.
+        eps: Added to the variance in the standardisation.
+        sync: Standardise and sum over all processes when there are several, so
+            that the loss is that of one process with the whole batch.
+
+    Raises:
+        ConfigError: An argument is outside of what is listed.
+    """
+
+    def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
+                 sync: bool = True) -> None:
+        super().__init__()
+        if not isinstance(alpha, (int, float)) or not 1 <= alpha < float('inf'):
+            raise ConfigError.at('alpha', alpha, 'must be a number of at least 1 (the loss is not convex below)')
+        for key, value, accepted in (('form', form, FORMS), ('reduction', reduction, REDUCTIONS)):
+            if value not in accepted:
+                raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
+        if not isinstance(eps, (int, float)) or not eps >= 0:
+            raise ConfigError.at('eps', eps, 'must be a number of at least 0')
+        self.alpha = float(alpha)
+        self.form = form
+        self.reduction = reduction
+        self.eps = float(eps)
+        self.sync = sync
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare two features of one shape; computed in float32 also under autocast.
+
+        Args:
+            student: Projected student feature (N, C), (N, C, H, W) or (N, L, C).
+            teacher: Teacher feature of the same shape; no gradient flows into it.
+
+        Returns:
+            tuple: Scalar loss, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated).
+
+        Raises:
+            FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+        """
+        if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
+            raise FeatureMismatchError(
+                f'SRDLoss compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
+                f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
+        reduce = all_reduce_sum if self.sync and is_multi_process() else None
+        with torch.autocast(device_type=student.device.type, enabled=False):
+            z = SF.standardize(_full(student), self.eps, reduce)
+            t = SF.standardize(_full(teacher.detach()), self.eps, reduce)
+            if self.form == 'correlation':
+                rho = SF.correlation(z, t, reduce)
+                loss = SF.correlation_log_sum(rho, self.alpha)
+            else:
+                loss = SF.log_sum(z, t, self.alpha, self.reduction, reduce=reduce)
+                with torch.no_grad():
+                    rho = SF.correlation(z, t, reduce)
+        return loss, {'alignment': rho.detach().mean()}
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'
+
+
+def _full(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()

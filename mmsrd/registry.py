@@ -1,0 +1,18 @@
+"""Registries of mmsrd, children of MMEngine's.
+
+MMEngine imports ``mmsrd.registry`` by itself when a config names the scope
+``mmsrd`` (``runner_type='mmsrd.DistillRunner'``), and imports ``locations`` when
+a registry is asked for a name: a config needs no ``custom_imports``.
+"""
+from mmengine.registry import HOOKS as ENGINE_HOOKS
+from mmengine.registry import MODELS as ENGINE_MODELS
+from mmengine.registry import RUNNERS as ENGINE_RUNNERS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd', locations=['mmsrd.losses', 'mmsrd.projectors'])
+"""Losses and projectors."""
+
+HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.hooks'])
+
+RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
+                   locations=['mmsrd.runner'])
