@@ -20,7 +20,7 @@ model = dict(
         num_outs=3, norm_cfg=dict(type='BN'), relu_before_extra_convs=True),
     bbox_head=dict(
         type='FCOSHead', num_classes=10, in_channels=32, feat_channels=32, stacked_convs=1, strides=(8, 16, 32),
-        regress_ranges=((-1, 32), (32, 64), (64, 1e8)), norm_cfg=dict(type='BN'), center_sampling=True,
+        regress_ranges=((-1, 32), (32, 64), (64, 1e8)), norm_cfg=dict(type='GN', num_groups=8), center_sampling=True,
         center_sample_radius=1.5, norm_on_bbox=True, centerness_on_reg=True,
         loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=1.0),

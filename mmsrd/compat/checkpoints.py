@@ -11,19 +11,37 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
 
 
+_HISTORY_METHODS = ('current', 'max', 'mean', 'min')
+
+
+def history_method(owner: type, name: str) -> Any:
+    """``getattr`` for one use: the methods that a pickled ``HistoryBuffer`` refers to.
+
+    MMEngine pickles them as ``getattr(HistoryBuffer, 'mean')``. Allowing the real
+    ``getattr`` would open the door to any attribute of any allowed object.
+
+    Raises:
+        pickle.UnpicklingError: Anything else is asked for.
+    """
+    if owner is not HistoryBuffer or name not in _HISTORY_METHODS:
+        raise pickle.UnpicklingError(f'Unsupported attribute: {name!r} of {owner!r}')
+    return getattr(HistoryBuffer, name)
+
+
 def mmengine_globals() -> list[Any]:
     """What MMEngine's own checkpoints hold besides tensors and plain containers."""
-    from mmengine.logging.history_buffer import HistoryBuffer
     multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
     names = ('numpy._core.multiarray', 'numpy.core.multiarray')  # NumPy 2 wrote the first, NumPy 1 the second
     functions = [(getattr(multiarray, f), f'{module}.{f}') for module in names for f in ('_reconstruct', 'scalar')]
     dtypes = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType')] \
         if hasattr(np, 'dtypes') else []
-    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions]
+    methods = [(history_method, f'{module}.getattr') for module in ('builtins', '__builtin__')]
+    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions, *methods]
 
 
 def allow_mmengine_globals() -> None:

@@ -1,0 +1,245 @@
+"""``ProjectorDistiller``: taps, teacher, projectors and losses, attached to a student."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Mapping
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from .config import DistillConfig, LossConfig, build_module, parse
+from .errors import ConfigError, FeatureMismatchError
+from .matching import LevelPair, conform, match_levels
+from .presets import preset_losses
+from .probe import Probe, probe
+from .rng import preserved_rng
+from .schedule import Schedule
+from .taps import TapSet, unique_paths
+from .teacher import Teacher
+
+CHILD = 'distiller'
+"""Name of the distiller in the student."""
+
+
+class ProjectorDistiller(nn.Module):
+    """Adds distillation losses to what a student returns in ``mode='loss'``.
+
+    A child of the student that acts through forward hooks only. Its parameters
+    are the projectors'; the teacher is held outside of the module tree.
+
+    Args:
+        losses: What is compared.
+        pairs: Level pairs of each loss, by name.
+        teacher: The tapped teacher.
+        taps: Taps of the student.
+        schedule: When distillation acts.
+    """
+
+    def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teacher: Teacher, taps: TapSet,
+                 schedule: Schedule) -> None:
+        super().__init__()
+        self.configs = {loss.name: loss for loss in losses}
+        self.pairs = pairs
+        self.teacher = teacher
+        self.taps = taps
+        self.schedule = schedule
+        self.iteration = 0
+        self.epoch = 0
+        self.iterations_per_epoch: int | None = None
+        self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
+        self.projectors = nn.ModuleDict({
+            loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
+
+    def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
+        """Tell where training is (both count from 0). A loop without a runner need not: every loss pass counts."""
+        self.iteration, self.epoch, self.iterations_per_epoch = iteration, epoch, iterations_per_epoch
+
+    def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the student: record its taps in ``mode='loss'`` while distillation acts."""
+        arguments = _arguments(student, args, kwargs)
+        if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
+            self.taps.arm()
+
+    def after_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
+                      output: Any) -> dict[str, Any] | None:
+        """Forward hook of the student, called also after an exception: add the ``loss_srd_*`` entries.
+
+        Returns:
+            dict: The student's losses and the distiller's in ``mode='loss'``; None (output unchanged) otherwise.
+        """
+        arguments = _arguments(student, args, kwargs)
+        try:
+            if output is None or arguments.get('mode') != 'loss':
+                return None
+            if not isinstance(output, dict):
+                raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
+                                  'distillation needs a dict of losses')
+            added = self.losses(arguments['inputs'], arguments.get('data_samples'))
+            self.iteration += 1
+            return {**output, **added}
+        finally:
+            self.taps.disarm()
+
+    def losses(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
+        """Weighted losses and diagnostics for the student's recorded features.
+
+        Args:
+            inputs: The student's normalised batch (N, 3, H, W).
+            data_samples: The student's data samples.
+
+        Returns:
+            dict: ``loss_srd_<name>`` (scalar with gradient) and ``srd_<log>/<name>`` (scalar).
+        """
+        if not self.schedule.active(self.iteration, self.epoch):
+            return {f'loss_srd_{name}': self._nothing(name, inputs) for name in self.configs}
+        student = self.taps.take()
+        teacher = self.teacher.features(inputs, data_samples)
+        factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
+        entries: dict[str, Tensor] = {}
+        for name, config in self.configs.items():
+            weight = config.weight * factor
+            # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
+            with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
+                loss, logs = self.compare(name, student[config.student], teacher[config.teacher])
+            entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, inputs)
+            entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
+        return entries
+
+    def compare(self, name: str, student: list[Tensor], teacher: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Unweighted loss ``name``, and its logs, averaged over the level pairs.
+
+        Args:
+            name: Name of the loss.
+            student: The student's levels at this loss's tap.
+            teacher: The teacher's levels at this loss's tap.
+
+        Raises:
+            FeatureMismatchError: There are fewer levels than in the dry run.
+        """
+        config, criterion = self.configs[name], self.criteria[name]
+        losses, logs = [], []
+        for pair, projector in zip(self.pairs[name], self.projectors[name]):
+            if pair.student >= len(student) or pair.teacher >= len(teacher):
+                raise FeatureMismatchError(
+                    f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
+                    f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
+            s, t = conform(student[pair.student], teacher[pair.teacher], config.pool, config.resize)
+            loss, log = criterion(projector(s), t)
+            losses.append(loss)
+            logs.append(log)
+        mean_logs = {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
+        return torch.stack(losses).mean(), mean_logs
+
+    def _nothing(self, name: str, inputs: Tensor) -> Tensor:
+        """A zero that depends on the projectors, so that DDP finds their gradients whether or not they are used."""
+        zero = torch.zeros((), device=inputs.device)
+        for parameter in self.projectors[name].parameters():
+            zero = zero + parameter.flatten()[0].float() * 0
+        return zero
+
+    def describe(self) -> str:
+        """One line for each comparison, for the log."""
+        lines = [f'Distillation from {self.teacher.config_name} ({type(self.teacher.model).__name__}):']
+        for name, config in self.configs.items():
+            for pair in self.pairs[name]:
+                lines.append(f'  {name}: student {config.student}[{pair.student}] {pair.student_shape} -> teacher '
+                             f'{config.teacher}[{pair.teacher}] {pair.teacher_shape}, weight {config.weight:g}, '
+                             f'{self.criteria[name]}')
+        return '\n'.join(lines)
+
+
+def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:
+    if loss.projector is not None:
+        return build_module(f'{loss.key}.projector', loss.projector,
+                            in_channels=pair.channels[0], out_channels=pair.channels[1])
+    if pair.channels[0] != pair.channels[1]:
+        raise FeatureMismatchError(
+            f'{loss.key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
+            f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
+    return nn.Identity()
+
+
+def _arguments(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of ``student.forward`` by name, defaults included."""
+    bound = inspect.signature(student.forward).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def _hide_state(student: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    """State-dict hook: the student's ``state_dict`` has the student's keys, whoever asks for it."""
+    for name in [k for k in state if k.startswith(f'{prefix}{CHILD}.')]:
+        del state[name]
+    metadata = getattr(state, '_metadata', {})
+    for name in [k for k in metadata if f'{k}.'.startswith(f'{prefix}{CHILD}.')]:
+        del metadata[name]
+
+
+def _ignore_missing(student: nn.Module, incompatible: Any) -> None:
+    """Load hook: a student checkpoint has no projectors, and that is as it should be."""
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if f'.{CHILD}.' not in f'.{key}']
+
+
+def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher) -> ProjectorDistiller:
+    """Tap both models, build projectors of the widths found, and hook the distiller into the student.
+
+    Random states are left as they were; the projectors' values depend on the
+    seed alone.
+
+    Raises:
+        ConfigError: And its kinds, where taps or shapes do not fit the models.
+    """
+    if hasattr(student, CHILD):
+        raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
+    losses = config.losses or preset_losses(config.preset, student, teacher.model)
+    paths = unique_paths((loss.student, f'{loss.key}.student') for loss in losses)
+    taps = TapSet(student, paths)
+    try:
+        student_probe: Probe = probe(student, taps)
+        teacher_probe = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student)
+        pairs = {loss.name: match_levels(loss.key, student_probe.shapes[loss.student],
+                                         teacher_probe.shapes[loss.teacher], loss.levels, loss.pool, loss.resize)
+                 for loss in losses}
+        with preserved_rng():
+            torch.manual_seed(torch.initial_seed())
+            distiller = ProjectorDistiller(losses, pairs, teacher, taps, config.schedule)
+    except Exception:
+        taps.remove()
+        raise
+    device = next((p.device for p in student.parameters()), torch.device('cpu'))
+    student.add_module(CHILD, distiller.to(device))
+    student.register_forward_pre_hook(distiller.before_student, with_kwargs=True)
+    student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True)
+    student.register_state_dict_post_hook(_hide_state)
+    student.register_load_state_dict_post_hook(_ignore_missing)
+    print_log(distiller.describe(), logger='current')
+    return distiller
+
+
+def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistiller:
+    """Distil into a built model, for a notebook or a loop without a runner.
+
+    Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
+    ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'
+    parameters: build the optimizer after this call.
+
+    Args:
+        model: A detector or classifier in the calling convention of MMEngine.
+        distill_cfg: The ``distill`` block of a config.
+
+    Returns:
+        ProjectorDistiller: The distiller, also at ``model.distiller``.
+
+    Raises:
+        ConfigError: And its kinds, if the block is wrong or does not fit the models.
+        CheckpointError: The teacher's weights cannot be loaded.
+    """
+    config = parse(distill_cfg)
+    if config.schedule.by_epoch:
+        raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
+    teacher = Teacher.from_config(config.teacher.config, config.teacher.checkpoint)
+    distiller = attach_distiller(model, config, teacher)
+    teacher.load_weights()
+    return distiller

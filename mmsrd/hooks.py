@@ -1,0 +1,60 @@
+"""Hooks that tie a distiller to the runner's clock and checkpoints."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from .distiller import CHILD, ProjectorDistiller
+from .errors import CheckpointError
+from .registry import HOOKS
+
+CHECKPOINT_KEY = 'distiller'
+"""Where a checkpoint keeps the projectors."""
+
+
+def distiller_of(runner: Runner) -> ProjectorDistiller:
+    """The distiller of the runner's student, wrapped or not."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    distiller: ProjectorDistiller = getattr(model, CHILD)
+    return distiller
+
+
+@HOOKS.register_module()
+class DistillHook(Hook):
+    """Keeps the distiller's schedule in step, and saves and restores its projectors.
+
+    The student's ``state_dict`` has no key of the distiller (see
+    :func:`mmsrd.distiller.attach_distiller`), so nothing has to be taken out of a
+    checkpoint, whatever other hooks (EMA) do with it.
+    """
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
+        """Tell the distiller where training is; also right after a resume."""
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        distiller_of(runner).set_progress(
+            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the projectors under a key of their own."""
+        state = distiller_of(runner).state_dict()
+        checkpoint[CHECKPOINT_KEY] = dict(state_dict={k: v.cpu() for k, v in state.items()})
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restore the projectors on resume; a ``load_from`` starts with fresh ones.
+
+        Raises:
+            CheckpointError: A run without distillation is resumed, or one with other taps.
+        """
+        if not runner._resume:
+            return
+        if CHECKPOINT_KEY not in checkpoint:
+            raise CheckpointError('resume: the checkpoint has no projectors, it is of a run without distillation; '
+                                  'use load_from to start distillation from its weights')
+        try:
+            distiller_of(runner).load_state_dict(checkpoint[CHECKPOINT_KEY]['state_dict'])
+        except RuntimeError as e:
+            raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
+                                  f'({" ".join(str(e).split())})') from e

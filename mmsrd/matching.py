@@ -1,0 +1,112 @@
+"""Which student level is compared with which teacher level, and in what shape."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+from torch import Tensor
+
+from . import functional as SF
+from .errors import ConfigError, FeatureMismatchError
+
+Shape = Sequence[int]
+RESIZES = ('to_student', 'to_teacher', 'none')
+
+
+@dataclass(frozen=True)
+class LevelPair:
+    """One comparison: level indices, and the shapes of the dry run (batch of one).
+
+    Attributes:
+        student: Index into the student's levels.
+        teacher: Index into the teacher's levels.
+        student_shape: Shape of the student level.
+        teacher_shape: Shape of the teacher level.
+    """
+
+    student: int
+    teacher: int
+    student_shape: tuple[int, ...]
+    teacher_shape: tuple[int, ...]
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels of student and teacher."""
+        return _channels(self.student_shape), _channels(self.teacher_shape)
+
+
+def _channels(shape: Shape) -> int:
+    return shape[2] if len(shape) == 3 else shape[1]
+
+
+def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]], levels: Any, pool: bool,
+                 resize: str) -> list[LevelPair]:
+    """Pair levels by index, or as ``levels`` says, and check that each pair can be compared.
+
+    Args:
+        key: Config key of the loss, for messages.
+        student: Shapes of the student's levels.
+        teacher: Shapes of the teacher's levels.
+        levels: None for all; else a list of indices, or of (student, teacher) index pairs; negative
+            ones count from the end.
+        pool: Whether features are averaged over positions first.
+        resize: One of :data:`RESIZES`.
+
+    Raises:
+        FeatureMismatchError: Level counts, ranks or sizes do not fit.
+        ConfigError: ``levels`` names a level that does not exist.
+    """
+    if levels is None:
+        if len(student) != len(teacher):
+            extra = range(min(len(student), len(teacher)), max(len(student), len(teacher)))
+            side = 'student' if len(student) > len(teacher) else 'teacher'
+            raise FeatureMismatchError(
+                f'{key}: the student has {len(student)} levels {_list(student)} and the teacher {len(teacher)} '
+                f'{_list(teacher)}; level(s) {", ".join(map(str, extra))} exist only in the {side}. Pick with '
+                f'levels={list(range(min(len(student), len(teacher))))} or pairs levels=[(student, teacher), ...]')
+        indices = [(i, i) for i in range(len(student))]
+    else:
+        indices = [(pair, pair) if isinstance(pair, int) else (pair[0], pair[1]) for pair in levels]
+    pairs = []
+    for s, t in indices:
+        for side, index, shapes in (('student', s, student), ('teacher', t, teacher)):
+            if not -len(shapes) <= index < len(shapes):
+                raise ConfigError.at(f'{key}.levels', levels,
+                                     f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
+        s, t = s % len(student), t % len(teacher)
+        pair = LevelPair(s, t, student[s], teacher[t])
+        _check_pair(key, pair, pool, resize)
+        pairs.append(pair)
+    return pairs
+
+
+def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str) -> None:
+    shapes = f'student level {pair.student} {pair.student_shape} and teacher level {pair.teacher} {pair.teacher_shape}'
+    for shape in (pair.student_shape, pair.teacher_shape):
+        if len(shape) not in (2, 3, 4):
+            raise FeatureMismatchError(f'{key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
+    if pool:
+        return
+    if len(pair.student_shape) != len(pair.teacher_shape):
+        raise FeatureMismatchError(f'{key}: {shapes} have different layouts; pool=True compares their means')
+    if len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
+        raise FeatureMismatchError(f'{key}: {shapes} have different numbers of tokens; pool=True compares their means')
+    if resize == 'none' and pair.student_shape[2:] != pair.teacher_shape[2:] and len(pair.student_shape) == 4:
+        raise FeatureMismatchError(f'{key}: {shapes} differ in size and resize=\'none\'; accepted: '
+                                   + ', '.join(map(repr, RESIZES)))
+
+
+def _list(shapes: list[tuple[int, ...]]) -> str:
+    return '[' + ', '.join('x'.join(map(str, shape[1:])) for shape in shapes) + ']'
+
+
+def conform(student: Tensor, teacher: Tensor, pool: bool, resize: str) -> tuple[Tensor, Tensor]:
+    """Give two paired features the same positions: pooled to (N, C), or maps resized to one size."""
+    if pool:
+        return SF.pool_rows(student), SF.pool_rows(teacher)
+    if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:
+        if resize == 'to_student':
+            teacher = SF.resize_map(teacher, (student.size(-2), student.size(-1)))
+        elif resize == 'to_teacher':
+            student = SF.resize_map(student, (teacher.size(-2), teacher.size(-1)))
+    return student, teacher

@@ -1,0 +1,75 @@
+"""Dry run: what a model's taps return, without training data and without side effects."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from .errors import TapError
+from .rng import preserved_rng
+from .taps import TapSet
+
+SIDES = (128, 224, 256, 512)
+"""Sides of the square dry-run images; some models take only one of them."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Result of a dry run.
+
+    Attributes:
+        image: Size (H, W) of the image.
+        shapes: Path → shape of each level, with a batch of one.
+        calls: Path → number of calls of the module in one forward pass.
+    """
+
+    image: tuple[int, int]
+    shapes: dict[str, list[tuple[int, ...]]]
+    calls: dict[str, int]
+
+
+def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
+    """Data samples with the image sizes that detectors read from them."""
+    size = tuple(inputs.shape[-2:])
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
+    return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
+
+
+def probe(model: nn.Module, taps: TapSet) -> Probe:
+    """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
+
+    The model is in ``eval()`` meanwhile, so no statistics change; its training
+    flags and all random states are restored. A forward that fails after all taps
+    have been recorded (a head that wants annotations, say) is good enough.
+
+    Raises:
+        TapError: No image size made all taps fire; the message has the model's error.
+    """
+    training = {module: module.training for module in model.modules()}
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    failure: Exception | None = None
+    try:
+        model.eval()
+        with preserved_rng(), torch.no_grad():
+            torch.manual_seed(0)
+            for side in SIDES:
+                inputs = torch.randn(1, 3, side, side, device=device)
+                taps.arm()
+                try:
+                    model(inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')
+                except Exception as e:  # noqa: BLE001  any architecture may fail in its own way
+                    failure = e
+                calls = taps.calls()
+                if all(calls.values()):
+                    shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taps.take().items()}
+                    return Probe((side, side), shapes, calls)
+            silent = next(tap for tap in taps.taps.values() if not calls[tap.path])
+            reason = f'; the forward pass ended with {type(failure).__name__}: {failure}' if failure else ''
+            raise TapError.at(silent.key, silent.path,
+                              f'the module is not called by {type(model).__name__}.forward{reason}')
+    finally:
+        taps.disarm()
+        for module, flag in training.items():
+            module.training = flag

@@ -1,0 +1,73 @@
+"""``DistillRunner``: MMEngine's runner with a distiller in its student."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch.distributed as dist
+from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from .config import parse
+from .distiller import attach_distiller
+from .hooks import DistillHook, distiller_of
+from .registry import RUNNERS
+from .teacher import Teacher
+
+
+@RUNNERS.register_module()
+class DistillRunner(Runner):
+    """Builds the student as any runner would, then attaches a distiller to it.
+
+    Chosen by ``runner_type='mmsrd.DistillRunner'``; reads the ``distill`` block.
+    The teacher's architecture is built at once, its weights are read when
+    :meth:`train` is called, so a config can be tested without them.
+
+    Raises:
+        ConfigError: And its kinds, before the work directory is touched where
+            the block alone shows the mistake, else before training starts.
+    """
+
+    def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
+        self.distill_config = parse(None if cfg is None else cfg.get('distill'))
+        super().__init__(*args, cfg=cfg, **kwargs)
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
+        if self.distributed and self._on_cpu() and not is_distributed():
+            dist.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
+        """Build the student and attach the distiller, before the model is wrapped for distributed training."""
+        student = super().build_model(model)
+        inner = student.module if is_model_wrapper(student) else student
+        teacher = Teacher.from_config(self.distill_config.teacher.config, self.distill_config.teacher.checkpoint)
+        attach_distiller(inner, self.distill_config, teacher)
+        return student
+
+    def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
+        """As MMEngine's, but without device ids where there are no devices."""
+        if self.distributed and self._on_cpu():
+            model_wrapper_cfg = dict(model_wrapper_cfg or dict(type='MMDistributedDataParallel',
+                                                               broadcast_buffers=False))
+            model_wrapper_cfg.setdefault('device_ids', None)
+        wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+        return wrapped
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """Register the config's hooks and the distiller's."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(DistillHook())
+
+    def train(self) -> nn.Module:
+        """Read the teacher's weights, then train."""
+        distiller_of(self).teacher.load_weights()
+        trained: nn.Module = super().train()
+        return trained
+
+    @staticmethod
+    def _on_cpu() -> bool:
+        return bool(get_device() == 'cpu')

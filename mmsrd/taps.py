@@ -1,0 +1,136 @@
+"""Taps: find a module by its dotted path, record its output, let go of it."""
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .errors import TapError, did_you_mean
+
+
+def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
+    """The submodule of ``model`` at dotted ``path``.
+
+    Raises:
+        TapError: There is none; the message names the closest existing paths.
+    """
+    modules = dict(model.named_modules())
+    modules.pop('', None)
+    if path in modules:
+        return modules[path]
+    parent = path
+    while parent and parent not in modules:
+        parent = parent.rpartition('.')[0]
+    children = [name for name, _ in (modules[parent] if parent else model).named_children()]
+    raise TapError.at(
+        key, path, f'{type(model).__name__} has no such module{did_you_mean(path, modules)}. '
+        f'Modules of {parent or type(model).__name__}: {", ".join(children) or "none"}')
+
+
+def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
+    """The tensors of one module output: itself, or the members of a tuple or list.
+
+    Raises:
+        TapError: The output is something else.
+    """
+    levels = [output] if isinstance(output, Tensor) else output
+    if isinstance(levels, (tuple, list)) and levels and all(isinstance(x, Tensor) for x in levels):
+        return list(levels)
+    what = f'{type(output).__name__} of {sorted({type(x).__name__ for x in output})}' \
+        if isinstance(output, (tuple, list)) else type(output).__name__
+    raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
+
+
+class AllTapsFired(Exception):
+    """Leaves the teacher's forward once its deepest tap has been recorded; never reaches the user."""
+
+
+class Tap:
+    """Records what one module returns while armed.
+
+    The hook is a bound method so that a deep copy of the model (EMA) carries a
+    deep copy of its taps instead of writing into the original's.
+
+    Args:
+        module: The tapped module.
+        path: Its dotted path.
+        key: Config key that named it.
+    """
+
+    def __init__(self, module: nn.Module, path: str, key: str) -> None:
+        self.path = path
+        self.key = key
+        self.armed = False
+        self.outputs: list[Any] = []
+        self._handle: RemovableHandle = module.register_forward_hook(self._record)
+
+    def _record(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self.armed:
+            self.outputs.append(output)
+
+    def take(self) -> list[Tensor]:
+        """Recorded levels: of the one call, or of each call in turn where a head is shared by the levels.
+
+        Raises:
+            TapError: The module was not called, or returned something without tensors.
+        """
+        if not self.outputs:
+            raise TapError.at(self.key, self.path, 'the module was not called in this forward pass, so there is '
+                              'nothing to distil; choose one that runs in mode=\'loss\'')
+        return [level for output in self.outputs for level in as_levels(output, self.key, self.path)]
+
+    def remove(self) -> None:
+        """Detach the hook from the module."""
+        self._handle.remove()
+
+
+class TapSet:
+    """Taps of one model.
+
+    Args:
+        model: Model to tap.
+        paths: Dotted path → config key that named it.
+
+    Raises:
+        TapError: A path does not exist.
+    """
+
+    def __init__(self, model: nn.Module, paths: dict[str, str]) -> None:
+        found = {path: find_module(model, path, key) for path, key in paths.items()}
+        self.taps = {path: Tap(module, path, paths[path]) for path, module in found.items()}
+
+    def arm(self) -> None:
+        """Forget what was recorded and record from now on."""
+        for tap in self.taps.values():
+            tap.outputs.clear()
+            tap.armed = True
+
+    def disarm(self) -> None:
+        """Stop recording and drop the recorded outputs, so that no graph outlives the step."""
+        for tap in self.taps.values():
+            tap.outputs.clear()
+            tap.armed = False
+
+    def take(self) -> dict[str, list[Tensor]]:
+        """Recorded levels by path; recording stops."""
+        taken = {path: tap.take() for path, tap in self.taps.items()}
+        self.disarm()
+        return taken
+
+    def calls(self) -> dict[str, int]:
+        """How often each tapped module has been called since :meth:`arm`."""
+        return {path: len(tap.outputs) for path, tap in self.taps.items()}
+
+    def remove(self) -> None:
+        """Detach all hooks."""
+        for tap in self.taps.values():
+            tap.remove()
+
+
+def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """``(path, key)`` pairs as path → first key, so that two losses share one tap."""
+    paths: dict[str, str] = {}
+    for path, key in named:
+        paths.setdefault(path, key)
+    return paths

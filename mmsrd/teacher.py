@@ -1,0 +1,166 @@
+"""The teacher: built, checked, frozen, fed the student's batch, run as far as needed."""
+from __future__ import annotations
+
+import copy
+from typing import Any, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+
+from .compat import load_checkpoint_file
+from .errors import CheckpointError, TeacherError
+from .preprocess import InputConverter, PixelFormat, image_preprocessor
+from .probe import Probe, probe
+from .rng import preserved_rng
+from .taps import AllTapsFired, TapSet
+from .zoo import load_config, local_checkpoint
+
+KEY = 'distill.teacher'
+
+
+def build_model(config: Config, key: str) -> nn.Module:
+    """Build the model of a whole config in that config's own scope, without initialising weights.
+
+    Raises:
+        TeacherError: The model cannot be built; the message has the reason.
+    """
+    model_config = copy.deepcopy(config.model)
+    if config.get('data_preprocessor') is not None:
+        model_config.setdefault('data_preprocessor', copy.deepcopy(config.data_preprocessor))
+    try:
+        with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')), preserved_rng():
+            model: nn.Module = MODELS.build(model_config)
+    except Exception as e:
+        raise TeacherError(f'{key}: the model cannot be built ({type(e).__name__}: {e})') from e
+    return model
+
+
+class Teacher:
+    """A frozen model that is deliberately not an ``nn.Module``.
+
+    So it is in no ``state_dict``, ``parameters()``, optimizer or DDP bucket of the
+    student that holds it. A deep copy of the student (EMA) shares it.
+
+    Args:
+        model: The teacher, on the CPU.
+        config_name: Where its config came from, for messages and ``'auto'``.
+        checkpoint: Path, URL, ``'auto'``, or None for random weights.
+    """
+
+    def __init__(self, model: nn.Module, config_name: str = '', checkpoint: str | None = None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.config_name = config_name
+        self.checkpoint = checkpoint
+        self.loaded = checkpoint is None
+        self._taps: TapSet | None = None
+        self._last_calls: dict[str, int] = {}
+        self._convert: InputConverter | None = None
+        self._device: torch.device | None = None
+
+    @classmethod
+    def from_config(cls, config: str | Config, checkpoint: str | None) -> Teacher:
+        """Build the architecture; :meth:`load_weights` reads the weights when training is about to start."""
+        name = config if isinstance(config, str) else str(config.get('filename') or 'config given inline')
+        loaded = load_config(config, f'{KEY}.config') if isinstance(config, str) else config
+        return cls(build_model(loaded, f'{KEY}.config'), name, checkpoint)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        return self
+
+    def load_weights(self) -> None:
+        """Read the checkpoint into the model, once.
+
+        Raises:
+            CheckpointError: The file cannot be had or read, or belongs to another architecture.
+        """
+        if self.loaded or self.checkpoint is None:
+            return
+        key = f'{KEY}.checkpoint'
+        path = local_checkpoint(self.checkpoint, self.config_name, key)
+        checkpoint = load_checkpoint_file(path, key)
+        state = {name.removeprefix('module.'): value
+                 for name, value in checkpoint.get('state_dict', checkpoint).items()}
+        own = self.model.state_dict()
+        wrong = [n for n, v in own.items() if n in state and getattr(state[n], 'shape', None) != v.shape]
+        # Batch counters came with PyTorch 0.4; older checkpoints of the zoo do not have them.
+        missing = [n for n in own if n not in state and not n.endswith('num_batches_tracked')]
+        if wrong or missing:
+            raise CheckpointError.at(key, self.checkpoint, self._mismatch(own, state, wrong, missing))
+        with preserved_rng():
+            self.model.load_state_dict(state, strict=False)
+        self.model.eval().requires_grad_(False)
+        self.loaded = True
+        print_log(f'Teacher weights loaded from {path}', logger='current')
+
+    def _mismatch(self, own: dict[str, Tensor], state: dict[str, Any], wrong: list[str], missing: list[str]) -> str:
+        unexpected = [n for n in state if n not in own]
+        parts = [f'does not fit {type(self.model).__name__} of {self.config_name}: '
+                 f'{len(own) - len(wrong) - len(missing)} of {len(own)} keys match']
+        if missing:
+            parts.append(f'{len(missing)} are missing ({_some(missing)})')
+        if wrong:
+            parts.append(f'{len(wrong)} have another shape ({_some(wrong)})')
+        if unexpected:
+            parts.append(f'{len(unexpected)} in the file are unknown to the model ({_some(unexpected)})')
+        return '; '.join(parts)
+
+    def tap(self, paths: dict[str, str], student: nn.Module) -> Probe:
+        """Tap the teacher, learn what the taps return, and how to convert the student's batch.
+
+        Args:
+            paths: Dotted path → config key.
+            student: Model whose preprocessor makes the batches.
+
+        Raises:
+            TapError: A path does not exist or is not called.
+        """
+        self._taps = TapSet(self.model, paths)
+        result = probe(self.model, self._taps)
+        self._last_calls = result.calls
+        # Registered after the recording hooks, so it sees the output of its module recorded.
+        for path in paths:
+            self.model.get_submodule(path).register_forward_hook(self._stop_if_complete)
+        self._convert = InputConverter(PixelFormat(image_preprocessor(student)),
+                                       PixelFormat(image_preprocessor(self.model)))
+        return result
+
+    def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:
+        # No counting without the expected numbers: the dry run lets the whole forward pass run.
+        if self._taps is not None and self._convert is not None and self._taps.calls() == self._last_calls:
+            raise AllTapsFired
+
+    @torch.no_grad()
+    def features(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> dict[str, list[Tensor]]:
+        """Levels by path, from a forward pass that ends with the deepest tap.
+
+        Args:
+            inputs: The student's normalised batch (N, 3, H, W).
+            data_samples: The student's data samples.
+
+        Raises:
+            TeacherError: Called before :meth:`tap`, or weights were never loaded.
+            TapError: A tap was not called.
+        """
+        if self._taps is None or self._convert is None:
+            raise TeacherError(f'{KEY}: the teacher has no taps yet')
+        if not self.loaded:
+            raise TeacherError.at(f'{KEY}.checkpoint', self.checkpoint, 'was never loaded; call load_weights() first')
+        if self._device != inputs.device:
+            self.model.to(inputs.device)
+            self._device = inputs.device
+        self._taps.arm()
+        try:
+            self.model(inputs=self._convert(inputs, data_samples), data_samples=data_samples, mode='tensor')
+        except AllTapsFired:
+            pass
+        except BaseException:
+            self._taps.disarm()
+            raise
+        return self._taps.take()
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
