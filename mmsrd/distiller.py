@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Mapping
+from typing import Any, Mapping, cast
 
 import torch
 from mmengine.logging import print_log
@@ -119,7 +119,7 @@ class ProjectorDistiller(nn.Module):
         """
         config, criterion = self.configs[name], self.criteria[name]
         losses, logs = [], []
-        for pair, projector in zip(self.pairs[name], self.projectors[name]):
+        for pair, projector in zip(self.pairs[name], cast(nn.ModuleList, self.projectors[name]), strict=True):
             if pair.student >= len(student) or pair.teacher >= len(teacher):
                 raise FeatureMismatchError(
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
@@ -212,8 +212,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher
     student.add_module(CHILD, distiller.to(device))
     student.register_forward_pre_hook(distiller.before_student, with_kwargs=True)
     student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True)
-    student.register_state_dict_post_hook(_hide_state)
-    student.register_load_state_dict_post_hook(_ignore_missing)
+    student.register_state_dict_post_hook(_hide_state)  # type: ignore[no-untyped-call]
+    student.register_load_state_dict_post_hook(_ignore_missing)  # type: ignore[no-untyped-call]
     print_log(distiller.describe(), logger='current')
     return distiller
 

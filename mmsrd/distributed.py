@@ -1,10 +1,11 @@
-"""Sums over processes that gradients flow through."""
+"""Several processes: sums that gradients flow through, and gloo where there are no accelerators."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 import torch.distributed as dist
+from mmengine.device import get_device
 from torch import Tensor
 
 
@@ -35,3 +36,24 @@ def all_reduce_sum(x: Tensor) -> Tensor:
 def is_multi_process() -> bool:
     """Whether more than one process trains together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def on_cpu() -> bool:
+    """Whether MMEngine finds no accelerator on this machine."""
+    return bool(get_device() == 'cpu')
+
+
+def init_gloo() -> None:
+    """Start the default process group on gloo from torchrun's environment, unless one is there.
+
+    MMEngine's own start would select a CUDA device; it leaves an existing group alone.
+    """
+    if not dist.is_initialized():
+        dist.init_process_group('gloo')
+
+
+def cpu_wrapper(wrapper: Mapping[str, Any] | None) -> dict[str, Any]:
+    """``model_wrapper_cfg`` for processes without devices; MMEngine would pass ``device_ids=[LOCAL_RANK]``."""
+    given = dict(wrapper or dict(type='MMDistributedDataParallel', broadcast_buffers=False))
+    given.setdefault('device_ids', None)
+    return given

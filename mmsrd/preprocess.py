@@ -24,7 +24,7 @@ class PixelFormat:
         self.mean = _stat(preprocessor, 'mean') if normalises else torch.zeros(1, 1, 1)
         self.std = _stat(preprocessor, 'std') if normalises else torch.ones(1, 1, 1)
         # mmpretrain's ClsDataPreprocessor calls it to_rgb, MMEngine's keeps a private flag.
-        self.swapped = bool(getattr(preprocessor, 'to_rgb', False) or getattr(preprocessor, '_channel_conversion', False))
+        self.swapped = any(getattr(preprocessor, flag, False) for flag in ('to_rgb', '_channel_conversion'))
         self.pad_value = float(getattr(preprocessor, 'pad_value', 0) or 0)
 
     def __eq__(self, other: object) -> bool:
@@ -92,7 +92,7 @@ class InputConverter:
             self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
         out = inputs.flip(1) if self.swap else inputs
         out = out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
-        for image, sample in zip(out, data_samples or ()):
+        for image, sample in zip(out, data_samples or (), strict=False):
             shape = sample.metainfo.get('img_shape') if hasattr(sample, 'metainfo') else None
             if shape is not None:
                 image[:, int(shape[0]):, :] = self.pad_value

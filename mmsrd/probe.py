@@ -59,7 +59,7 @@ def probe(model: nn.Module, taps: TapSet) -> Probe:
                 taps.arm()
                 try:
                     model(inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')
-                except Exception as e:  # noqa: BLE001  any architecture may fail in its own way
+                except Exception as e:  # any architecture may fail in its own way
                     failure = e
                 calls = taps.calls()
                 if all(calls.values()):

@@ -13,7 +13,8 @@ import torch
 def preserved_rng() -> Iterator[None]:
     """Restore Python's, NumPy's and PyTorch's random states (CPU and CUDA) on exit."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if initialised else []
     with torch.random.fork_rng(devices=devices):
         try:
             yield

@@ -1,17 +1,15 @@
 """``DistillRunner``: MMEngine's runner with a distiller in its student."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
-import torch.distributed as dist
-from mmengine.device import get_device
-from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from .config import parse
 from .distiller import attach_distiller
+from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .hooks import DistillHook, distiller_of
 from .registry import RUNNERS
 from .teacher import Teacher
@@ -36,24 +34,22 @@ class DistillRunner(Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
-        if self.distributed and self._on_cpu() and not is_distributed():
-            dist.init_process_group('gloo')
+        if self.distributed and on_cpu():
+            init_gloo()
         super().setup_env(env_cfg)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the student and attach the distiller, before the model is wrapped for distributed training."""
-        student = super().build_model(model)
-        inner = student.module if is_model_wrapper(student) else student
+        student: nn.Module = super().build_model(model)
+        inner = cast(nn.Module, student.module) if is_model_wrapper(student) else student
         teacher = Teacher.from_config(self.distill_config.teacher.config, self.distill_config.teacher.checkpoint)
         attach_distiller(inner, self.distill_config, teacher)
         return student
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
         """As MMEngine's, but without device ids where there are no devices."""
-        if self.distributed and self._on_cpu():
-            model_wrapper_cfg = dict(model_wrapper_cfg or dict(type='MMDistributedDataParallel',
-                                                               broadcast_buffers=False))
-            model_wrapper_cfg.setdefault('device_ids', None)
+        if self.distributed and on_cpu():
+            model_wrapper_cfg = cpu_wrapper(model_wrapper_cfg)
         wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
         return wrapped
 
@@ -67,7 +63,3 @@ class DistillRunner(Runner):
         distiller_of(self).teacher.load_weights()
         trained: nn.Module = super().train()
         return trained
-
-    @staticmethod
-    def _on_cpu() -> bool:
-        return bool(get_device() == 'cpu')

@@ -15,7 +15,7 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
     Raises:
         TapError: There is none; the message names the closest existing paths.
     """
-    modules = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules())
     modules.pop('', None)
     if path in modules:
         return modules[path]
@@ -42,7 +42,7 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
     raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
 
 
-class AllTapsFired(Exception):
+class AllTapsFiredSignal(Exception):  # noqa: N818  not an error
     """Leaves the teacher's forward once its deepest tap has been recorded; never reaches the user."""
 
 

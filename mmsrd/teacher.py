@@ -15,7 +15,7 @@ from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
 from .probe import Probe, probe
 from .rng import preserved_rng
-from .taps import AllTapsFired, TapSet
+from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
 
 KEY = 'distill.teacher'
@@ -130,7 +130,7 @@ class Teacher:
     def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:
         # No counting without the expected numbers: the dry run lets the whole forward pass run.
         if self._taps is not None and self._convert is not None and self._taps.calls() == self._last_calls:
-            raise AllTapsFired
+            raise AllTapsFiredSignal
 
     @torch.no_grad()
     def features(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> dict[str, list[Tensor]]:
@@ -154,7 +154,7 @@ class Teacher:
         self._taps.arm()
         try:
             self.model(inputs=self._convert(inputs, data_samples), data_samples=data_samples, mode='tensor')
-        except AllTapsFired:
+        except AllTapsFiredSignal:
             pass
         except BaseException:
             self._taps.disarm()

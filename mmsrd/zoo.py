@@ -128,7 +128,7 @@ def download(url: str, key: str) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
-        except Exception as e:  # noqa: BLE001  raised below, after the other processes have been let go
+        except Exception as e:  # raised below, after the other processes have been let go
             failure = e
     barrier()
     if failure is not None or not target.is_file():

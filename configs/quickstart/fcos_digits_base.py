@@ -12,11 +12,11 @@ model = dict(
     data_preprocessor=dict(
         type='DetDataPreprocessor', mean=[127.5] * 3, std=[60.0] * 3, bgr_to_rgb=False, pad_size_divisor=32),
     backbone=dict(
-        type='ResNet', depth=18, base_channels=16, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1),
+        type='ResNet', depth=18, base_channels=8, num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1),
         out_indices=(0, 1, 2), frozen_stages=-1, norm_cfg=dict(type='BN', requires_grad=True), norm_eval=False,
         style='pytorch'),
     neck=dict(
-        type='FPN', in_channels=[16, 32, 64], out_channels=32, start_level=1, add_extra_convs='on_output',
+        type='FPN', in_channels=[8, 16, 32], out_channels=32, start_level=1, add_extra_convs='on_output',
         num_outs=3, norm_cfg=dict(type='BN'), relu_before_extra_convs=True),
     bbox_head=dict(
         type='FCOSHead', num_classes=10, in_channels=32, feat_channels=32, stacked_convs=1, strides=(8, 16, 32),
@@ -55,7 +55,7 @@ val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/val.js
 test_evaluator = val_evaluator
 
 max_iters = 600
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=150)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(

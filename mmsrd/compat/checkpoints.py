@@ -6,6 +6,7 @@ name. The list below is that and no more; anything else in a file is refused.
 """
 from __future__ import annotations
 
+import importlib
 import pickle
 from typing import Any
 
@@ -14,7 +15,6 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
-
 
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 
@@ -35,7 +35,7 @@ def history_method(owner: type, name: str) -> Any:
 
 def mmengine_globals() -> list[Any]:
     """What MMEngine's own checkpoints hold besides tensors and plain containers."""
-    multiarray = np._core.multiarray if hasattr(np, '_core') else np.core.multiarray
+    multiarray = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray')
     names = ('numpy._core.multiarray', 'numpy.core.multiarray')  # NumPy 2 wrote the first, NumPy 1 the second
     functions = [(getattr(multiarray, f), f'{module}.{f}') for module in names for f in ('_reconstruct', 'scalar')]
     dtypes = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType')] \

@@ -39,7 +39,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes = wide(boxes)
     if offset:
         boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
-    return torchvision.ops.nms(boxes, wide(scores).to(boxes.dtype), iou_threshold)
+    kept: Tensor = torchvision.ops.nms(boxes, wide(scores).to(boxes.dtype), iou_threshold)
+    return kept
 
 
 def _only_average(pool_mode: int) -> None:
@@ -52,9 +53,9 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
                       pool_mode: int, aligned: bool) -> None:
     """Average RoIAlign of ``input`` (N, C, H, W) at ``rois`` (K, 5: index and corners) into ``output``."""
     _only_average(pool_mode)
-    wide = wide(input)
+    image = wide(input)
     output.copy_(torchvision.ops.roi_align(
-        wide, rois.to(wide.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
+        image, rois.to(image.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor, *,
@@ -71,7 +72,8 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 def _deform_conv(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None,
                  stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
     # torchvision derives both group counts from the shapes, as mmcv's callers set them.
-    return torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    output: Tensor = torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
+    return output
 
 
 def _gradients(outputs: Tensor, inputs: list[Tensor], grad_output: Tensor) -> tuple[Tensor, ...]:
@@ -98,7 +100,7 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor, grad_output: Tenso
     """Gradients of v1 with respect to input and offset."""
     x, o = _leaves(input, offset)
     out = _deform_conv(x, o, None, wide(weight.detach()), None, (dH, dW), (padH, padW), (dilationH, dilationW))
-    for target, grad in zip((grad_input, grad_offset), _gradients(out, [x, o], grad_output)):
+    for target, grad in zip((grad_input, grad_offset), _gradients(out, [x, o], grad_output), strict=True):
         target.copy_(grad)
 
 
@@ -141,7 +143,7 @@ def modulated_deform_conv_backward(input: Tensor, weight: Tensor, bias: Tensor, 
         leaves.append(b)
         targets.append(grad_bias)
     out = _deform_conv(x, o, m, w, b, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
-    for target, grad in zip(targets, _gradients(out, leaves, grad_output)):
+    for target, grad in zip(targets, _gradients(out, leaves, grad_output), strict=True):
         target.copy_(grad)
 
 
@@ -164,7 +166,7 @@ def ms_deform_attn_backward(value: Tensor, spatial_shapes: Tensor, level_start_i
     leaves = _leaves(value, sampling_locations, attention_weights)
     out = multi_scale_deformable_attn_pytorch(leaves[0], spatial_shapes, leaves[1], leaves[2])
     grads = _gradients(out, leaves, grad_output)
-    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
+    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
         target.copy_(grad)
 
 

@@ -58,7 +58,7 @@ def _overlap(one: np.ndarray, one_area: np.ndarray, many: np.ndarray, many_area:
 
 def _damping(overlap: np.ndarray, method: int, iou_threshold: float, sigma: float) -> np.ndarray:
     if method == _GAUSSIAN:
-        return np.exp(-(overlap * overlap) / np.float32(sigma))
+        return np.asarray(np.exp(-(overlap * overlap) / np.float32(sigma)))
     near = overlap >= np.float32(iou_threshold)
     damped = 1 - overlap if method == _LINEAR else np.zeros_like(overlap)
     return np.where(near, damped, np.float32(1))

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Make the environment: a virtual environment with pinned wheels and this package, editable.
+#
+# Usage: bash tools/setup_env.sh
+#   PYTHON  interpreter to build on (default: the first of python3, python3.12, python3.11, python3.10 that fits)
+#   VENV    folder of the environment (default: .venv beside this checkout's setup.py)
+#   MMSRD_SYSTEM_TORCH=never  install the pinned PyTorch also where the interpreter has one
+#
+# Where the interpreter already has PyTorch 2.6 or newer with torchvision, that one is used.
+# A second call finds the stamp of the first and takes a second.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${VENV:-$root/.venv}
+
+fits() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; }
+
+python=${PYTHON:-}
+if [ -n "$python" ]; then
+  fits "$python" || { echo "setup_env: PYTHON=$python is not a Python 3.10, 3.11 or 3.12" >&2; exit 1; }
+else
+  for candidate in python3 python3.12 python3.11 python3.10; do
+    if fits "$candidate"; then python=$candidate; break; fi
+  done
+  [ -n "$python" ] || { echo "setup_env: no Python 3.10, 3.11 or 3.12 found; set PYTHON" >&2; exit 1; }
+fi
+
+stamp=$venv/mmsrd-stamp
+wanted=$(cat "$root/tools/requirements.txt" "$root/tools/requirements-torch.txt" "$root/setup.py" \
+  <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1)-$root
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
+  echo "setup_env: $venv is up to date"
+  exit 0
+fi
+
+uses_system_torch=no
+if [ "${MMSRD_SYSTEM_TORCH:-auto}" != never ] && "$python" - 2>/dev/null <<'PY'
+import sys
+import torch, torchvision
+sys.exit(tuple(int(x) for x in torch.__version__.split('.')[:2]) < (2, 6))
+PY
+then
+  uses_system_torch=yes
+fi
+
+if [ ! -x "$venv/bin/python" ]; then
+  echo "setup_env: making $venv with $("$python" --version)"
+  options=()
+  if [ "$uses_system_torch" = yes ]; then options+=(--system-site-packages); fi
+  "$python" -m venv "${options[@]}" "$venv" || {
+    echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
+fi
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+
+if [ "$uses_system_torch" = yes ]; then
+  echo "setup_env: using the PyTorch that $python has"
+else
+  echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line)"
+  "${pip[@]}" install --quiet --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
+fi
+echo "setup_env: installing MMDetection, MMPretrain and tools"
+"${pip[@]}" install --quiet --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
+"${pip[@]}" install --quiet --no-deps --no-build-isolation -e "$root"
+"$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' 2>/dev/null || {
+  echo "setup_env: the installed packages do not import:" >&2
+  "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' >&2; exit 1; }
+echo "$wanted" > "$stamp"
+echo "setup_env: ready; activate with: source $venv/bin/activate"
