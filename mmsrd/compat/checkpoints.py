@@ -64,8 +64,10 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
             of the allow-list, or is not a checkpoint.
     """
     try:
-        with torch.serialization.safe_globals(mmengine_globals()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        # Not the context manager of PyTorch: on exit it would take the names from the list for good,
+        # and MMEngine's own torch.load needs them there.
+        allow_mmengine_globals()
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise CheckpointError.at(key, path, 'no such file') from None
     except pickle.UnpicklingError as e:

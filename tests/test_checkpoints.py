@@ -1,0 +1,85 @@
+"""Checkpoints are read without running code from them."""
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmsrd.compat import load_checkpoint_file
+from mmsrd.compat.checkpoints import history_method
+from mmsrd.errors import CheckpointError
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_mmengine_checkpoints_are_readable(tmp_path):
+    hub = MessageHub.get_instance('test_checkpoints')
+    hub.update_scalar('train/loss', 1.5)
+    hub.update_info('array', np.arange(3))
+    hub.update_info('number', np.float64(2.5))
+    path = tmp_path / 'a.pth'
+    torch.save(dict(state_dict=dict(w=torch.ones(2)), message_hub=hub.state_dict()), path)
+    for checkpoint in (load_checkpoint_file(str(path), 'k'), torch.load(path)):  # as stock MMEngine calls it
+        scalar = checkpoint['message_hub']['log_scalars']['train/loss']
+        assert isinstance(scalar, HistoryBuffer)
+        assert scalar.current() == 1.5
+        assert scalar.statistics('mean') == 1.5
+
+
+def test_code_is_refused_and_not_run(tmp_path):
+    path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, extra=Payload(trace)), path)
+    with pytest.raises(CheckpointError, match=r"k = '.*evil.pth': refused: .*could run code.*mkdir"):
+        load_checkpoint_file(str(path), 'k')
+    assert not trace.exists()
+
+
+def test_getattr_reaches_nothing_but_the_history_methods():
+    assert history_method(HistoryBuffer, 'mean') is HistoryBuffer.mean
+    for owner, name in ((HistoryBuffer, '__init__'), (dict, 'mean'), (os, 'system'), (HistoryBuffer, '__globals__')):
+        with pytest.raises(pickle.UnpicklingError):
+            history_method(owner, name)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (b'', 'truncated|damaged'), (b'not a checkpoint', 'truncated|damaged'), (None, 'no such file'),
+])
+def test_damaged_files(tmp_path, content, message):
+    path = tmp_path / 'a.pth'
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint_file(str(path), 'k')
+
+
+def test_truncated_checkpoint(tmp_path):
+    path = tmp_path / 'a.pth'
+    torch.save(dict(state_dict=dict(w=torch.ones(5000))), path)
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(CheckpointError, match='truncated'):
+        load_checkpoint_file(str(path), 'k')
+
+
+def test_not_a_dict(tmp_path):
+    torch.save([1, 2], tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='holds a list, not a checkpoint'):
+        load_checkpoint_file(str(tmp_path / 'a.pth'), 'k')
+
+
+def test_import_needs_no_toolbox():
+    code = 'import mmsrd, mmsrd.registry, sys; assert not {"mmdet", "mmpretrain", "mmcv"} & set(sys.modules)'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

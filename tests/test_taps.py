@@ -1,0 +1,95 @@
+"""Taps record while armed, and only then; the dry run leaves no trace."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmsrd.errors import TapError
+from mmsrd.probe import probe
+from mmsrd.taps import TapSet, as_levels
+from torch import nn
+
+
+class Pyramid(nn.Module):
+    """A model in MMEngine's calling convention with a shared head and an unused module."""
+
+    def __init__(self, side: int | None = None) -> None:
+        super().__init__()
+        self.side = side
+        self.stem = nn.Conv2d(3, 4, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Conv2d(4, 2, 1)
+        self.unused = nn.Conv2d(4, 2, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if self.side and inputs.shape[-1] != self.side:
+            raise ValueError(f'only {self.side} pixels')
+        x = self.norm(self.stem(inputs + torch.rand_like(inputs)))
+        return [self.head(level) for level in (x, x[..., ::2, ::2])]
+
+
+def test_records_only_while_armed_and_lets_go():
+    model = Pyramid()
+    taps = TapSet(model, {'stem': 'a', 'head': 'b'})
+    inputs = torch.zeros(1, 3, 8, 8)
+    model(inputs)
+    assert taps.calls() == {'stem': 0, 'head': 0}
+    taps.arm()
+    model(inputs)
+    assert taps.calls() == {'stem': 1, 'head': 2}
+    taken = taps.take()
+    assert [tuple(x.shape) for x in taken['head']] == [(1, 2, 4, 4), (1, 2, 2, 2)]
+    assert all(not tap.outputs and not tap.armed for tap in taps.taps.values())
+    taps.arm()
+    model(inputs)
+    taps.disarm()
+    assert taps.calls() == {'stem': 0, 'head': 0}
+
+
+def test_a_copy_of_the_model_has_taps_of_its_own():
+    model = Pyramid()
+    taps = TapSet(model, {'stem': 'a'})
+    copied, copied_taps = copy.deepcopy((model, taps))
+    copied_taps.arm()
+    taps.arm()
+    copied(torch.zeros(1, 3, 8, 8))
+    assert (taps.calls(), copied_taps.calls()) == ({'stem': 0}, {'stem': 1})
+
+
+def test_a_tap_that_was_not_called():
+    taps = TapSet(Pyramid(), {'unused': 'distill.losses.x.student'})
+    taps.arm()
+    with pytest.raises(TapError, match=r"distill.losses.x.student = 'unused': the module was not called"):
+        taps.take()
+
+
+@pytest.mark.parametrize(('output', 'what'), [
+    (None, 'a NoneType'), (dict(a=torch.zeros(1)), 'a dict'), ((), r"a tuple of \[\]"),
+    ((torch.zeros(1), None), r"a tuple of \['NoneType', 'Tensor'\]"),
+])
+def test_outputs_without_tensors(output, what):
+    with pytest.raises(TapError, match=f"k = 'p': its output is not a tensor or a list of tensors but {what}"):
+        as_levels(output, 'k', 'p')
+
+
+def test_dry_run_changes_nothing():
+    model = Pyramid(side=224).train()
+    model.norm.eval()
+    taps = TapSet(model, {'stem': 'a', 'head': 'b'})
+    before, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    result = probe(model, taps)
+    assert result.image == (224, 224)  # 128 was refused by the model
+    assert result.shapes['head'] == [(1, 2, 112, 112), (1, 2, 56, 56)]
+    assert result.calls == {'stem': 1, 'head': 2}
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert torch.equal(random_state, torch.get_rng_state())
+    assert model.training
+    assert model.stem.training
+    assert not model.norm.training
+
+
+def test_dry_run_that_fails_quotes_the_model():
+    model = Pyramid(side=7)
+    with pytest.raises(TapError, match="k = 'stem': .* ended with ValueError: only 7 pixels"):
+        probe(model, TapSet(model, {'stem': 'k'}))

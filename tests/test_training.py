@@ -1,0 +1,166 @@
+"""Whole runs through the runner: baseline at weight 0, checkpoints, EMA, resume."""
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.model import is_model_wrapper
+from mmsrd.errors import CheckpointError
+
+EMA = dict(type='EMAHook', momentum=0.1)
+
+
+def load(path):
+    return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def same(a, b):
+    """Whether two state dicts are equal bit for bit."""
+    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def without(weight, distill):
+    """The block with this weight for its loss."""
+    block = copy.deepcopy(distill)
+    block['losses']['neck']['weight'] = weight
+    return block
+
+
+def test_weight_zero_is_the_baseline_bit_for_bit(make_runner, distill):
+    baseline = make_runner('alone').train()
+    at_zero = make_runner('zero', without(0, distill)).train()
+    distilled = make_runner('two', distill).train()
+    assert same(baseline.state_dict(), at_zero.state_dict())
+    assert not same(baseline.state_dict(), distilled.state_dict())
+
+
+@pytest.mark.parametrize('hooks', [[], [EMA], [dict(EMA, update_buffers=True, strict_load=True)]],
+                         ids=['plain', 'ema', 'ema-buffers'])
+def test_checkpoints_are_the_students(make_runner, distill, tmp_path, hooks):
+    make_runner('alone', custom_hooks=hooks).train()
+    runner = make_runner('run', distill, custom_hooks=hooks)
+    runner.train()
+    plain, ours = (load(tmp_path / name / 'epoch_2.pth') for name in ('alone', 'run'))
+    assert list(ours['state_dict']) == list(plain['state_dict'])
+    assert list(ours.get('ema_state_dict', {})) == list(plain.get('ema_state_dict', {}))
+    assert set(ours) - set(plain) == {'distiller'}
+    projectors = ours['distiller']['state_dict']
+    assert list(projectors) == [f'projectors.neck.{i}.weight' for i in range(3)]
+    assert same(projectors, runner.model.distiller.state_dict())
+    teacher_sizes = {v.shape for v in runner.model.distiller.teacher.model.state_dict().values() if v.dim() == 4}
+    student_sizes = {v.shape for v in plain['state_dict'].values()}
+    in_file = {v.shape for v in _tensors(ours)}
+    assert not (teacher_sizes - student_sizes) & in_file  # no teacher weight anywhere in the file
+
+
+def _tensors(x):
+    if torch.is_tensor(x):
+        return [x]
+    if isinstance(x, dict):
+        x = list(x.values())
+    return [t for item in x for t in _tensors(item)] if isinstance(x, (list, tuple)) else []
+
+
+@pytest.mark.parametrize('hooks', [[], [EMA]], ids=['plain', 'ema'])
+def test_stock_init_detector_loads_the_checkpoint(make_runner, distill, tmp_path, hooks, student_config, caplog):
+    from mmdet.apis import init_detector
+    from mmengine.runner.checkpoint import load_state_dict
+    make_runner('run', distill, custom_hooks=hooks).train()
+    path = tmp_path / 'run' / 'epoch_2.pth'
+    model = init_detector(copy.deepcopy(student_config), str(path), device='cpu')
+    assert not hasattr(model, 'distiller')
+    load_state_dict(model, load(path)['state_dict'], strict=True)  # MMEngine's own check of missing and unexpected
+    assert same(model.state_dict(), load(path)['state_dict'])
+
+
+@pytest.mark.parametrize('hooks', [[], [EMA]], ids=['plain', 'ema'])
+def test_resume_gives_the_same_weights(make_runner, distill, tmp_path, hooks):
+    distill['schedule'] = dict(warmup=6)
+    options = dict(custom_hooks=hooks, **{'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 5})
+    whole = make_runner('whole', distill, **options).train()
+    first = dict(options, **{'train_cfg.max_epochs': 1})
+    make_runner('parts', distill, **first).train()
+    resumed = make_runner('parts', distill, resume=True, **options)
+    resumed.train()
+    assert resumed.model.distiller.iteration == 12
+    assert same(whole.state_dict(), resumed.model.state_dict())
+    assert same(whole.distiller.state_dict(), resumed.model.distiller.state_dict())
+    a, b = (load(tmp_path / name / 'epoch_3.pth') for name in ('whole', 'parts'))
+    assert same(a.get('ema_state_dict', {}), b.get('ema_state_dict', {}))
+
+
+def test_resume_of_a_run_without_distillation(make_runner, distill, tmp_path):
+    make_runner('alone').train()
+    with pytest.raises(CheckpointError, match='has no projectors.*use load_from'):
+        make_runner('run', distill, resume=True, load_from=str(tmp_path / 'alone' / 'epoch_1.pth')).train()
+
+
+def test_resume_with_other_taps(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    distill['losses']['neck']['levels'] = [0, 1]
+    with pytest.raises(CheckpointError, match='do not fit the `distill` block.*projectors.neck.2'):
+        make_runner('run', distill, resume=True).train()
+
+
+def test_load_from_starts_with_fresh_projectors_and_no_missing_keys(make_runner, distill, tmp_path, caplog):
+    make_runner('alone').train()
+    path = tmp_path / 'alone' / 'epoch_2.pth'
+    runner = make_runner('run', distill, load_from=str(path))
+    fresh = copy.deepcopy(runner.model.distiller.state_dict())
+    runner.load_or_resume()
+    assert same(runner.model.state_dict(), load(path)['state_dict'])
+    assert same(fresh, runner.model.distiller.state_dict())
+    # caplog cannot see MMEngine's logger; ask what it asks.
+    assert runner.model.load_state_dict(load(path)['state_dict'], strict=True).missing_keys == []
+
+
+def test_the_runner_trains_the_students_own_class(make_runner, distill):
+    runner = make_runner('run', distill)
+    assert type(runner.model).__name__ == 'FCOS'
+    assert not is_model_wrapper(runner.model)
+    runner.train()
+    held = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
+    assert all(id(p) in held for p in runner.model.distiller.parameters())
+    assert all(id(p) in held for p in runner.model.parameters() if p.requires_grad)
+    logged = set(runner.message_hub.log_scalars)
+    assert {'train/loss_srd_neck', 'train/srd_alignment/neck'} <= logged
+    total = runner.message_hub.get_scalar('train/loss').current()
+    parts = sum(runner.message_hub.get_scalar(f'train/{k}').current()
+                for k in ('loss_cls', 'loss_bbox', 'loss_centerness', 'loss_srd_neck'))
+    assert total == pytest.approx(parts, rel=1e-5)
+
+
+def test_projectors_move_and_align(make_runner, distill):
+    runner = make_runner('run', distill, **{'train_cfg.max_epochs': 12, 'train_cfg.val_interval': 50})
+    before = copy.deepcopy(runner.model.distiller.state_dict())
+    runner.train()
+    after = runner.model.distiller.state_dict()
+    assert all(not torch.equal(before[k], after[k]) for k in before)
+    history, _ = runner.message_hub.get_scalar('train/srd_alignment/neck').data
+    assert history[-8:].mean() > history[:8].mean() + 0.1  # 48 steps take it from about 0 to 0.3 and more
+
+
+def test_logged_values_reach_the_scalars_file(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    text = next(Path(tmp_path).glob('run/*/vis_data/scalars.json')).read_text()
+    assert text.count('"srd_alignment/neck"') == 8
+    assert text.count('"loss_srd_neck"') == 8
+
+
+def test_testing_needs_no_teacher_weights(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    distill['teacher']['checkpoint'] = '/gone/teacher.pth'
+    runner = make_runner('test', distill, load_from=str(tmp_path / 'run' / 'epoch_2.pth'))
+    assert 'coco/bbox_mAP' in runner.test()
+
+
+def test_gradient_accumulation_clipping_and_bf16(make_runner, distill):
+    runner = make_runner('run', distill, optim_wrapper=dict(
+        type='AmpOptimWrapper', dtype='bfloat16', accumulative_counts=2, clip_grad=dict(max_norm=1.0),
+        optimizer=dict(type='SGD', lr=0.01)))
+    before = copy.deepcopy(runner.model.distiller.state_dict())
+    runner.train()
+    after = runner.model.distiller.state_dict()
+    assert all(after[k].isfinite().all() and not torch.equal(after[k], before[k]) for k in before)
