@@ -12,6 +12,7 @@ from torch import nn
 from .errors import ConfigError, ConfigTypeError, UnknownKeyError
 from .matching import RESIZES
 from .registry import MODELS
+from .rng import preserved_rng
 from .schedule import Schedule
 
 ROOT = 'distill'
@@ -157,7 +158,8 @@ def parse_losses(block: Any) -> list[LossConfig]:
     losses = _mapping(key, block)
     if not losses:
         raise ConfigError(f'{key}: is empty; name at least one loss, or leave it out for a preset')
-    return [parse_loss(str(name), options) for name, options in losses.items()]
+    with preserved_rng():  # arguments are checked by building modules, which draws initial weights
+        return [parse_loss(str(name), options) for name, options in losses.items()]
 
 
 def parse_loss(name: str, block: Any) -> LossConfig:

@@ -50,7 +50,6 @@ def student_config(coco: Path) -> Config:
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=True)
     config.default_hooks.logger.interval = 1
     config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=True)
-    config.visualizer.name = 'tests'
     config.log_level = 'WARNING'
     return config
 
@@ -87,6 +86,7 @@ def make_runner(student_config: Config, tmp_path: Path) -> Callable[..., Any]:
         config = copy.deepcopy(student_config)
         config.work_dir = str(tmp_path / name)
         config.experiment_name = f'{tmp_path.name}-{name}'
+        config.visualizer.name = config.experiment_name  # visualizers are global by name
         if distill is not None:
             config.runner_type = 'mmsrd.DistillRunner'
             config.distill = copy.deepcopy(distill)

@@ -90,6 +90,8 @@ def test_other_modes_are_untouched(student, distill, batch):
     distiller.teacher.model.backbone.register_forward_hook(lambda *a: calls.append(1))
     after = student(**data)
     assert all(torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
+    for sample in data['data_samples']:
+        sample.set_metainfo(dict(scale_factor=(1.0, 1.0)))
     student(data['inputs'], data['data_samples'], mode='predict')
     assert not calls
 

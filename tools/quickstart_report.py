@@ -18,7 +18,7 @@ import torch
 NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')
 COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
 SCENES = 4
-SCORE_SHOWN = 0.3
+SCORE_SHOWN = 0.2
 
 
 @dataclass
@@ -105,7 +105,8 @@ def curves(runs: list[Run], path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), color=COLOURS[run.role], label=label, alpha=0.85,
                           marker='o' if 'mAP' in title else None, markersize=4)
         axis.set(title=title, xlabel='iteration')
-        axis.set_ylim(bottom=0)
+        if 'SRD' not in title:  # the logarithm falls below zero
+            axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
         axis.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
