@@ -1,0 +1,7 @@
+"""DINO Swin-L → R50. The teacher has five levels from stride 4, the student four from stride 8."""
+_base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
+runner_type = 'mmsrd.DistillRunner'
+distill = dict(
+    teacher=dict(config='mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', checkpoint='auto'),
+    losses=dict(neck=dict(
+        type='SRDLoss', student='neck', teacher='neck', levels=[(0, 1), (1, 2), (2, 3), (3, 4)], alpha=4.0, weight=4.0)))

@@ -1,0 +1,6 @@
+"""RTMDet-l → RTMDet-s."""
+_base_ = 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'
+runner_type = 'mmsrd.DistillRunner'
+distill = dict(
+    teacher=dict(config='mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py', checkpoint='auto'),
+    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=4.0)))
