@@ -5,10 +5,11 @@ import sys
 
 import torch
 import torch.distributed as dist
-from mmsrd.losses import SRDLoss
-from mmsrd.projectors import LinearProjector
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+from mmsrd.losses import SRDLoss
+from mmsrd.projectors import LinearProjector
 
 
 class Net(nn.Module):

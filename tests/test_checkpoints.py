@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+
 from mmsrd.compat import load_checkpoint_file
 from mmsrd.compat.checkpoints import history_method
 from mmsrd.errors import CheckpointError

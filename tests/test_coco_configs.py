@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
+
 from mmsrd.zoo import zoo_weights
 
 FOLDER = Path(__file__).resolve().parent.parent / 'configs' / 'detection'

@@ -4,8 +4,9 @@ from __future__ import annotations
 import copy
 from pathlib import Path
 
-import mmsrd
 import pytest
+
+import mmsrd
 from mmsrd.config import parse
 from mmsrd.errors import (
     CheckpointError,

@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import copy
 
-import mmsrd
 import oracle
 import pytest
 import torch
+
+import mmsrd
 from mmsrd.distiller import ProjectorDistiller
 from mmsrd.errors import FeatureMismatchError
 

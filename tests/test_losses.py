@@ -6,6 +6,7 @@ import math
 import oracle
 import pytest
 import torch
+
 from mmsrd import functional as SF
 from mmsrd.errors import ConfigError, FeatureMismatchError
 from mmsrd.losses import SRDLoss

@@ -12,6 +12,7 @@ import mmcv.ops as ops
 import numpy as np
 import pytest
 import torch
+
 from mmsrd.compat import has_compiled_ops
 from mmsrd.compat import ops as own
 from mmsrd.errors import MissingOpError

@@ -7,6 +7,7 @@ from mmdet.models import DetDataPreprocessor
 from mmdet.structures import DetDataSample
 from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor
+
 from mmsrd.preprocess import InputConverter, PixelFormat, image_preprocessor
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])

@@ -5,10 +5,11 @@ import copy
 
 import pytest
 import torch
+from torch import nn
+
 from mmsrd.errors import TapError
 from mmsrd.probe import probe
 from mmsrd.taps import TapSet, as_levels
-from torch import nn
 
 
 class Pyramid(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.model import is_model_wrapper
+
 from mmsrd.errors import CheckpointError
 
 EMA = dict(type='EMAHook', momentum=0.1)

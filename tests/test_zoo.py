@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from mmsrd import zoo
 from mmsrd.errors import CheckpointError, MissingPackageError, TeacherError
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path, monkeypatch):
     """A folder served over HTTP on the loopback, and an empty download folder."""
     folder = tmp_path / 'served'
