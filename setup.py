@@ -30,6 +30,6 @@ setup(
         mmdet=['mmdet>=3.2.0', 'pycocotools'],
         mmpretrain=['mmpretrain>=1.1.0'],
         lite=['mmcv-lite>=2.1.0,<2.2.0'],
-        dev=['pytest', 'ruff', 'mypy', 'scikit-learn', 'matplotlib', 'wheel'],
+        dev=['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn', 'matplotlib', 'wheel'],
     ),
 )

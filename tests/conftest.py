@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools'))
 from compose_digits import SceneConfig, compose  # noqa: E402
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # two test processes share two cores
 
 
 @pytest.fixture(scope='session')

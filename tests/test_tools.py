@@ -135,7 +135,8 @@ def test_slurm_scripts(tmp_path, script, last):
     """Against a stand-in for srun that records its arguments."""
     srun = tmp_path / 'bin' / 'srun'
     srun.parent.mkdir()
-    srun.write_text(f'#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(tmp_path / "a")!r}, "w"))')
+    srun.write_text(f'#!{sys.executable}\nimport json, sys\n'
+                    f'json.dump(sys.argv[1:], open({str(tmp_path / "a")!r}, "w"))')
     srun.chmod(0o755)
     run('bash', ROOT / f'tools/slurm_{script}.sh', 'gpu part', 'job', 'my config.py', *last, cwd=tmp_path,
         PATH=f'{srun.parent}:{os.environ["PATH"]}', GPUS='16', GPUS_PER_NODE='4', SRUN_ARGS='--qos=high --time=10')

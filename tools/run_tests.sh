@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Make the environment and run all checks: lint, types, shell syntax, the wheel outside of the checkout, tests.
+# Make the environment and run all checks: lint, types, shell syntax, tests
+# (which build the wheel and run it outside of the checkout).
 # Usage: bash tools/run_tests.sh [arguments of pytest]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,4 +9,5 @@ bin=${VENV:-.venv}/bin
 "$bin/ruff" check .
 "$bin/mypy"
 for script in tools/*.sh; do bash -n "$script"; done
-exec "$bin/python" -m pytest "$@"
+# Two processes of one thread each: much of the time is Python, imports and processes of their own.
+OMP_NUM_THREADS=1 exec "$bin/python" -m pytest -n 2 "$@"
