@@ -18,7 +18,8 @@ META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 def shrink(config: Config, coco: Path, work_dir: Path) -> Config:
     """One iteration on small composed images; models, losses and optimizer stay as they are."""
     side = 256 if config.model.type == 'DINO' else 128  # DINO picks 900 of its positions
-    pipeline = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask='mask_head' in str(config.model)),
+    pipeline = [dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True, with_mask='mask_head' in str(config.model)),
                 dict(type='Resize', scale=(side, side)), dict(type='PackDetInputs', meta_keys=META)]
     config.train_dataloader = dict(
         batch_size=2, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=False),

@@ -14,7 +14,8 @@ from mmsrd.losses import SRDLoss
 SHAPES = [(16, 5), (3, 7, 5), (2, 5, 4, 3)]
 
 
-def pair(shape: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(shape: tuple[int, ...], seed: int = 0,
+         dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
     """Two badly scaled, partly related features."""
     generator = torch.Generator().manual_seed(seed)
     s = torch.randn(shape, generator=generator, dtype=torch.float64) * 3 + 10
