@@ -164,3 +164,30 @@ def test_gradient_accumulation_and_clipping(make_runner, distill):
     runner.train()
     after = runner.model.distiller.state_dict()
     assert all(after[k].isfinite().all() and not torch.equal(after[k], before[k]) for k in before)
+
+
+def test_resume_at_an_iteration(make_runner, distill, tmp_path):
+    def options(stop):
+        return {'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=stop, val_interval=100),
+                'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True),
+                'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3, by_epoch=False),
+                'log_processor.by_epoch': False}
+
+    distill['schedule'] = dict(start=1, warmup=4)
+    whole = make_runner('whole', distill, **options(7)).train()
+    make_runner('parts', distill, **options(3)).train()
+    resumed = make_runner('parts', distill, resume=True, **options(7)).train()
+    assert same(whole.state_dict(), resumed.state_dict())
+    assert same(whole.distiller.state_dict(), resumed.distiller.state_dict())
+
+
+def test_end_by_epoch(make_runner, distill):
+    distill['schedule'] = dict(end=1, by_epoch=True)
+    runner = make_runner('run', distill)
+    calls = []
+    runner.model.distiller.teacher.model.backbone.register_forward_hook(lambda *a: calls.append(runner.iter))
+    runner.train()
+    assert calls == [0, 1, 2, 3]
+    history, _ = runner.message_hub.get_scalar('train/loss_srd_neck').data
+    assert (history[:4] != 0).all()
+    assert (history[4:] == 0).all()
