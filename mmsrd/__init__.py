@@ -17,6 +17,6 @@ __all__ = ['__version__', 'attach']
 
 def __getattr__(name: str) -> Any:
     if name == 'attach':  # lazily, because MMEngine imports this package for its registry alone
-        from .distiller import attach
+        from .attachment import attach
         return attach
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -27,7 +27,7 @@ class DistillHook(Hook):
     """Keeps the distiller's schedule in step, and saves and restores its projectors.
 
     The student's ``state_dict`` has no key of the distiller (see
-    :func:`mmsrd.distiller.attach_distiller`), so nothing has to be taken out of a
+    :func:`mmsrd.attachment.attach_distiller`), so nothing has to be taken out of a
     checkpoint, whatever other hooks (EMA) do with it.
     """
 

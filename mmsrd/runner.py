@@ -7,8 +7,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from .attachment import attach_distiller
 from .config import parse
-from .distiller import attach_distiller
 from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .hooks import DistillHook, distiller_of
 from .registry import RUNNERS

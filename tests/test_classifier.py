@@ -1,11 +1,12 @@
 """MMPretrain classifiers are distilled by the same block."""
 from __future__ import annotations
 
-import mmsrd
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
+
+import mmsrd
 from mmsrd.zoo import config_path
 
 
