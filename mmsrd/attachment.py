@@ -1,6 +1,7 @@
 """Attach a distiller to a student: tap both models, build the projectors, hook in."""
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Mapping
 
 import torch
@@ -9,10 +10,10 @@ from torch import nn
 
 from .config import DistillConfig, parse
 from .distiller import CHILD, ProjectorDistiller
-from .errors import ConfigError
+from .errors import ConfigError, TapError
 from .matching import match_levels
 from .presets import preset_losses
-from .probe import probe
+from .probe import SIDES, probe
 from .rng import preserved_rng
 from .taps import TapSet, unique_paths
 from .teacher import Teacher
@@ -49,9 +50,14 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher
     taps = TapSet(student, paths)
     try:
         student_probe = probe(student, taps)
-        teacher_probe = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student)
+        teacher_probe = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student,
+                                    (student_probe.image[0], *SIDES))
+        if teacher_probe.image != student_probe.image:  # the teacher takes one size only
+            with contextlib.suppress(TapError):
+                student_probe = probe(student, taps, (teacher_probe.image[0],))
         pairs = {loss.name: match_levels(loss.key, student_probe.shapes[loss.student],
-                                         teacher_probe.shapes[loss.teacher], loss.levels, loss.pool, loss.resize)
+                                         teacher_probe.shapes[loss.teacher], loss.levels, loss.pool, loss.resize,
+                                         student_probe.image == teacher_probe.image)
                  for loss in losses}
         with preserved_rng():
             torch.manual_seed(torch.initial_seed())
@@ -91,6 +97,5 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     if config.schedule.by_epoch:
         raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
     teacher = Teacher.from_config(config.teacher.config, config.teacher.checkpoint)
-    distiller = attach_distiller(model, config, teacher)
     teacher.load_weights()
-    return distiller
+    return attach_distiller(model, config, teacher)

@@ -23,14 +23,17 @@ from .zoo import config_path, package_files
 
 RUNNER_TYPE = 'mmsrd.DistillRunner'
 _TOOLBOXES = ('mmdet', 'mmpretrain')
+_FLAGS_WITH_VALUE = ('--work-dir', '--launcher', '--local_rank', '--local-rank', '--out', '--out-item', '--show-dir',
+                     '--wait-time', '--interval', '--resume', '--cfg-options')
 
 
 def parser_for(script: str) -> argparse.ArgumentParser:
     """Arguments that ``script`` (``'train'`` or ``'test'``) has on top of the toolbox's own."""
     parser = argparse.ArgumentParser(
         prog=f'{script}.py', add_help=False, allow_abbrev=False,
-        description=f'{script} with mmsrd; every other flag is that of the toolbox\'s own tools/{script}.py')
-    parser.add_argument('config', help='student config: a path, or a model zoo name such as mmdet::retinanet/...')
+        usage=f'{script}.py CONFIG {"" if script == "train" else "CHECKPOINT "}[--teacher CONFIG] [...]',
+        description=f'{script} with mmsrd. CONFIG is a path or a model zoo name (mmdet::...); every other flag is '
+                    f'that of the toolbox\'s own tools/{script}.py')
     unused = '' if script == 'train' else ' (accepted so that the arguments of train.py can be kept; not used)'
     parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
@@ -102,6 +105,9 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
     path = package_files(package) / 'tools' / f'{script}.py'
     if not path.is_file():
         raise MissingPackageError(f'{package} is installed without {path}; reinstall it with pip')
+    if _launcher(arguments) == 'pytorch' and on_cpu():
+        init_gloo()
+        config.model_wrapper_cfg = cpu_wrapper(config)
     with tempfile.TemporaryDirectory(prefix='mmsrd-') as folder:
         handed_over = Path(folder) / name
         config.dump(str(handed_over))
@@ -113,17 +119,35 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
             sys.argv = original
 
 
-def _read(name: str) -> tuple[Config, str]:
-    path = config_path(name, 'config')
-    return Config.fromfile(str(path)), path.name
+def take_config(arguments: list[str]) -> str:
+    """Remove the config, the first positional argument, from a command line of the toolbox's script.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    value_of: str | None = None
+    for position, argument in enumerate(arguments):
+        if argument.startswith('--'):
+            value_of = argument
+        elif value_of not in _FLAGS_WITH_VALUE:
+            return arguments.pop(position)
+        elif value_of != '--cfg-options':  # that one takes all up to the next flag
+            value_of = None
+    raise ConfigError(f'no config is given in {arguments}')
+
+
+def _launcher(arguments: Sequence[str]) -> str:
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument('--launcher', default='none')
+    return str(options.parse_known_args(list(arguments))[0].launcher)
 
 
 def train(argv: Sequence[str] | None = None) -> None:
     """Train a student: ``train.py CONFIG [--teacher ...] [flags of the toolbox's train.py]``."""
     args, rest = _parse('train', argv)
-    config, name = _read(args.config)
-    run_toolbox_script(
-        'train', with_teacher(config, args.teacher, args.teacher_checkpoint, args.distill_preset), name, rest)
+    path = config_path(take_config(rest), 'config')
+    config = with_teacher(Config.fromfile(str(path)), args.teacher, args.teacher_checkpoint, args.distill_preset)
+    run_toolbox_script('train', config, path.name, rest)
 
 
 def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test of ours
@@ -131,15 +155,13 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
 
     The student needs no teacher for it, so none is built.
     """
-    args, rest = _parse('test', argv)
-    config, name = _read(args.config)
+    _, rest = _parse('test', argv)
+    path = config_path(take_config(rest), 'config')
+    config = Config.fromfile(str(path))
     config.pop('distill', None)
     if config.get('runner_type') == RUNNER_TYPE:
         config.pop('runner_type')
-    if on_cpu() and any(a.startswith('--launcher') for a in rest) and '--launcher=none' not in rest:
-        init_gloo()
-        config.model_wrapper_cfg = cpu_wrapper(config.get('model_wrapper_cfg'))
-    run_toolbox_script('test', config, name, rest)
+    run_toolbox_script('test', config, path.name, rest)
 
 
 def _parse(script: str, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:

@@ -167,6 +167,8 @@ def parse_loss(name: str, block: Any) -> LossConfig:
     key = f'{ROOT}.losses.{name}'
     if not name.isidentifier():
         raise ConfigError.at(f'{ROOT}.losses', name, f'a loss name may have {_NAME_PATTERN}')
+    if hasattr(nn.ModuleDict(), name):
+        raise ConfigError.at(f'{ROOT}.losses', name, 'is a name that PyTorch modules use themselves; choose another')
     if 'loss' in name:
         raise ConfigError.at(f'{ROOT}.losses', name, "must not contain 'loss': MMEngine adds every logged value with "
                              'that word in its name to the training loss')

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import LossConfig, build_module
-from .errors import ConfigError, FeatureMismatchError
+from .errors import ConfigError, FeatureMismatchError, TapError
 from .matching import LevelPair, conform
 from .schedule import Schedule
 from .taps import TapSet
@@ -71,7 +71,11 @@ class ProjectorDistiller(nn.Module):
             if not isinstance(output, dict):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
-            added = self.losses(arguments['inputs'], arguments.get('data_samples'))
+            inputs = arguments['inputs']
+            if not isinstance(inputs, Tensor):
+                raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; '
+                                  'distillation needs one batch of images')
+            added = self.losses(inputs, arguments.get('data_samples'))
             self.iteration += 1
             return {**output, **added}
         finally:
@@ -111,9 +115,14 @@ class ProjectorDistiller(nn.Module):
             teacher: The teacher's levels at this loss's tap.
 
         Raises:
-            FeatureMismatchError: There are fewer levels than in the dry run.
+            FeatureMismatchError: There are fewer levels than in the dry run, or shapes differ.
+            TapError: The student's feature carries no gradient although one is wanted.
         """
         config, criterion = self.configs[name], self.criteria[name]
+        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
+            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
+                              'the student would be trained by this loss; choose a module after the frozen stages and '
+                              'not inside a block with activation checkpointing (with_cp)')
         losses, logs = [], []
         for pair, projector in zip(self.pairs[name], cast(nn.ModuleList, self.projectors[name]), strict=True):
             if pair.student >= len(student) or pair.teacher >= len(teacher):
@@ -121,7 +130,10 @@ class ProjectorDistiller(nn.Module):
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
                     f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
             s, t = conform(student[pair.student], teacher[pair.teacher], config.pool, config.resize)
-            loss, log = criterion(projector(s), t)
+            try:
+                loss, log = criterion(projector(s), t)
+            except FeatureMismatchError as e:
+                raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
             losses.append(loss)
             logs.append(log)
         mean_logs = {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}

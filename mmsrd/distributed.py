@@ -52,8 +52,10 @@ def init_gloo() -> None:
         dist.init_process_group('gloo')
 
 
-def cpu_wrapper(wrapper: Mapping[str, Any] | None) -> dict[str, Any]:
-    """``model_wrapper_cfg`` for processes without devices; MMEngine would pass ``device_ids=[LOCAL_RANK]``."""
-    given = dict(wrapper or dict(type='MMDistributedDataParallel', broadcast_buffers=False))
+def cpu_wrapper(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_wrapper_cfg`` of ``config`` for processes without devices; MMEngine would pass ``[LOCAL_RANK]``."""
+    given = dict(config.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False)))
     given.setdefault('device_ids', None)
     return given

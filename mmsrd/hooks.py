@@ -8,7 +8,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from .distiller import CHILD, ProjectorDistiller
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .registry import HOOKS
 
 CHECKPOINT_KEY = 'distiller'
@@ -30,6 +30,17 @@ class DistillHook(Hook):
     :func:`mmsrd.attachment.attach_distiller`), so nothing has to be taken out of a
     checkpoint, whatever other hooks (EMA) do with it.
     """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check that the train loop has the unit that the schedule counts in.
+
+        Raises:
+            ConfigError: The schedule counts epochs and the loop does not.
+        """
+        by_epoch = distiller_of(runner).schedule.by_epoch
+        if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ConfigError.at('distill.schedule.by_epoch', by_epoch, f'{type(runner.train_loop).__name__} counts '
+                                 'iterations; give start and end in iterations')
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Tell the distiller where training is; also right after a resume."""

@@ -39,13 +39,15 @@ class SRDLoss(nn.Module):
     def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
                  sync: bool = True) -> None:
         super().__init__()
-        if not isinstance(alpha, (int, float)) or not 1 <= alpha < float('inf'):
+        if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 1 <= alpha < float('inf'):
             raise ConfigError.at('alpha', alpha, 'must be a number of at least 1 (the loss is not convex below)')
         for key, value, accepted in (('form', form, FORMS), ('reduction', reduction, REDUCTIONS)):
             if value not in accepted:
                 raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
-        if not isinstance(eps, (int, float)) or not eps >= 0:
-            raise ConfigError.at('eps', eps, 'must be a number of at least 0')
+        if not isinstance(eps, (int, float)) or not 0 <= eps < float('inf'):
+            raise ConfigError.at('eps', eps, 'must be a finite number of at least 0')
+        if not isinstance(sync, bool):
+            raise ConfigError.at('sync', sync, 'must be True or False')
         self.alpha = float(alpha)
         self.form = form
         self.reduction = reduction
@@ -63,13 +65,17 @@ class SRDLoss(nn.Module):
             tuple: Scalar loss, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated).
 
         Raises:
-            FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+            FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row only.
         """
         if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
             raise FeatureMismatchError(
                 f'SRDLoss compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
                 f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
         reduce = all_reduce_sum if self.sync and is_multi_process() else None
+        if reduce is None and student.numel() == student.size(SF.channel_dim(student)):
+            raise FeatureMismatchError(
+                f'SRDLoss got a single row, {tuple(student.shape)}, which has no batch statistics; use a larger '
+                'batch or larger images, or leave this level out with `levels`')
         with torch.autocast(device_type=student.device.type, enabled=False):
             z = SF.standardize(_full(student), self.eps, reduce)
             t = SF.standardize(_full(teacher.detach()), self.eps, reduce)

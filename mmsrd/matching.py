@@ -40,7 +40,7 @@ def _channels(shape: Shape) -> int:
 
 
 def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]], levels: Any, pool: bool,
-                 resize: str) -> list[LevelPair]:
+                 resize: str, same_image: bool = True) -> list[LevelPair]:
     """Pair levels by index, or as ``levels`` says, and check that each pair can be compared.
 
     Args:
@@ -51,6 +51,7 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
             ones count from the end.
         pool: Whether features are averaged over positions first.
         resize: One of :data:`RESIZES`.
+        same_image: Whether both shapes come from images of one size, so that positions can be compared.
 
     Raises:
         FeatureMismatchError: Level counts, ranks or sizes do not fit.
@@ -75,12 +76,12 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
                                      f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
         s, t = s % len(student), t % len(teacher)
         pair = LevelPair(s, t, student[s], teacher[t])
-        _check_pair(key, pair, pool, resize)
+        _check_pair(key, pair, pool, resize if same_image else 'to_student', same_image)
         pairs.append(pair)
     return pairs
 
 
-def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str) -> None:
+def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str, same_image: bool) -> None:
     shapes = f'student level {pair.student} {pair.student_shape} and teacher level {pair.teacher} {pair.teacher_shape}'
     for shape in (pair.student_shape, pair.teacher_shape):
         if len(shape) not in (2, 3, 4):
@@ -89,7 +90,7 @@ def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str) -> None:
         return
     if len(pair.student_shape) != len(pair.teacher_shape):
         raise FeatureMismatchError(f'{key}: {shapes} have different layouts; pool=True compares their means')
-    if len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
+    if same_image and len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
         raise FeatureMismatchError(f'{key}: {shapes} have different numbers of tokens; pool=True compares their means')
     if resize == 'none' and pair.student_shape[2:] != pair.teacher_shape[2:] and len(pair.student_shape) == 4:
         raise FeatureMismatchError(f'{key}: {shapes} differ in size and resize=\'none\'; accepted: '

@@ -1,9 +1,11 @@
 """Give the teacher the pixels it was trained on, from the batch that the student sees."""
 from __future__ import annotations
 
+import logging
 from typing import Any, Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from .errors import TeacherError
@@ -13,6 +15,7 @@ class PixelFormat:
     """How a data preprocessor presents pixels to its model.
 
     Attributes:
+        normalises: Whether it normalises at all; pixels are taken to be 0 to 255 where it does not.
         mean: Subtracted per channel, (1 or 3, 1, 1).
         std: Divided by per channel, same shape.
         swapped: Whether the channels are in the other order than in the dataset.
@@ -20,9 +23,9 @@ class PixelFormat:
     """
 
     def __init__(self, preprocessor: nn.Module | None) -> None:
-        normalises = bool(getattr(preprocessor, '_enable_normalize', False))
-        self.mean = _stat(preprocessor, 'mean') if normalises else torch.zeros(1, 1, 1)
-        self.std = _stat(preprocessor, 'std') if normalises else torch.ones(1, 1, 1)
+        self.normalises = bool(getattr(preprocessor, '_enable_normalize', False))
+        self.mean = _stat(preprocessor, 'mean') if self.normalises else torch.zeros(1, 1, 1)
+        self.std = _stat(preprocessor, 'std') if self.normalises else torch.ones(1, 1, 1)
         # mmpretrain's ClsDataPreprocessor calls it to_rgb, MMEngine's keeps a private flag.
         self.swapped = any(getattr(preprocessor, flag, False) for flag in ('to_rgb', '_channel_conversion'))
         self.pad_value = float(getattr(preprocessor, 'pad_value', 0) or 0)
@@ -45,7 +48,7 @@ def image_preprocessor(model: nn.Module) -> nn.Module | None:
     """The preprocessor of ``model`` that normalises images, or None where it has none.
 
     Raises:
-        TeacherError: The model's inputs are not one batch of images.
+        TeacherError: It has statistics, but does not say how it applies them.
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
     if isinstance(preprocessor, nn.Module) and not hasattr(preprocessor, '_enable_normalize'):
@@ -67,6 +70,10 @@ class InputConverter:
 
     def __init__(self, student: PixelFormat, teacher: PixelFormat) -> None:
         self.identical = student == teacher
+        if teacher.normalises and not student.normalises:
+            print_log('The student\'s data preprocessor does not normalise: its inputs are taken as pixels from 0 to '
+                      '255 and normalised for the teacher. If your pipeline normalises, let data_preprocessor do it',
+                      logger='current', level=logging.WARNING)
         self.swap = student.swapped != teacher.swapped
         self.pad_value = teacher.pad_value
         mean, std = student.mean.expand(3, 1, 1), student.std.expand(3, 1, 1)

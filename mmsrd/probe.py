@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -11,7 +12,7 @@ from .errors import TapError
 from .rng import preserved_rng
 from .taps import TapSet
 
-SIDES = (128, 224, 256, 512)
+SIDES = (128, 224, 256, 384, 512, 336, 448)
 """Sides of the square dry-run images; some models take only one of them."""
 
 
@@ -37,12 +38,18 @@ def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
     return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
 
 
-def probe(model: nn.Module, taps: TapSet) -> Probe:
+def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
 
     The model is in ``eval()`` meanwhile, so no statistics change; its training
     flags and all random states are restored. A forward that fails after all taps
-    have been recorded (a head that wants annotations, say) is good enough.
+    have been recorded (a head that wants annotations, say) is good enough. Taps whose
+    output the model goes on to change in place are set to record copies.
+
+    Args:
+        model: Model in MMEngine's calling convention.
+        taps: Its taps.
+        sides: Sides of the square image to try, in this order.
 
     Raises:
         TapError: No image size made all taps fire; the message has the model's error.
@@ -54,7 +61,7 @@ def probe(model: nn.Module, taps: TapSet) -> Probe:
         model.eval()
         with preserved_rng(), torch.no_grad():
             torch.manual_seed(0)
-            for side in SIDES:
+            for side in sides:
                 inputs = torch.randn(1, 3, side, side, device=device)
                 taps.arm()
                 try:
@@ -63,6 +70,11 @@ def probe(model: nn.Module, taps: TapSet) -> Probe:
                     failure = e
                 calls = taps.calls()
                 if all(calls.values()):
+                    changed = [tap for tap in taps.taps.values() if not tap.copies and tap.overwritten()]
+                    if changed:
+                        for tap in changed:
+                            tap.copies = True
+                        return probe(model, taps, (side,))
                     shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taps.take().items()}
                     return Probe((side, side), shapes, calls)
             silent = next(tap for tap in taps.taps.values() if not calls[tap.path])

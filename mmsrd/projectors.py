@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import FeatureMismatchError
+from .errors import ConfigError, FeatureMismatchError
 from .registry import MODELS
 
 
@@ -23,10 +23,15 @@ class LinearProjector(nn.Module):
         out_channels: Channels of the teacher feature.
         bias: The standardisation after the projector removes a bias, so its
             gradient would be zero; off by default.
+
+    Raises:
+        ConfigError: ``bias`` is not a bool.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = False) -> None:
         super().__init__()
+        if not isinstance(bias, bool):
+            raise ConfigError.at('bias', bias, 'must be True or False')
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels))

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Any, Optional, cast
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
@@ -34,7 +34,7 @@ class DistillRunner(Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
-        if self.distributed and on_cpu():
+        if self.launcher == 'pytorch' and on_cpu():
             init_gloo()
         super().setup_env(env_cfg)
 
@@ -42,6 +42,11 @@ class DistillRunner(Runner):
         """Build the student and attach the distiller, before the model is wrapped for distributed training."""
         student: nn.Module = super().build_model(model)
         inner = cast(nn.Module, student.module) if is_model_wrapper(student) else student
+        # MMEngine replaces SyncBN modules when it wraps the model; a tap on one would be lost then.
+        if not self.distributed:
+            inner = revert_sync_batchnorm(inner)
+        elif self.cfg.get('sync_bn') is not None:
+            inner = convert_sync_batchnorm(inner, self.cfg.sync_bn)
         teacher = Teacher.from_config(self.distill_config.teacher.config, self.distill_config.teacher.checkpoint)
         attach_distiller(inner, self.distill_config, teacher)
         return student
@@ -49,7 +54,7 @@ class DistillRunner(Runner):
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
         """As MMEngine's, but without device ids where there are no devices."""
         if self.distributed and on_cpu():
-            model_wrapper_cfg = cpu_wrapper(model_wrapper_cfg)
+            model_wrapper_cfg = cpu_wrapper(self.cfg)
         wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
         return wrapped
 

@@ -15,7 +15,7 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
     Raises:
         TapError: There is none; the message names the closest existing paths.
     """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     modules.pop('', None)
     if path in modules:
         return modules[path]
@@ -42,6 +42,12 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
     raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
 
 
+def _versions(output: Any) -> list[int]:
+    """PyTorch's write counters of the tensors in a module output."""
+    tensors = output if isinstance(output, (tuple, list)) else [output]
+    return [x._version for x in tensors if isinstance(x, Tensor)]
+
+
 class AllTapsFiredSignal(Exception):  # noqa: N818  not an error
     """Leaves the teacher's forward once its deepest tap has been recorded; never reaches the user."""
 
@@ -51,6 +57,9 @@ class Tap:
 
     The hook is a bound method so that a deep copy of the model (EMA) carries a
     deep copy of its taps instead of writing into the original's.
+
+    The record is the output itself where possible: set ``copies`` where the model
+    goes on to write into it.
 
     Args:
         module: The tapped module.
@@ -62,12 +71,27 @@ class Tap:
         self.path = path
         self.key = key
         self.armed = False
+        self.copies = False
         self.outputs: list[Any] = []
+        self._versions: list[list[int]] = []
         self._handle: RemovableHandle = module.register_forward_hook(self._record)
 
     def _record(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self.armed:
-            self.outputs.append(output)
+        if not self.armed:
+            return
+        if self.copies:
+            output = [x.clone() for x in as_levels(output, self.key, self.path)]
+        self.outputs.append(output)
+        self._versions.append(_versions(output))
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self.outputs.clear()
+        self._versions.clear()
+
+    def overwritten(self) -> bool:
+        """Whether a later operation of the model has written into a recorded output (``out += identity``)."""
+        return [_versions(output) for output in self.outputs] != self._versions
 
     def take(self) -> list[Tensor]:
         """Recorded levels: of the one call, or of each call in turn where a head is shared by the levels.
@@ -78,6 +102,9 @@ class Tap:
         if not self.outputs:
             raise TapError.at(self.key, self.path, 'the module was not called in this forward pass, so there is '
                               'nothing to distil; choose one that runs in mode=\'loss\'')
+        if self.overwritten():
+            raise TapError.at(self.key, self.path, 'the model changes its output in place after this module, which the '
+                              'dry run did not show; tap the module that makes the final value')
         return [level for output in self.outputs for level in as_levels(output, self.key, self.path)]
 
     def remove(self) -> None:
@@ -103,13 +130,13 @@ class TapSet:
     def arm(self) -> None:
         """Forget what was recorded and record from now on."""
         for tap in self.taps.values():
-            tap.outputs.clear()
+            tap.clear()
             tap.armed = True
 
     def disarm(self) -> None:
         """Stop recording and drop the recorded outputs, so that no graph outlives the step."""
         for tap in self.taps.values():
-            tap.outputs.clear()
+            tap.clear()
             tap.armed = False
 
     def take(self) -> dict[str, list[Tensor]]:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from typing import Any, Sequence
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from .compat import load_checkpoint_file
 from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import Probe, probe
+from .probe import SIDES, Probe, probe
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -63,7 +64,7 @@ class Teacher:
     @classmethod
     def from_config(cls, config: str | Config, checkpoint: str | None) -> Teacher:
         """Build the architecture; :meth:`load_weights` reads the weights when training is about to start."""
-        name = config if isinstance(config, str) else str(config.get('filename') or 'config given inline')
+        name = config if isinstance(config, str) else str(config.filename or 'config given inline')
         loaded = load_config(config, f'{KEY}.config') if isinstance(config, str) else config
         return cls(build_model(loaded, f'{KEY}.config'), name, checkpoint)
 
@@ -81,16 +82,22 @@ class Teacher:
         key = f'{KEY}.checkpoint'
         path = local_checkpoint(self.checkpoint, self.config_name, key)
         checkpoint = load_checkpoint_file(path, key)
-        state = {name.removeprefix('module.'): value
-                 for name, value in checkpoint.get('state_dict', checkpoint).items()}
+        saved = checkpoint.get('state_dict', checkpoint)
+        state = OrderedDict((name.removeprefix('module.'), value) for name, value in saved.items())
+        if hasattr(saved, '_metadata'):
+            state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
         own = self.model.state_dict()
-        wrong = [n for n, v in own.items() if n in state and getattr(state[n], 'shape', None) != v.shape]
+        try:
+            # The models' own load hooks rename and resize what older files have, so they judge what fits.
+            result = self.model.load_state_dict(state, strict=False)
+        except RuntimeError as e:
+            wrong = [n for n, v in own.items() if n in state and getattr(state[n], 'shape', None) != v.shape]
+            missing = [n for n in own if n not in state]
+            raise CheckpointError.at(key, self.checkpoint, self._mismatch(own, state, wrong, missing)) from e
         # Batch counters came with PyTorch 0.4; older checkpoints of the zoo do not have them.
-        missing = [n for n in own if n not in state and not n.endswith('num_batches_tracked')]
-        if wrong or missing:
-            raise CheckpointError.at(key, self.checkpoint, self._mismatch(own, state, wrong, missing))
-        with preserved_rng():
-            self.model.load_state_dict(state, strict=False)
+        missing = [n for n in result.missing_keys if not n.endswith('num_batches_tracked')]
+        if missing:
+            raise CheckpointError.at(key, self.checkpoint, self._mismatch(own, state, [], missing))
         self.model.eval().requires_grad_(False)
         self.loaded = True
         print_log(f'Teacher weights loaded from {path}', logger='current')
@@ -107,18 +114,19 @@ class Teacher:
             parts.append(f'{len(unexpected)} in the file are unknown to the model ({_some(unexpected)})')
         return '; '.join(parts)
 
-    def tap(self, paths: dict[str, str], student: nn.Module) -> Probe:
+    def tap(self, paths: dict[str, str], student: nn.Module, sides: Sequence[int] = SIDES) -> Probe:
         """Tap the teacher, learn what the taps return, and how to convert the student's batch.
 
         Args:
             paths: Dotted path → config key.
             student: Model whose preprocessor makes the batches.
+            sides: Sides of the dry-run image to try.
 
         Raises:
             TapError: A path does not exist or is not called.
         """
         self._taps = TapSet(self.model, paths)
-        result = probe(self.model, self._taps)
+        result = probe(self.model, self._taps, sides)
         self._last_calls = result.calls
         # Registered after the recording hooks, so it sees the output of its module recorded.
         for path in paths:

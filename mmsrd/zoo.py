@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import torch
 from mmengine import load
 from mmengine.config import Config
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import barrier
 
 from .errors import CheckpointError, MissingPackageError, TeacherError, did_you_mean
 
@@ -124,7 +124,8 @@ def download(url: str, key: str) -> str:
     target = folder / file_name
     match = _HASH_IN_NAME.search(file_name)
     failure: Exception | None = None
-    if not target.is_file() and get_local_rank() == 0:
+    # MMEngine's get_local_rank needs a local process group, which its runner does not make.
+    if not target.is_file() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
@@ -132,8 +133,9 @@ def download(url: str, key: str) -> str:
             failure = e
     barrier()
     if failure is not None or not target.is_file():
-        raise CheckpointError.at(key, url, f'cannot be downloaded to {target} '
-                                 f'({failure or "see the message of the first process"})') from failure
+        reason = failure or 'see the message of the first process'
+        raise CheckpointError.at(key, url, f'cannot be downloaded to {target} ({reason}); if you have the file from '
+                                 'a source you trust, give its path') from failure
     return str(target)
 
 

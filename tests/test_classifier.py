@@ -7,13 +7,39 @@ from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 
 import mmsrd
+from mmsrd.teacher import Teacher
 from mmsrd.zoo import config_path
 
 
-def test_preset_of_a_classifier():
-    config = Config.fromfile(str(config_path('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'k')))
+def build(name):
+    config = Config.fromfile(str(config_path(name, 'k')))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        student = MODELS.build({**config.model, 'data_preprocessor': config.data_preprocessor})
+        return MODELS.build({**config.model, 'data_preprocessor': config.data_preprocessor})
+
+
+def test_token_counts_are_compared_at_one_image_size():
+    """The teacher takes 224 pixels only, the student any size."""
+    student = build('mmpretrain::deit/deit-tiny_4xb256_in1k.py')
+    distiller = mmsrd.attach(student, dict(
+        teacher=dict(config='mmpretrain::beit/beit-base-p16_8xb128-coslr-100e_in1k.py', allow_random=True),
+        losses=dict(tokens=dict(student='backbone.layers.1', teacher='backbone.layers.1'))))
+    pair, = distiller.pairs['tokens']
+    assert pair.student_shape[1] == pair.teacher_shape[1] == 197
+
+
+def test_older_files_that_the_model_converts_are_accepted(tmp_path):
+    """Swin renames its last norm for files of version 1; stock loading takes them."""
+    name = 'mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py'
+    old = {k.replace('backbone.norm3.', 'backbone.norm.'): v for k, v in build(name).state_dict().items()}
+    assert 'backbone.norm.weight' in old
+    torch.save(dict(state_dict=old), tmp_path / 'old.pth')
+    teacher = Teacher.from_config(name, str(tmp_path / 'old.pth'))
+    teacher.load_weights()
+    assert torch.equal(teacher.model.backbone.norm3.weight, old['backbone.norm.weight'])
+
+
+def test_preset_of_a_classifier():
+    student = build('mmpretrain::resnet/resnet18_8xb32_in1k.py')
     distiller = mmsrd.attach(student, dict(
         teacher=dict(config='mmpretrain::resnet/resnet50_8xb32_in1k.py', allow_random=True)))
     assert distiller.projectors['feature'][0].weight.shape == (2048, 512)

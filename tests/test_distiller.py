@@ -6,10 +6,11 @@ import copy
 import oracle
 import pytest
 import torch
+from mmengine.config import Config
 
 import mmsrd
 from mmsrd.distiller import ProjectorDistiller
-from mmsrd.errors import FeatureMismatchError
+from mmsrd.errors import FeatureMismatchError, TapError
 
 
 def step(model, batch):
@@ -194,6 +195,30 @@ def test_an_exception_leaves_no_feature_behind(student, distill, batch):
     handle.remove()
     assert 'loss_srd_neck' in student(**data)
     assert all(not tap.outputs for tap in distiller.teacher._taps.taps.values())
+
+
+@pytest.mark.parametrize('path', ['backbone.layer1', 'backbone.layer3.1.conv2'], ids=['frozen', 'checkpointed'])
+def test_a_feature_without_gradient_is_an_error(student, distill, batch, path):
+    if path == 'backbone.layer1':
+        for name in ('conv1', 'bn1', 'layer1'):
+            student.backbone.get_submodule(name).requires_grad_(False)
+    else:
+        student.backbone.layer3[1].with_cp = True
+    distill['losses'] = dict(early=dict(student=path, teacher=path))
+    mmsrd.attach(student, distill)
+    with pytest.raises(TapError, match=f"distill.losses.early.student = '{path}': the feature carries no gradient"):
+        student(**batch(student))
+
+
+def test_a_tap_before_an_addition_in_place_compares_what_it_names(student, distill, batch, student_config):
+    """The same network on both sides: any bn2, which the block then adds to, is perfectly aligned."""
+    distill['teacher'] = dict(config=Config(dict(model=student_config.model.to_dict(), default_scope='mmdet')),
+                              allow_random=True)
+    distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn2', teacher='backbone.layer3.1.bn2', projector=None))
+    distiller = mmsrd.attach(student, distill)
+    distiller.teacher.model.load_state_dict(student.state_dict())
+    student.eval()
+    assert student(**batch(student))['srd_alignment/bn'] > 0.99
 
 
 def test_fewer_levels_than_in_the_dry_run(student, distill):

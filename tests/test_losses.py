@@ -127,6 +127,9 @@ def test_constant_channels_are_finite():
     (dict(form='cosine'), "form = 'cosine': must be one of 'elementwise', 'correlation'"),
     (dict(reduction='none'), "reduction = 'none'"),
     (dict(eps=-1), 'eps = -1'),
+    (dict(eps=float('inf')), 'eps = inf'),
+    (dict(alpha=True), 'alpha = True'),
+    (dict(sync='no'), "sync = 'no': must be True or False"),
 ])
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ConfigError, match=message):
@@ -139,6 +142,12 @@ def test_shapes_that_do_not_fit_are_quoted(shapes):
         SRDLoss()(*(torch.zeros(shape) for shape in shapes))
     assert str(shapes[0]) in str(error.value)
     assert str(shapes[1]) in str(error.value)
+
+
+@pytest.mark.parametrize('shape', [(1, 5), (1, 1, 5), (1, 5, 1, 1)])
+def test_a_single_row_has_no_statistics(shape):
+    with pytest.raises(FeatureMismatchError, match='single row.*no batch statistics'):
+        SRDLoss()(torch.zeros(shape), torch.zeros(shape))
 
 
 def test_pooling_and_resizing():

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmsrd.errors import FeatureMismatchError
+from mmsrd.errors import ConfigError, FeatureMismatchError
 from mmsrd.projectors import LinearProjector
 
 
@@ -23,6 +23,11 @@ def test_same_matrix_on_maps_tokens_and_vectors(bias):
 
 def test_no_bias_by_default():
     assert [name for name, _ in LinearProjector(5, 3).named_parameters()] == ['weight']
+
+
+def test_bias_must_be_a_bool():
+    with pytest.raises(ConfigError, match="bias = 'off'"):
+        LinearProjector(5, 3, bias='off')
 
 
 def test_wrong_rank():

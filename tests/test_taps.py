@@ -58,6 +58,45 @@ def test_a_copy_of_the_model_has_taps_of_its_own():
     assert (taps.calls(), copied_taps.calls()) == ({'stem': 0}, {'stem': 1})
 
 
+class Residual(nn.Module):
+    """Writes into the output of its normalisation, as ResNet blocks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(3)
+        self.shared = nn.ModuleList([nn.ModuleList([nn.Conv2d(3, 3, 1)])])
+        self.alias = nn.ModuleList([self.shared[0][0]])
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        out = self.norm(inputs)
+        out += 10
+        return self.alias[0](out)
+
+
+def test_an_output_that_is_overwritten_is_copied():
+    model = Residual()
+    taps = TapSet(model, {'norm': 'a'})
+    probe(model, taps)
+    assert taps.taps['norm'].copies
+    taps.arm()
+    inputs = torch.randn(2, 3, 4, 4)
+    model(inputs)
+    torch.testing.assert_close(taps.take()['norm'][0], model.norm(inputs))
+
+
+def test_an_output_that_is_overwritten_unexpectedly_is_an_error():
+    model = Residual()
+    taps = TapSet(model, {'norm': 'k'})
+    taps.arm()
+    model(torch.randn(2, 3, 4, 4))
+    with pytest.raises(TapError, match="k = 'norm': the model changes its output in place"):
+        taps.take()
+
+
+def test_both_names_of_a_shared_module_are_paths():
+    TapSet(Residual(), {'shared.0.0': 'a', 'alias.0': 'b'})
+
+
 def test_a_tap_that_was_not_called():
     taps = TapSet(Pyramid(), {'unused': 'distill.losses.x.student'})
     taps.arm()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmsrd.cli import toolbox_of, with_teacher
+from mmsrd.cli import take_config, toolbox_of, with_teacher
 from mmsrd.errors import ConfigError
 from mmsrd.zoo import package_files
 
@@ -114,6 +114,23 @@ def test_the_stock_runner_would_ignore_the_block():
         with_teacher(config, None, None, None)
 
 
+@pytest.mark.parametrize(('line', 'config', 'rest'), [
+    ('c.py --amp', 'c.py', '--amp'), ('--amp c.py', 'c.py', '--amp'),
+    ('--work-dir w c.py --resume', 'c.py', '--work-dir w --resume'),
+    ('--work-dir=w c.py k.pth', 'c.py', '--work-dir=w k.pth'),
+    ('--launcher pytorch c.py k.pth --tta', 'c.py', '--launcher pytorch k.pth --tta'),
+    ('--cfg-options a=1 b=2 --amp c.py', 'c.py', '--cfg-options a=1 b=2 --amp')])
+def test_the_config_may_stand_anywhere(line, config, rest):
+    arguments = line.split()
+    assert take_config(arguments) == config
+    assert arguments == rest.split()
+
+
+def test_no_config():
+    with pytest.raises(ConfigError, match='no config is given'):
+        take_config(['--amp'])
+
+
 def test_toolbox_follows_the_default_scope():
     assert toolbox_of(Config(dict(default_scope='mmpretrain'))) == 'mmpretrain'
     assert toolbox_of(Config(dict())) == 'mmdet'
@@ -122,6 +139,8 @@ def test_toolbox_follows_the_default_scope():
 def test_dist_train_and_dist_test_without_gpus(distilled_file, tmp_path):
     run('bash', ROOT / 'tools/dist_train.sh', distilled_file, '2', '--work-dir', tmp_path / 'run', cwd=tmp_path,
         PORT='29618')
+    run('bash', ROOT / 'tools/dist_train.sh', distilled_file.with_name('student.py'), '2', '--work-dir',
+        tmp_path / 'alone', cwd=tmp_path, PORT='29620')
     checkpoint = tmp_path / 'run' / 'epoch_1.pth'
     assert 'distiller' in torch.load(checkpoint)
     done = run('bash', ROOT / 'tools/dist_test.sh', distilled_file, checkpoint, '2', '--work-dir', tmp_path / 'test',

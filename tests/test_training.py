@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.model import is_model_wrapper
 
-from mmsrd.errors import CheckpointError
+from mmsrd.errors import CheckpointError, ConfigError
 
 EMA = dict(type='EMAHook', momentum=0.1)
 
@@ -179,6 +179,21 @@ def test_resume_at_an_iteration(make_runner, distill, tmp_path):
     resumed = make_runner('parts', distill, resume=True, **options(7)).train()
     assert same(whole.state_dict(), resumed.state_dict())
     assert same(whole.distiller.state_dict(), resumed.distiller.state_dict())
+
+
+def test_epochs_need_a_loop_that_counts_them(make_runner, distill):
+    distill['schedule'] = dict(end=1, by_epoch=True)
+    runner = make_runner('run', distill, train_cfg=dict(
+        _delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=100))
+    with pytest.raises(ConfigError, match='by_epoch = True: IterBasedTrainLoop counts iterations'):
+        runner.train()
+
+
+def test_a_tapped_syncbn_module_survives_the_runners_conversion(make_runner, distill):
+    distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn2', teacher='backbone.layer3.1.bn2'))
+    runner = make_runner('run', distill, **{'model.backbone.norm_cfg': dict(type='SyncBN', requires_grad=True)})
+    runner.train()
+    assert runner.message_hub.get_scalar('train/loss_srd_bn').current() != 0
 
 
 def test_end_by_epoch(make_runner, distill):

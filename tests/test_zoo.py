@@ -56,6 +56,18 @@ def test_download_once_with_the_right_hash(server):
     assert zoo.local_checkpoint(f'{url}/{name}', 'c', 'k') == path
 
 
+def test_download_inside_a_process_group(server, tmp_path):
+    """As DistillRunner does it: MMEngine's runner starts no local group."""
+    import torch.distributed as dist
+    folder, url = server
+    name = publish(folder, 'teacher')
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
+    try:
+        assert zoo.local_checkpoint(f'{url}/{name}', 'c', 'k').endswith(name)
+    finally:
+        dist.destroy_process_group()
+
+
 def test_wrong_hash_is_an_error_and_leaves_no_file(server):
     folder, url = server
     name = publish(folder, 'teacher', wrong_hash=True)
