@@ -21,7 +21,7 @@ def test_token_counts_are_compared_at_one_image_size():
     """The teacher takes 224 pixels only, the student any size."""
     student = build('mmpretrain::deit/deit-tiny_4xb256_in1k.py')
     distiller = mmsrd.attach(student, dict(
-        teacher=dict(config='mmpretrain::beit/beit-base-p16_8xb128-coslr-100e_in1k.py', allow_random=True),
+        teacher=dict(config='mmpretrain::beit/benchmarks/beit-base-p16_8xb128-coslr-100e_in1k.py', allow_random=True),
         losses=dict(tokens=dict(student='backbone.layers.1', teacher='backbone.layers.1'))))
     pair, = distiller.pairs['tokens']
     assert pair.student_shape[1] == pair.teacher_shape[1] == 197

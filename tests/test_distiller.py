@@ -210,11 +210,11 @@ def test_a_feature_without_gradient_is_an_error(student, distill, batch, path):
         student(**batch(student))
 
 
-def test_a_tap_before_an_addition_in_place_compares_what_it_names(student, distill, batch, student_config):
-    """The same network on both sides: any bn2, which the block then adds to, is perfectly aligned."""
+def test_a_tap_before_an_activation_in_place_compares_what_it_names(student, distill, batch, student_config):
+    """The same network on both sides: any bn1, which the block's ReLU overwrites, is perfectly aligned."""
     distill['teacher'] = dict(config=Config(dict(model=student_config.model.to_dict(), default_scope='mmdet')),
                               allow_random=True)
-    distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn2', teacher='backbone.layer3.1.bn2', projector=None))
+    distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn1', teacher='backbone.layer3.1.bn1', projector=None))
     distiller = mmsrd.attach(student, distill)
     distiller.teacher.model.load_state_dict(student.state_dict())
     student.eval()

@@ -32,26 +32,24 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/pytho
   exit 0
 fi
 
-uses_system_torch=no
-if [ "${MMSRD_SYSTEM_TORCH:-auto}" != never ] && "$python" - 2>/dev/null <<'PY'
+has_torch() {
+  [ "${MMSRD_SYSTEM_TORCH:-auto}" != never ] && "$1" - 2>/dev/null <<'PY'
 import sys
 import torch, torchvision
 sys.exit(tuple(int(x) for x in torch.__version__.split('.')[:2]) < (2, 6))
 PY
-then
-  uses_system_torch=yes
-fi
+}
 
 if [ ! -x "$venv/bin/python" ]; then
   echo "setup_env: making $venv with $("$python" --version)"
   options=()
-  if [ "$uses_system_torch" = yes ]; then options+=(--system-site-packages); fi
+  if has_torch "$python"; then options+=(--system-site-packages); fi
   "$python" -m venv "${options[@]}" "$venv" || {
     echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 
-if [ "$uses_system_torch" = yes ]; then
+if grep -q '^include-system-site-packages = true' "$venv/pyvenv.cfg" && has_torch "$venv/bin/python"; then
   echo "setup_env: using the PyTorch that $python has"
 else
   echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line)"
