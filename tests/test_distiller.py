@@ -224,7 +224,7 @@ def test_a_tap_before_an_activation_in_place_compares_what_it_names(student, dis
 def test_fewer_levels_than_in_the_dry_run(student, distill):
     distiller = mmsrd.attach(student, distill)
     with pytest.raises(FeatureMismatchError, match="'neck' gave 1 and 'neck' 1 levels in this step"):
-        distiller.compare('neck', [torch.randn(2, 32, 4, 4)], [torch.randn(2, 64, 4, 4)])
+        distiller.compare('neck', [torch.randn(2, 32, 4, 4, requires_grad=True)], [torch.randn(2, 64, 4, 4)])
 
 
 def test_a_deep_copy_shares_the_teacher_and_copies_the_rest(student, distill, batch):
