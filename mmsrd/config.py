@@ -47,6 +47,7 @@ class LossConfig:
         resize: Which map is resized where sizes differ.
         pool: Whether features are averaged over positions first.
         projector: ``type`` and arguments, or None to compare without one.
+        compares_logits: Whether the channels are classes, so that a projector makes no sense.
     """
 
     name: str
@@ -58,6 +59,7 @@ class LossConfig:
     resize: str = 'to_student'
     pool: bool = False
     projector: Mapping[str, Any] | None = field(default_factory=lambda: dict(type='LinearProjector'))
+    compares_logits: bool = False
 
     @property
     def key(self) -> str:
@@ -176,7 +178,8 @@ def parse_loss(name: str, block: Any) -> LossConfig:
     own = ('student', 'teacher', 'weight', 'levels', 'resize', 'pool', 'projector')
     module = {k: v for k, v in options.items() if k not in own}
     module.setdefault('type', 'SRDLoss')
-    build_module(key, module, also_known=own)  # only to check its arguments
+    criterion = build_module(key, module, also_known=own)  # only to check its arguments
+    compares_logits = bool(getattr(criterion, 'compares_logits', False))
     taps = {}
     for side in ('student', 'teacher'):
         if options.get(side) is None:
@@ -188,13 +191,13 @@ def parse_loss(name: str, block: Any) -> LossConfig:
     resize = options.get('resize', 'to_student')
     if resize not in RESIZES:
         raise ConfigError.at(f'{key}.resize', resize, f'must be one of {", ".join(map(repr, RESIZES))}')
-    projector = options.get('projector', dict(type='LinearProjector'))
+    projector = options.get('projector', None if compares_logits else dict(type='LinearProjector'))
     if projector is not None:
         projector = _mapping(f'{key}.projector', projector)
         build_module(f'{key}.projector', projector, in_channels=1, out_channels=1)
     return LossConfig(
         name, module, taps['student'], taps['teacher'], weight, parse_levels(key, options.get('levels')), resize,
-        _typed(f'{key}.pool', options.get('pool', False), bool, 'True or False'), projector)
+        _typed(f'{key}.pool', options.get('pool', False), bool, 'True or False'), projector, compares_logits)
 
 
 def parse_levels(key: str, value: Any) -> list[int | tuple[int, int]] | None:

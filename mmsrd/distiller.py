@@ -161,6 +161,10 @@ def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:
     if loss.projector is not None:
         return build_module(f'{loss.key}.projector', loss.projector,
                             in_channels=pair.channels[0], out_channels=pair.channels[1])
+    if pair.channels[0] != pair.channels[1] and loss.compares_logits:
+        raise FeatureMismatchError(
+            f'{loss.key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
+            'only be compared where the classes are the same. Features can be distilled all the same')
     if pair.channels[0] != pair.channels[1]:
         raise FeatureMismatchError(
             f'{loss.key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '

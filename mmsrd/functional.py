@@ -100,6 +100,24 @@ def correlation_log_sum(rho: Tensor, alpha: float = 4.0, eps: float = 1e-5) -> T
     return torch.log(_abs_power(rho - 1, alpha).sum() + eps)
 
 
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduce: Reduce = None) -> Tensor:
+    """``T² · mean over rows of KL(softmax(teacher / T) || softmax(student / T))`` (Hinton et al. 2015).
+
+    Args:
+        student: Logits (N, C), (N, L, C) or (N, C, H, W).
+        teacher: Logits of the same shape.
+        temperature: T, above 0.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    dim = channel_dim(student)
+    log_s, log_t = F.log_softmax(student / temperature, dim), F.log_softmax(teacher / temperature, dim)
+    total = F.kl_div(log_s, log_t, reduction='sum', log_target=True)
+    return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
+
+
 def _abs_power(x: Tensor, alpha: float) -> Tensor:
     if alpha == 1:
         return x.abs()  # its gradient at 0 is 0; that of pow(1) would be as well, but slower

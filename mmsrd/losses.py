@@ -67,10 +67,7 @@ class SRDLoss(nn.Module):
         Raises:
             FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row only.
         """
-        if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
-            raise FeatureMismatchError(
-                f'SRDLoss compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
-                f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
+        _check_shapes(self, student, teacher)
         reduce = all_reduce_sum if self.sync and is_multi_process() else None
         if reduce is None and student.numel() == student.size(SF.channel_dim(student)):
             raise FeatureMismatchError(
@@ -90,6 +87,61 @@ class SRDLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'
+
+
+@MODELS.register_module()
+class KLDivLoss(nn.Module):
+    """KL divergence between the softened class distributions of teacher and student (Hinton et al. 2015).
+
+    Batch mean, scaled with T²; the SRD recipe for classifiers adds it at T = 1.
+
+    Args:
+        temperature: Both logits are divided by it; above 0.
+        sync: Average over all processes when there are several.
+
+    Raises:
+        ConfigError: An argument is outside of what is listed.
+    """
+
+    compares_logits = True
+
+    def __init__(self, temperature: float = 1.0, sync: bool = True) -> None:
+        super().__init__()
+        is_number = isinstance(temperature, (int, float)) and not isinstance(temperature, bool)
+        if not is_number or not 0 < temperature < float('inf'):
+            raise ConfigError.at('temperature', temperature, 'must be a finite number above 0')
+        if not isinstance(sync, bool):
+            raise ConfigError.at('sync', sync, 'must be True or False')
+        self.temperature = float(temperature)
+        self.sync = sync
+
+    def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare logits of one shape; computed in float32 also under autocast.
+
+        Args:
+            student: Logits (N, C), (N, L, C) or (N, C, H, W).
+            teacher: Logits of the same shape; no gradient flows into them.
+
+        Returns:
+            tuple: Scalar loss, and an empty dict.
+
+        Raises:
+            FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+        """
+        _check_shapes(self, student, teacher)
+        reduce = all_reduce_sum if self.sync and is_multi_process() else None
+        with torch.autocast(device_type=student.device.type, enabled=False):
+            return SF.kl_divergence(_full(student), _full(teacher.detach()), self.temperature, reduce), {}
+
+    def extra_repr(self) -> str:
+        return f'temperature={self.temperature:g}, sync={self.sync}'
+
+
+def _check_shapes(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
+    if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
+        raise FeatureMismatchError(
+            f'{type(loss).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
+            f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
 
 
 def _full(x: Tensor) -> Tensor:

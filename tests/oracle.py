@@ -30,6 +30,13 @@ def correlation(s: np.ndarray, t: np.ndarray, alpha: float, eps: float = 1e-4) -
     return float(np.log(np.sum(np.abs(rho - 1) ** alpha) + 1e-5))
 
 
+def kl_divergence(s: np.ndarray, t: np.ndarray, temperature: float) -> float:
+    """T² · mean over rows of Σ_c p_t log(p_t / p_s)."""
+    p_s, p_t = (np.exp(rows(x) / temperature) for x in (s, t))
+    p_s, p_t = p_s / p_s.sum(1, keepdims=True), p_t / p_t.sum(1, keepdims=True)
+    return float(temperature ** 2 * np.mean(np.sum(p_t * np.log(p_t / p_s), axis=1)))
+
+
 def alignment(s: np.ndarray, t: np.ndarray, eps: float = 1e-4) -> float:
     """Mean over channels of the correlation."""
     return float((batch_norm(rows(s), eps) * batch_norm(rows(t), eps)).mean())

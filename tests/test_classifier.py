@@ -1,12 +1,14 @@
 """MMPretrain classifiers are distilled by the same block."""
 from __future__ import annotations
 
+import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from mmpretrain.structures import DataSample
 
 import mmsrd
+from mmsrd.errors import ConfigError, FeatureMismatchError
 from mmsrd.teacher import Teacher
 from mmsrd.zoo import config_path
 
@@ -45,10 +47,26 @@ def test_preset_of_a_classifier():
     assert distiller.projectors['feature'][0].weight.shape == (2048, 512)
     assert distiller.teacher._convert.identical
     samples = [DataSample().set_gt_label(i) for i in range(4)]
-    calls = []
-    distiller.teacher.model.head.register_forward_hook(lambda *a: calls.append(1))
     losses = student(inputs=torch.randn(4, 3, 64, 64), data_samples=samples, mode='loss')
-    assert set(losses) == {'loss', 'loss_srd_feature', 'srd_alignment/feature'}
+    assert set(losses) == {'loss', 'loss_srd_feature', 'srd_alignment/feature', 'loss_srd_logits'}
     losses['loss_srd_feature'].backward()
     assert student.backbone.conv1.weight.grad.abs().sum() > 0
-    assert not calls
+    assert distiller.configs['logits'].student == distiller.configs['logits'].teacher == 'head.fc'
+    student.zero_grad()
+    student(inputs=torch.randn(4, 3, 64, 64), data_samples=samples, mode='loss')['loss_srd_logits'].backward()
+    assert student.head.fc.weight.grad.abs().sum() > 0
+
+
+def test_other_classes_are_an_error_for_logits_only():
+    student = build('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
+    teacher = dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)
+    with pytest.raises(FeatureMismatchError, match='distill.losses.logits: the student has 10 classes and the teacher'):
+        mmsrd.attach(student, dict(teacher=teacher))
+    mmsrd.attach(student, dict(teacher=teacher, losses=dict(
+        feature=dict(student='backbone', teacher='backbone', levels=[-1], pool=True))))
+
+
+def test_preset_of_another_task():
+    teacher = dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)
+    with pytest.raises(ConfigError, match="preset = 'detection': the student ImageClassifier is made for classif"):
+        mmsrd.attach(build('mmpretrain::resnet/resnet18_8xb32_in1k.py'), dict(teacher=teacher, preset='detection'))

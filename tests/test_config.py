@@ -130,6 +130,13 @@ def test_block_that_does_not_fit_the_models(student, distill, path, value, kind,
     mmsrd.attach(student, distill)  # the corrected call works on the same model
 
 
+@pytest.mark.parametrize('preset', ['classification'])
+def test_preset_of_another_task(student, distill, preset):
+    distill.pop('losses')
+    with pytest.raises(ConfigError, match="distill.preset = 'classification': the student FCOS is made for detection"):
+        mmsrd.attach(student, {**distill, 'preset': preset})
+
+
 def test_different_sizes_need_resizing(student, distill):
     wrong = changed(distill, 'losses.neck', dict(student='backbone.layer1', teacher='backbone.layer2', resize='none'))
     with pytest.raises(FeatureMismatchError, match=r"\(1, 8, 32, 32\).*\(1, 64, 16, 16\) differ in size and resize"):

@@ -9,7 +9,7 @@ import torch
 
 from mmsrd import functional as SF
 from mmsrd.errors import ConfigError, FeatureMismatchError
-from mmsrd.losses import SRDLoss
+from mmsrd.losses import KLDivLoss, SRDLoss
 
 SHAPES = [(16, 5), (3, 7, 5), (2, 5, 4, 3)]
 
@@ -148,6 +148,37 @@ def test_shapes_that_do_not_fit_are_quoted(shapes):
 def test_a_single_row_has_no_statistics(shape):
     with pytest.raises(FeatureMismatchError, match='single row.*no batch statistics'):
         SRDLoss()(torch.zeros(shape), torch.zeros(shape))
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('temperature', [1, 4.0])
+def test_kl_divergence(shape, temperature):
+    s, t = pair(shape)
+    module = KLDivLoss(temperature)
+    loss, logs = module(s, t)
+    assert float(loss) == pytest.approx(oracle.kl_divergence(s.numpy(), t.numpy(), temperature), rel=1e-10)
+    assert logs == {}
+    assert float(module(s, s)[0]) == 0
+    assert torch.autograd.gradcheck(lambda x: module(x, t)[0], s.requires_grad_())
+    assert module(s.bfloat16(), t.bfloat16())[0].dtype == torch.float32
+
+
+def test_kl_gradient_keeps_its_size_with_the_temperature():
+    """T² makes up for the softened slopes: for small logits the gradient tends to (s − t) / (N·C), Hinton et al."""
+    s, t = (x * 1e-3 for x in pair((16, 5)))
+    s, t = s - s.mean(1, keepdim=True), t - t.mean(1, keepdim=True)
+    for temperature in (1, 10):
+        leaf = s.clone().requires_grad_()
+        KLDivLoss(temperature)(leaf, t)[0].backward()
+        torch.testing.assert_close(leaf.grad, (s - t) / s.numel(), rtol=0.02, atol=1e-7)  # to first order in s / T
+
+
+@pytest.mark.parametrize('arguments', [dict(temperature=0), dict(temperature='1'), dict(temperature=True),
+                                       dict(sync=1)])
+def test_wrong_kl_arguments(arguments):
+    (key, value), = arguments.items()
+    with pytest.raises(ConfigError, match=f'{key} = {value!r}: must be'):
+        KLDivLoss(**arguments)
 
 
 def test_pooling_and_resizing():
