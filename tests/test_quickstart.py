@@ -5,6 +5,7 @@ import json
 
 import cv2
 import numpy as np
+import quickstart
 import quickstart_report as report
 import torch
 from compose_digits import SceneConfig, compose
@@ -94,3 +95,11 @@ def test_boxes_are_drawn_where_they_are():
     assert canvas.shape == (96, 96, 3)
     assert tuple(canvas[5 * 3 + 20, 4 * 3]) == (0, 0, 255)  # left edge
     assert tuple(canvas[80, 80]) == (0, 0, 0)
+
+
+def test_progress_is_read_from_the_log():
+    """The total loss falls below zero, as SRD's logarithm does."""
+    line = ('11/23 02:46:42 - mmengine - INFO - Iter(train) [200/600]  lr: 3.4e-03  eta: 0:01:40  time: 0.25  '
+            'grad_norm: 1.5  loss: -1.2345  loss_cls: 0.40  loss_srd_neck: -2.5  srd_alignment/neck: -0.01')
+    assert quickstart._PROGRESS.search(line).groups() == ('200', '600', '-1.2345', '-0.01')
+    assert quickstart._PROGRESS.search(line.split('  loss_srd')[0]).groups() == ('200', '600', '-1.2345', None)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,10 @@ def test_the_wheel_works_outside_of_the_checkout(distilled_file, tmp_path):
     run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path / 'dist', source,
         cwd=tmp_path)
     wheel, = (tmp_path / 'dist').glob('mmsrd-*.whl')
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(next(n for n in archive.namelist() if n.endswith('METADATA'))).decode()
+    required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist')]
+    assert [line for line in required if 'mmcv' in line] == [line for line in required if 'extra == "lite"' in line]
     run(sys.executable, '-m', 'pip', 'install', '--no-deps', '--target', tmp_path / 'target', wheel, cwd=tmp_path)
     empty = tmp_path / 'empty'
     empty.mkdir()

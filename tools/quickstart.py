@@ -25,7 +25,7 @@ CONFIGS = dict(
     student='configs/quickstart/fcos_digits_student.py',
     distilled='configs/quickstart/srd_neck_fcos-w32_fcos-w8_digits.py')
 TRAIN_IMAGES, VAL_IMAGES = 1000, 300
-_PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: ([\d.]+)(?:.*srd_alignment/\w+: ([\d.]+))?')
+_PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: (-?[\d.]+)(?:.*srd_alignment/\w+: (-?[\d.]+))?')
 _MAP = re.compile(r'coco/bbox_mAP: ([\d.]+)')
 
 
