@@ -53,6 +53,7 @@ def test_checkpoints_are_the_students(make_runner, distill, tmp_path, hooks):
     teacher_sizes = {v.shape for v in runner.model.distiller.teacher.model.state_dict().values() if v.dim() == 4}
     student_sizes = {v.shape for v in plain['state_dict'].values()}
     in_file = {v.shape for v in _tensors(ours)}
+    assert teacher_sizes - student_sizes
     assert not (teacher_sizes - student_sizes) & in_file  # no teacher weight anywhere in the file
 
 
