@@ -8,6 +8,7 @@ folder, so names that derive from it (the work directory) stay as they would be.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import runpy
 import sys
 import tempfile
@@ -89,6 +90,28 @@ def toolbox_of(config: Config) -> str:
     raise MissingPackageError(f'none of {", ".join(_TOOLBOXES)} is installed; install the one your config is for')
 
 
+def toolbox_script(package: str, script: str) -> Path:
+    """The installed ``tools/<script>.py`` of a toolbox.
+
+    Raises:
+        MissingPackageError: The toolbox is not installed, or without its scripts.
+    """
+    path = package_files(package) / 'tools' / f'{script}.py'
+    if not path.is_file():
+        raise MissingPackageError(f'{package} is installed without {path}; reinstall it with pip')
+    return path
+
+
+def run_script(path: str, arguments: Sequence[str]) -> None:
+    """Run a Python script in this process with a command line of its own."""
+    original = sys.argv
+    sys.argv = [path, *arguments]
+    try:
+        runpy.run_path(path, run_name='__main__')
+    finally:
+        sys.argv = original
+
+
 def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequence[str]) -> None:
     """Run the installed ``tools/<script>.py`` of the config's toolbox in this process.
 
@@ -101,22 +124,14 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
     Raises:
         MissingPackageError: The toolbox is not installed, or without its scripts.
     """
-    package = toolbox_of(config)
-    path = package_files(package) / 'tools' / f'{script}.py'
-    if not path.is_file():
-        raise MissingPackageError(f'{package} is installed without {path}; reinstall it with pip')
+    path = toolbox_script(toolbox_of(config), script)
     if _launcher(arguments) == 'pytorch' and on_cpu():
         init_gloo()
         config.model_wrapper_cfg = cpu_wrapper(config)
     with tempfile.TemporaryDirectory(prefix='mmsrd-') as folder:
         handed_over = Path(folder) / name
         config.dump(str(handed_over))
-        original = sys.argv
-        sys.argv = [str(path), str(handed_over), *arguments]
-        try:
-            runpy.run_path(str(path), run_name='__main__')
-        finally:
-            sys.argv = original
+        run_script(str(path), [str(handed_over), *arguments])
 
 
 def take_config(arguments: list[str]) -> str:
@@ -169,21 +184,12 @@ def _parse(script: str, argv: Sequence[str] | None) -> tuple[argparse.Namespace,
     parser = parser_for(script)
     if not argv or '-h' in argv or '--help' in argv:
         parser.print_help()
-        path = next((p for p in (_script_path(box, script) for box in _TOOLBOXES) if p), None)
-        if path is not None:
-            print(f'\nFlags of {path}:\n')
-            sys.argv = [str(path), '--help']
-            runpy.run_path(str(path), run_name='__main__')
+        path = toolbox_script(toolbox_of(Config()), script)
+        print(f'\nFlags of {path}:\n')
+        with contextlib.suppress(SystemExit):  # argparse leaves that way after its help
+            run_script(str(path), ['--help'])
         raise SystemExit(0 if argv else 2)
     return parser.parse_known_args(argv)
-
-
-def _script_path(package: str, script: str) -> Path | None:
-    try:
-        path = package_files(package) / 'tools' / f'{script}.py'
-    except MissingPackageError:
-        return None
-    return path if path.is_file() else None
 
 
 def main(script: str) -> None:

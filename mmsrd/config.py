@@ -43,7 +43,7 @@ class LossConfig:
         student: Dotted path of the student's tap.
         teacher: Dotted path of the teacher's tap.
         weight: Multiplier of the loss.
-        levels: None for all levels, else indices or (student, teacher) pairs.
+        levels: None for all levels, else (student, teacher) index pairs.
         resize: Which map is resized where sizes differ.
         pool: Whether features are averaged over positions first.
         projector: ``type`` and arguments, or None to compare without one.
@@ -55,7 +55,7 @@ class LossConfig:
     student: str
     teacher: str
     weight: float = 1.0
-    levels: Any = None
+    levels: list[tuple[int, int]] | None = None
     resize: str = 'to_student'
     pool: bool = False
     projector: Mapping[str, Any] | None = field(default_factory=lambda: dict(type='LinearProjector'))
@@ -200,12 +200,12 @@ def parse_loss(name: str, block: Any) -> LossConfig:
         _typed(f'{key}.pool', options.get('pool', False), bool, 'True or False'), projector, compares_logits)
 
 
-def parse_levels(key: str, value: Any) -> list[int | tuple[int, int]] | None:
-    """Check ``levels``: None, or a non-empty list of indices or pairs of indices."""
+def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | None:
+    """Check ``levels``: None, or a non-empty list of indices or pairs of indices; indices become pairs."""
     if value is None:
         return None
     accepted = 'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)]'
-    levels: list[int | tuple[int, int]] = []
+    levels: list[tuple[int, int]] = []
     for item in _typed(f'{key}.levels', value, (list, tuple), accepted):
         pair = tuple(item) if isinstance(item, (list, tuple)) else (item, item)
         if len(pair) != 2 or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair):

@@ -1,7 +1,7 @@
 """Several processes: sums that gradients flow through, and gloo where there are no accelerators."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -33,9 +33,10 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return total
 
 
-def is_multi_process() -> bool:
-    """Whether more than one process trains together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def reduction(sync: bool) -> Callable[[Tensor], Tensor] | None:
+    """How a loss adds up over processes: :func:`all_reduce_sum` if ``sync`` and several train together, or None."""
+    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return all_reduce_sum if sync and several else None
 
 
 def on_cpu() -> bool:

@@ -17,6 +17,11 @@ from torch import Tensor
 Reduce = Optional[Callable[[Tensor], Tensor]]
 
 
+def wide(x: Tensor) -> Tensor:
+    """``x`` in at least float32; float32 and float64 come back as they are."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def channel_dim(x: Tensor) -> int:
     """Channel dimension of a feature: 1 for (N, C) and (N, C, H, W), 2 for tokens (N, L, C)."""
     return 2 if x.dim() == 3 else 1
@@ -33,7 +38,7 @@ def _row_sums(x: Tensor, reduce: Reduce) -> Tensor:
 
 def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
     """Number of rows of ``x`` over all processes, a scalar tensor of the dtype of ``x``."""
-    count = x.new_tensor(float(x.numel() // max(x.size(channel_dim(x)), 1)))
+    count = x.new_full((), x.numel() // max(x.size(channel_dim(x)), 1))  # filled on the device: no copy to wait for
     return reduce(count) if reduce else count
 
 

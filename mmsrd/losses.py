@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import functional as SF
-from .distributed import all_reduce_sum, is_multi_process
+from .distributed import reduction
 from .errors import ConfigError, FeatureMismatchError
 from .registry import MODELS
 
@@ -68,14 +68,14 @@ class SRDLoss(nn.Module):
             FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row only.
         """
         _check_shapes(self, student, teacher)
-        reduce = all_reduce_sum if self.sync and is_multi_process() else None
+        reduce = reduction(self.sync)
         if reduce is None and student.numel() == student.size(SF.channel_dim(student)):
             raise FeatureMismatchError(
                 f'SRDLoss got a single row, {tuple(student.shape)}, which has no batch statistics; use a larger '
                 'batch or larger images, or leave this level out with `levels`')
         with torch.autocast(device_type=student.device.type, enabled=False):
-            z = SF.standardize(_full(student), self.eps, reduce)
-            t = SF.standardize(_full(teacher.detach()), self.eps, reduce)
+            z = SF.standardize(SF.wide(student), self.eps, reduce)
+            t = SF.standardize(SF.wide(teacher.detach()), self.eps, reduce)
             if self.form == 'correlation':
                 rho = SF.correlation(z, t, reduce)
                 loss = SF.correlation_log_sum(rho, self.alpha)
@@ -129,9 +129,9 @@ class KLDivLoss(nn.Module):
             FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
         """
         _check_shapes(self, student, teacher)
-        reduce = all_reduce_sum if self.sync and is_multi_process() else None
+        reduce = reduction(self.sync)
         with torch.autocast(device_type=student.device.type, enabled=False):
-            return SF.kl_divergence(_full(student), _full(teacher.detach()), self.temperature, reduce), {}
+            return SF.kl_divergence(SF.wide(student), SF.wide(teacher.detach()), self.temperature, reduce), {}
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature:g}, sync={self.sync}'
@@ -142,7 +142,3 @@ def _check_shapes(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
         raise FeatureMismatchError(
             f'{type(loss).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
             f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

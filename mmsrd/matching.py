@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Sequence
 
 from torch import Tensor
 
@@ -39,16 +39,16 @@ def _channels(shape: Shape) -> int:
     return shape[2] if len(shape) == 3 else shape[1]
 
 
-def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]], levels: Any, pool: bool,
-                 resize: str, same_image: bool = True) -> list[LevelPair]:
+def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
+                 levels: list[tuple[int, int]] | None, pool: bool, resize: str,
+                 same_image: bool = True) -> list[LevelPair]:
     """Pair levels by index, or as ``levels`` says, and check that each pair can be compared.
 
     Args:
         key: Config key of the loss, for messages.
         student: Shapes of the student's levels.
         teacher: Shapes of the teacher's levels.
-        levels: None for all; else a list of indices, or of (student, teacher) index pairs; negative
-            ones count from the end.
+        levels: None for all; else (student, teacher) index pairs; negative ones count from the end.
         pool: Whether features are averaged over positions first.
         resize: One of :data:`RESIZES`.
         same_image: Whether both shapes come from images of one size, so that positions can be compared.
@@ -67,7 +67,7 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
                 f'levels={list(range(min(len(student), len(teacher))))} or pairs levels=[(student, teacher), ...]')
         indices = [(i, i) for i in range(len(student))]
     else:
-        indices = [(pair, pair) if isinstance(pair, int) else (pair[0], pair[1]) for pair in levels]
+        indices = levels
     pairs = []
     for s, t in indices:
         for side, index, shapes in (('student', s, student), ('teacher', t, teacher)):
@@ -76,7 +76,7 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
                                      f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
         s, t = s % len(student), t % len(teacher)
         pair = LevelPair(s, t, student[s], teacher[t])
-        _check_pair(key, pair, pool, resize if same_image else 'to_student', same_image)
+        _check_pair(key, pair, pool, resize, same_image)
         pairs.append(pair)
     return pairs
 
@@ -90,7 +90,9 @@ def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str, same_image: 
         return
     if len(pair.student_shape) != len(pair.teacher_shape):
         raise FeatureMismatchError(f'{key}: {shapes} have different layouts; pool=True compares their means')
-    if same_image and len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
+    if not same_image:
+        return
+    if len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
         raise FeatureMismatchError(f'{key}: {shapes} have different numbers of tokens; pool=True compares their means')
     if resize == 'none' and pair.student_shape[2:] != pair.teacher_shape[2:] and len(pair.student_shape) == 4:
         raise FeatureMismatchError(f'{key}: {shapes} differ in size and resize=\'none\'; accepted: '

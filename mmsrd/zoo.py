@@ -37,6 +37,11 @@ def package_files(package: str) -> Path:
     raise MissingPackageError(f'{package!r} is installed in {inside.parent} without its configs; reinstall it with pip')
 
 
+def _neighbours(path: Path) -> str:
+    """Suggestion of the files beside a missing one that have its suffix and a name close to its."""
+    return did_you_mean(str(path), map(str, path.parent.glob(f'*{path.suffix}')))
+
+
 def config_path(name: str, key: str) -> Path:
     """The file that a config name means: a path, or ``package::path/below/configs.py``.
 
@@ -49,9 +54,7 @@ def config_path(name: str, key: str) -> Path:
         path = Path(name).expanduser()
         if path.is_file():
             return path
-        folder = path.parent
-        known = [str(folder / f.name) for f in folder.glob('*.py')] if folder.is_dir() else []
-        raise TeacherError.at(key, name, f'no such config file (looked in {Path.cwd()}){did_you_mean(name, known)}')
+        raise TeacherError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}')
     package, relative = match.groups()
     configs = package_files(package) / 'configs'
     path = configs / relative
@@ -151,7 +154,5 @@ def local_checkpoint(spec: str, config_name: str, key: str) -> str:
         return download(spec, key)
     path = osp.expanduser(spec)
     if not osp.isfile(path):
-        folder = Path(path).parent
-        known = [str(folder / f.name) for f in folder.glob('*.pth')] if folder.is_dir() else []
-        raise CheckpointError.at(key, spec, f'no such file (looked in {os.getcwd()}){did_you_mean(path, known)}')
+        raise CheckpointError.at(key, spec, f'no such file (looked in {Path.cwd()}){_neighbours(Path(path))}')
     return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .precision import wide
+from ..functional import wide
 
 _TINY = torch.finfo(torch.float32).tiny
 

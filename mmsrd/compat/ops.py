@@ -14,13 +14,13 @@ import torchvision
 from torch import Tensor
 
 from ..errors import MissingOpError
+from ..functional import wide
 from .focal import (
     sigmoid_focal_loss_backward,
     sigmoid_focal_loss_forward,
     softmax_focal_loss_backward,
     softmax_focal_loss_forward,
 )
-from .precision import wide
 from .soft_nms import softnms
 
 
