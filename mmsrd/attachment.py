@@ -57,7 +57,7 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher
                 student_probe = probe(student, taps, (teacher_probe.image[0],))
         pairs = {loss.name: match_levels(loss.key, student_probe.shapes[loss.student],
                                          teacher_probe.shapes[loss.teacher], loss.levels, loss.pool, loss.resize,
-                                         student_probe.image == teacher_probe.image)
+                                         student_probe.image == teacher_probe.image, loss.tokens)
                  for loss in losses}
         with preserved_rng():
             torch.manual_seed(torch.initial_seed())

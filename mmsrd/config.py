@@ -14,6 +14,7 @@ from .matching import RESIZES
 from .registry import MODELS
 from .rng import preserved_rng
 from .schedule import Schedule
+from .tokens import TOKENS
 
 ROOT = 'distill'
 PRESETS = ('detection', 'classification')
@@ -47,6 +48,7 @@ class LossConfig:
         resize: Which map is resized where sizes differ.
         pool: Whether features are averaged over positions first.
         projector: ``type`` and arguments, or None to compare without one.
+        tokens: Which tokens of a sequence are compared.
         compares_logits: Whether the channels are classes, so that a projector makes no sense.
     """
 
@@ -60,6 +62,7 @@ class LossConfig:
     pool: bool = False
     projector: Mapping[str, Any] | None = field(default_factory=lambda: dict(type='LinearProjector'))
     compares_logits: bool = False
+    tokens: str = 'all'
 
     @property
     def key(self) -> str:
@@ -175,7 +178,7 @@ def parse_loss(name: str, block: Any) -> LossConfig:
         raise ConfigError.at(f'{ROOT}.losses', name, "must not contain 'loss': MMEngine adds every logged value with "
                              'that word in its name to the training loss')
     options = _mapping(key, block)
-    own = ('student', 'teacher', 'weight', 'levels', 'resize', 'pool', 'projector')
+    own = ('student', 'teacher', 'weight', 'levels', 'resize', 'pool', 'tokens', 'projector')
     module = {k: v for k, v in options.items() if k not in own}
     module.setdefault('type', 'SRDLoss')
     criterion = build_module(key, module, also_known=own)  # only to check its arguments
@@ -188,16 +191,19 @@ def parse_loss(name: str, block: Any) -> LossConfig:
     weight = float(_typed(f'{key}.weight', options.get('weight', 1.0), (int, float), 'a number'))
     if not (weight >= 0 and math.isfinite(weight)):
         raise ConfigError.at(f'{key}.weight', options['weight'], 'must be finite and not negative')
-    resize = options.get('resize', 'to_student')
-    if resize not in RESIZES:
-        raise ConfigError.at(f'{key}.resize', resize, f'must be one of {", ".join(map(repr, RESIZES))}')
+    choices = {}
+    for choice, default, accepted in (('resize', 'to_student', RESIZES), ('tokens', 'all', TOKENS)):
+        choices[choice] = options.get(choice, default)
+        if choices[choice] not in accepted:
+            raise ConfigError.at(f'{key}.{choice}', choices[choice], f'must be one of {", ".join(map(repr, accepted))}')
     projector = options.get('projector', None if compares_logits else dict(type='LinearProjector'))
     if projector is not None:
         projector = _mapping(f'{key}.projector', projector)
         build_module(f'{key}.projector', projector, in_channels=1, out_channels=1)
     return LossConfig(
-        name, module, taps['student'], taps['teacher'], weight, parse_levels(key, options.get('levels')), resize,
-        _typed(f'{key}.pool', options.get('pool', False), bool, 'True or False'), projector, compares_logits)
+        name, module, taps['student'], taps['teacher'], weight, parse_levels(key, options.get('levels')),
+        choices['resize'], _typed(f'{key}.pool', options.get('pool', False), bool, 'True or False'), projector,
+        compares_logits, choices['tokens'])
 
 
 def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | None:

@@ -85,7 +85,7 @@ class ProjectorDistiller(nn.Module):
         """Weighted losses and diagnostics for the student's recorded features.
 
         Args:
-            inputs: The student's normalised batch (N, 3, H, W).
+            inputs: The student's normalised batch (N, C, H, W).
             data_samples: The student's data samples.
 
         Returns:
@@ -129,8 +129,8 @@ class ProjectorDistiller(nn.Module):
                 raise FeatureMismatchError(
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
                     f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
-            s, t = conform(student[pair.student], teacher[pair.teacher], config.pool, config.resize)
             try:
+                s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize)
                 loss, log = criterion(projector(s), t)
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e

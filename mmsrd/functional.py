@@ -51,11 +51,13 @@ def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:
         reduce: Sum over processes; None for this process alone.
 
     Returns:
-        Tensor: Same shape, mean 0 and variance 1 (less eps) in each channel.
+        Tensor: Same shape, mean 0 and variance 1 (less eps) in each channel; 0 in constant channels, also at eps 0.
     """
     count = row_count(x, reduce)
     centred = x - _row_sums(x, reduce) / count
     variance = _row_sums(centred.square(), reduce) / count
+    if eps == 0:  # 0 · ∞ would be NaN, in the gradient too: a dead channel of the teacher is enough
+        variance = variance.masked_fill(variance == 0, float('inf'))
     return centred * torch.rsqrt(variance + eps)
 
 

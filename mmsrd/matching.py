@@ -1,6 +1,7 @@
 """Which student level is compared with which teacher level, and in what shape."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from . import functional as SF
 from .errors import ConfigError, FeatureMismatchError
+from .tokens import as_map, leading_tokens
 
 Shape = Sequence[int]
 RESIZES = ('to_student', 'to_teacher', 'none')
@@ -22,12 +24,14 @@ class LevelPair:
         teacher: Index into the teacher's levels.
         student_shape: Shape of the student level.
         teacher_shape: Shape of the teacher level.
+        leading: Tokens in front of the patches, of student and teacher, that are left out.
     """
 
     student: int
     teacher: int
     student_shape: tuple[int, ...]
     teacher_shape: tuple[int, ...]
+    leading: tuple[int, int] = (0, 0)
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -41,7 +45,7 @@ def _channels(shape: Shape) -> int:
 
 def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
                  levels: list[tuple[int, int]] | None, pool: bool, resize: str,
-                 same_image: bool = True) -> list[LevelPair]:
+                 same_image: bool = True, tokens: str = 'all') -> list[LevelPair]:
     """Pair levels by index, or as ``levels`` says, and check that each pair can be compared.
 
     Args:
@@ -52,6 +56,7 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
         pool: Whether features are averaged over positions first.
         resize: One of :data:`RESIZES`.
         same_image: Whether both shapes come from images of one size, so that positions can be compared.
+        tokens: One of :data:`mmsrd.tokens.TOKENS`.
 
     Raises:
         FeatureMismatchError: Level counts, ranks or sizes do not fit.
@@ -75,38 +80,59 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
                 raise ConfigError.at(f'{key}.levels', levels,
                                      f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
         s, t = s % len(student), t % len(teacher)
-        pair = LevelPair(s, t, student[s], teacher[t])
-        _check_pair(key, pair, pool, resize, same_image)
+        shapes_of_pair = student[s], teacher[t]
+        leading = [leading_tokens(shape[1]) if tokens == 'patch' and len(shape) == 3 else 0 for shape in shapes_of_pair]
+        pair = LevelPair(s, t, *shapes_of_pair, (leading[0], leading[1]))
+        _check_pair(key, pair, pool, resize, same_image, tokens)
         pairs.append(pair)
     return pairs
 
 
-def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str, same_image: bool) -> None:
+def _check_pair(key: str, pair: LevelPair, pool: bool, resize: str, same_image: bool, tokens: str) -> None:
     shapes = f'student level {pair.student} {pair.student_shape} and teacher level {pair.teacher} {pair.teacher_shape}'
-    for shape in (pair.student_shape, pair.teacher_shape):
-        if len(shape) not in (2, 3, 4):
-            raise FeatureMismatchError(f'{key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
+    ranks = [len(shape) for shape in (pair.student_shape, pair.teacher_shape)]
+    if not set(ranks) <= {2, 3, 4}:
+        raise FeatureMismatchError(f'{key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
     if pool:
         return
-    if len(pair.student_shape) != len(pair.teacher_shape):
+    if sorted(ranks) == [3, 4] and tokens == 'all':
+        raise FeatureMismatchError(f"{key}: {shapes} are tokens and a map; tokens='patch' makes a map of the patch "
+                                   'tokens, pool=True compares means')
+    if ranks[0] != ranks[1] and 2 in ranks:
         raise FeatureMismatchError(f'{key}: {shapes} have different layouts; pool=True compares their means')
     if not same_image:
         return
-    if len(pair.student_shape) == 3 and pair.student_shape[1] != pair.teacher_shape[1]:
-        raise FeatureMismatchError(f'{key}: {shapes} have different numbers of tokens; pool=True compares their means')
-    if resize == 'none' and pair.student_shape[2:] != pair.teacher_shape[2:] and len(pair.student_shape) == 4:
+    if ranks == [3, 3] and tokens == 'all' and pair.student_shape[1] != pair.teacher_shape[1]:
+        raise FeatureMismatchError(f"{key}: {shapes} have different numbers of tokens; tokens='patch' leaves class and "
+                                   'distillation tokens out, pool=True compares means')
+    if resize == 'none' and _size(pair.student_shape) != _size(pair.teacher_shape):
         raise FeatureMismatchError(f'{key}: {shapes} differ in size and resize=\'none\'; accepted: '
                                    + ', '.join(map(repr, RESIZES)))
+
+
+def _size(shape: Shape) -> tuple[int, ...]:
+    """Size (H, W) of a map, or of the map that the patch tokens of a square image make."""
+    return (math.isqrt(shape[1]),) * 2 if len(shape) == 3 else tuple(shape[2:])
 
 
 def _list(shapes: list[tuple[int, ...]]) -> str:
     return '[' + ', '.join('x'.join(map(str, shape[1:])) for shape in shapes) + ']'
 
 
-def conform(student: Tensor, teacher: Tensor, pool: bool, resize: str) -> tuple[Tensor, Tensor]:
-    """Give two paired features the same positions: pooled to (N, C), or maps resized to one size."""
+def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resize: str) -> tuple[Tensor, Tensor]:
+    """Give two paired features the same positions: pooled to (N, C), or maps resized to one size.
+
+    Raises:
+        FeatureMismatchError: Patch tokens do not make a map.
+    """
+    student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.leading, strict=True))
     if pool:
         return SF.pool_rows(student), SF.pool_rows(teacher)
+    ranks = {student.dim(), teacher.dim()}
+    if 3 in ranks and (len(ranks) > 1 or student.size(1) != teacher.size(1)):
+        maps = [(x.size(2), x.size(3)) for x in (student, teacher) if x.dim() == 4]
+        like = maps[0] if maps else None
+        student, teacher = (as_map(x, like) if x.dim() == 3 else x for x in (student, teacher))
     if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:
         if resize == 'to_student':
             teacher = SF.resize_map(teacher, (student.size(-2), student.size(-1)))

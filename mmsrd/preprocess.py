@@ -76,7 +76,7 @@ class InputConverter:
                       logger='current', level=logging.WARNING)
         self.swap = student.swapped != teacher.swapped
         self.pad_value = teacher.pad_value
-        mean, std = student.mean.expand(3, 1, 1), student.std.expand(3, 1, 1)
+        mean, std = student.mean, student.std
         if self.swap:
             mean, std = mean.flip(0), std.flip(0)
         # (x·std_s + mean_s − mean_t) / std_t as one multiplication and one addition.
@@ -87,7 +87,7 @@ class InputConverter:
         """Convert a batch.
 
         Args:
-            inputs: (N, 3, H, W), normalised and padded for the student.
+            inputs: (N, C, H, W), normalised and padded for the student.
             data_samples: Their ``img_shape`` tells padding from image.
 
         Returns:

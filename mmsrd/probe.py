@@ -38,6 +38,11 @@ def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
     return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
 
 
+def input_channels(model: nn.Module) -> int:
+    """Channels of the images that ``model`` takes: those of its first convolution, or 3 where it has none."""
+    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+
+
 def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
 
@@ -56,13 +61,14 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
     """
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    channels = input_channels(model)
     failure: Exception | None = None
     try:
         model.eval()
         with preserved_rng(), torch.no_grad():
             torch.manual_seed(0)
             for side in sides:
-                inputs = torch.randn(1, 3, side, side, device=device)
+                inputs = torch.randn(1, channels, side, side, device=device)
                 taps.arm()
                 try:
                     model(inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')

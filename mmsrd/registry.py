@@ -9,8 +9,9 @@ from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import RUNNERS as ENGINE_RUNNERS
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd', locations=['mmsrd.losses', 'mmsrd.projectors'])
-"""Losses and projectors."""
+MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd',
+                  locations=['mmsrd.losses', 'mmsrd.projectors', 'mmsrd.models'])
+"""Losses, projectors and small models."""
 
 HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.hooks'])
 

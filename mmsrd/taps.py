@@ -29,14 +29,15 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
 
 
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
-    """The tensors of one module output: itself, or the members of a tuple or list.
+    """The tensors of one module output: itself, or the members of a tuple or list, and of those within it.
 
     Raises:
         TapError: The output is something else.
     """
-    levels = [output] if isinstance(output, Tensor) else output
-    if isinstance(levels, (tuple, list)) and levels and all(isinstance(x, Tensor) for x in levels):
-        return list(levels)
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, (tuple, list)) and output and all(isinstance(x, (Tensor, tuple, list)) for x in output):
+        return [level for x in output for level in as_levels(x, key, path)]
     what = f'{type(output).__name__} of {sorted({type(x).__name__ for x in output})}' \
         if isinstance(output, (tuple, list)) else type(output).__name__
     raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
@@ -44,8 +45,9 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
 
 def _versions(output: Any) -> list[int]:
     """PyTorch's write counters of the tensors in a module output."""
-    tensors = output if isinstance(output, (tuple, list)) else [output]
-    return [x._version for x in tensors if isinstance(x, Tensor)]
+    if isinstance(output, (tuple, list)):
+        return [version for x in output for version in _versions(x)]
+    return [output._version] if isinstance(output, Tensor) else []
 
 
 class AllTapsFiredSignal(Exception):  # noqa: N818  not an error

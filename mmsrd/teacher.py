@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .compat import load_checkpoint_file
 from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import SIDES, Probe, probe
+from .probe import SIDES, Probe, input_channels, probe
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -124,7 +124,12 @@ class Teacher:
 
         Raises:
             TapError: A path does not exist or is not called.
+            TeacherError: The teacher takes images of another number of channels.
         """
+        channels = input_channels(student), input_channels(self.model)
+        if channels[0] != channels[1]:
+            raise TeacherError.at(f'{KEY}.config', self.config_name, f'the teacher takes images of {channels[1]} '
+                                  f'channels, and the student\'s have {channels[0]}')
         self._taps = TapSet(self.model, paths)
         result = probe(self.model, self._taps, sides)
         self._last_calls = result.calls
@@ -145,7 +150,7 @@ class Teacher:
         """Levels by path, from a forward pass that ends with the deepest tap.
 
         Args:
-            inputs: The student's normalised batch (N, 3, H, W).
+            inputs: The student's normalised batch (N, C, H, W).
             data_samples: The student's data samples.
 
         Raises:
