@@ -82,7 +82,9 @@ class Teacher:
         key = f'{KEY}.checkpoint'
         path = local_checkpoint(self.checkpoint, self.config_name, key)
         checkpoint = load_checkpoint_file(path, key)
-        saved = checkpoint.get('state_dict', checkpoint)
+        # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
+        saved = next((checkpoint[name] for name in ('state_dict', 'model') if isinstance(checkpoint.get(name), dict)),
+                     checkpoint)
         state = OrderedDict((name.removeprefix('module.'), value) for name, value in saved.items())
         if hasattr(saved, '_metadata'):
             state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it

@@ -2,6 +2,6 @@
 _base_ = './base.py'
 model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=20, in_channels=1), head=dict(in_channels=64))
 train_dataloader = dict(batch_size=128, dataset=dict(indices=None))
-train_cfg = dict(max_epochs=8, val_interval=8)
-param_scheduler = dict(T_max=8)
-default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=8))
+train_cfg = dict(max_epochs=5, val_interval=5)
+param_scheduler = dict(T_max=5)
+default_hooks = dict(logger=dict(interval=100), checkpoint=dict(interval=5))

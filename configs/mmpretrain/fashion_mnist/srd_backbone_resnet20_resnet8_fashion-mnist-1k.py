@@ -2,6 +2,8 @@
 _base_ = './resnet8_fashion-mnist-1k.py'
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    preset='classification',
     teacher=dict(config='configs/mmpretrain/fashion_mnist/resnet20_fashion-mnist.py',
-                 checkpoint='work_dirs/resnet20_fashion-mnist/epoch_8.pth'))
+                 checkpoint='work_dirs/resnet20_fashion-mnist/epoch_5.pth'),
+    losses=dict(
+        feature=dict(type='SRDLoss', student='backbone', teacher='backbone', pool=True, alpha=4.0, weight=2.0),
+        logits=dict(type='KLDivLoss', student='head.fc', teacher='head.fc', weight=1.0)))

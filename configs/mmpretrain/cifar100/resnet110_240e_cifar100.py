@@ -1,0 +1,3 @@
+"""resnet110."""
+_base_ = './base.py'
+model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=110), head=dict(in_channels=64))

@@ -1,0 +1,3 @@
+"""resnet20."""
+_base_ = './base.py'
+model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=20), head=dict(in_channels=64))

@@ -1,0 +1,3 @@
+"""resnet56."""
+_base_ = './base.py'
+model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=56), head=dict(in_channels=64))

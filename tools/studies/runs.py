@@ -1,0 +1,131 @@
+"""Trainings of a study: launched in parallel, recorded as JSON lines, not repeated once recorded."""
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import Any, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'tools'))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        dataset: Which data.
+        row: Row of the table that it belongs to.
+        seed: Seed of the training.
+        config: Config file, from the root of the repository.
+        options: ``--cfg-options`` on top of it.
+    """
+
+    dataset: str
+    row: str
+    seed: int
+    config: str
+    options: tuple[str, ...] = ()
+
+    def is_recorded_by(self, record: dict[str, Any]) -> bool:
+        """Whether ``record`` is the result of this very training."""
+        return all(record[name] == (list(value) if isinstance(value, tuple) else value)
+                   for name, value in vars(self).items())
+
+
+def read(results: Path) -> list[dict[str, Any]]:
+    """All records of a results file; none where there is no file."""
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
+
+
+def recorded(jobs: Sequence[Job], results: Path) -> dict[Job, dict[str, Any]]:
+    """The newest record of each job that has one."""
+    records = read(results)
+    return {job: found[-1] for job in jobs if (found := [r for r in records if job.is_recorded_by(r)])}
+
+
+def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus: Sequence[str] = ()) -> None:
+    """Train what has no record yet, ``parallel`` at a time, and append a record for each.
+
+    Args:
+        jobs: Trainings.
+        results: JSON lines file to append to.
+        work_dir: Folder of the work directories.
+        parallel: Trainings at a time; they share the cores and take turns on the GPUs.
+        gpus: Device indices; none for what PyTorch finds by itself.
+
+    Raises:
+        SystemExit: A training failed; the others are finished and recorded first.
+    """
+    done = recorded(jobs, results)
+    todo = [job for job in jobs if job not in done]
+    print(f'{len(done)} trainings recorded in {results}, {len(todo)} to run', flush=True)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    slots: Queue[int] = Queue()
+    for slot in range(parallel):
+        slots.put(slot)
+    threads = max((os.cpu_count() or 1) // parallel, 1)
+    writing = threading.Lock()
+    failures = []
+
+    def train(job: Job) -> None:
+        slot = slots.get()
+        try:
+            environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+            if gpus:
+                environment['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
+            folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
+            seconds = _launch(job, folder, environment)
+            record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **versions())
+            with writing, open(results, 'a') as file:
+                file.write(json.dumps(record) + '\n')
+            print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
+        except subprocess.CalledProcessError:
+            failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: failed, see {folder / "train.log"}')
+        finally:
+            slots.put(slot)
+
+    with ThreadPoolExecutor(parallel) as pool:
+        list(pool.map(train, todo))
+    if failures:
+        raise SystemExit('\n'.join(failures))
+
+
+def _launch(job: Job, folder: Path, environment: dict[str, str]) -> float:
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    with open(folder / 'train.log', 'w') as log:
+        subprocess.run([sys.executable, 'tools/train.py', job.config, '--work-dir', str(folder), '--cfg-options',
+                        f'randomness.seed={job.seed}', *job.options],
+                       cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
+    return time.time() - started
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Last validation and last alignment that the newest training in ``folder`` logged."""
+    path = sorted(folder.glob('*/vis_data/scalars.json'))[-1]
+    logged = [json.loads(line) for line in path.read_text().splitlines()]
+    timing = ('data_time', 'time')
+    validation = [s for s in logged if 'loss' not in s][-1]
+    training = [s for s in logged if 'loss' in s][-1]
+    return dict(metrics={k: v for k, v in validation.items() if k not in (*timing, 'step')},
+                alignment={k.partition('/')[2]: round(v, 4) for k, v in training.items()
+                           if k.startswith('srd_alignment/')})
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on beside the config."""
+    import torch
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {os.cpu_count()} cores'
+    return dict(date=datetime.date.today().isoformat(), torch=torch.__version__, python=platform.python_version(),
+                device=device)
