@@ -29,6 +29,7 @@ setup(
     extras_require=dict(
         mmdet=['mmdet>=3.2.0', 'pycocotools'],
         mmpretrain=['mmpretrain>=1.1.0'],
+        timm=['timm'],  # RegNetY, the teacher of the DeiT configs
         lite=['mmcv-lite>=2.1.0,<2.2.0'],
         dev=['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn', 'matplotlib', 'wheel'],
     ),

@@ -46,7 +46,7 @@ def student_jobs(dataset: str, seeds: Sequence[int], work_dir: Path, options: Se
     """Trainings of all rows but the teacher's."""
     student, teacher, epoch = DATASETS[dataset]
     distilled = f'{FOLDER}/{dataset}/srd_backbone_{teacher.split("_")[0]}_{student}.py'
-    checkpoint = work_dir / dataset / 'teacher' / 'seed0' / f'epoch_{1 if options else epoch}.pth'
+    checkpoint = work_dir / dataset / 'teacher' / 'seed0' / f'epoch_{1 if SMOKE[0] in options else epoch}.pth'
     jobs = []
     for row, weights in ROWS.items():
         if row == 'teacher':
@@ -92,24 +92,27 @@ def with_table(text: str, new: str) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--datasets', nargs='+', choices=DATASETS, default=list(DATASETS))
+    parser.add_argument('--rows', nargs='+', choices=[row for row in ROWS if row != 'teacher'], help='default: all')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
     parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
     parser.add_argument('--results', type=Path, default=RESULTS)
     parser.add_argument('--work-dir', type=Path, default=WORK_DIR)
+    parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
     parser.add_argument('--smoke', action='store_true', help='one short epoch each, to see that everything runs')
     parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
     args = parser.parse_args(argv)
     os.chdir(ROOT)
-    options = SMOKE if args.smoke else ()
+    options = (*(SMOKE if args.smoke else ()), *args.cfg_options)
     teachers = [teacher_job(dataset, options) for dataset in args.datasets]
-    students = [job for dataset in args.datasets for job in student_jobs(dataset, args.seeds, args.work_dir, options)]
+    students = [job for dataset in args.datasets for job in student_jobs(dataset, args.seeds, args.work_dir, options)
+                if job.row in (args.rows or ROWS)]
     if not args.report_only:
         run(teachers, args.results, args.work_dir, args.jobs, args.gpus)
         run(students, args.results, args.work_dir, args.jobs, args.gpus)
     made = table(recorded([*teachers, *students], args.results))
     print(made)
-    if args.results == RESULTS and not args.smoke and README.is_file():
+    if args.results == RESULTS and not options and not args.rows and README.is_file():
         README.write_text(with_table(README.read_text(), made))
 
 

@@ -1,3 +1,4 @@
 """ResNet50."""
 _base_ = './base.py'
-model = dict(backbone=dict(type='ResNet_CIFAR', depth=50, out_indices=(3,), style='pytorch'), head=dict(in_channels=2048))
+model = dict(backbone=dict(type='ResNet_CIFAR', depth=50, out_indices=(3,), style='pytorch'),
+             head=dict(in_channels=2048))
