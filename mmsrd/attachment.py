@@ -9,11 +9,14 @@ from mmengine.logging import print_log
 from torch import nn
 
 from .config import DistillConfig, parse
+from .config_losses import LossConfig
 from .distiller import CHILD, ProjectorDistiller
+from .ema_teacher import EmaTeacher
 from .errors import ConfigError, TapError
-from .matching import match_levels
+from .matching import LevelPair, match_levels
+from .plan import describe
 from .presets import preset_losses
-from .probe import SIDES, probe
+from .probe import SIDES, Probe, probe
 from .rng import preserved_rng
 from .taps import TapSet, unique_paths
 from .teacher import Teacher
@@ -34,8 +37,24 @@ def _ignore_missing(student: nn.Module, incompatible: Any) -> None:
     missing[:] = [key for key in missing if f'.{CHILD}.' not in f'.{key}']
 
 
-def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher) -> ProjectorDistiller:
-    """Tap both models, build projectors of the widths found, and hook the distiller into the student.
+def build_teachers(config: DistillConfig, student: nn.Module) -> dict[str, Teacher]:
+    """The teachers of ``config`` by name, without their weights.
+
+    Raises:
+        TeacherError: The config of one cannot be read or built.
+    """
+    teachers: dict[str, Teacher] = {}
+    for name, teacher in config.teachers.items():
+        if teacher.momentum is not None:
+            teachers[name] = EmaTeacher(student, teacher.momentum, teacher.key)
+        else:
+            assert teacher.config is not None, 'parse() lets no such teacher through'
+            teachers[name] = Teacher.from_config(teacher.config, teacher.checkpoint, teacher.key)
+    return teachers
+
+
+def attach_distiller(student: nn.Module, config: DistillConfig, teachers: dict[str, Teacher]) -> ProjectorDistiller:
+    """Tap all models, build projectors of the widths found, and hook the distiller into the student.
 
     Random states are left as they were; the projectors' values depend on the
     seed alone.
@@ -45,23 +64,18 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher
     """
     if hasattr(student, CHILD):
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
-    losses = config.losses or preset_losses(config.preset, student, teacher.model)
-    paths = unique_paths((loss.student, f'{loss.key}.student') for loss in losses)
-    taps = TapSet(student, paths)
+    losses = config.losses or [loss for name, teacher in teachers.items()
+                               for loss in preset_losses(config.preset, student, teacher.model, name)]
+    _check_use(losses, teachers)
+    taps = TapSet(student, unique_paths((loss.student, f'{loss.key}.student') for loss in losses))
     try:
-        student_probe = probe(student, taps)
-        teacher_probe = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student,
-                                    (student_probe.image[0], *SIDES))
-        if teacher_probe.image != student_probe.image:  # the teacher takes one size only
-            with contextlib.suppress(TapError):
-                student_probe = probe(student, taps, (teacher_probe.image[0],))
-        pairs = {loss.name: match_levels(loss.key, student_probe.shapes[loss.student],
-                                         teacher_probe.shapes[loss.teacher], loss.levels, loss.pool, loss.resize,
-                                         student_probe.image == teacher_probe.image, loss.tokens)
-                 for loss in losses}
+        own = probe(student, taps)
+        pairs = {}
+        for name, teacher in teachers.items():
+            pairs.update(_match(student, taps, own, teacher, [loss for loss in losses if loss.source == name]))
         with preserved_rng():
             torch.manual_seed(torch.initial_seed())
-            distiller = ProjectorDistiller(losses, pairs, teacher, taps, config.schedule)
+            distiller = ProjectorDistiller(losses, pairs, teachers, taps, config.schedule)
     except Exception:
         taps.remove()
         raise
@@ -71,8 +85,27 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teacher: Teacher
     student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True)
     student.register_state_dict_post_hook(_hide_state)  # type: ignore[no-untyped-call]
     student.register_load_state_dict_post_hook(_ignore_missing)  # type: ignore[no-untyped-call]
-    print_log(distiller.describe(), logger='current')
+    print_log(describe(distiller), logger='current')
     return distiller
+
+
+def _check_use(losses: list[LossConfig], teachers: Mapping[str, Teacher]) -> None:
+    for name, teacher in teachers.items():
+        if not any(loss.source == name for loss in losses):
+            raise ConfigError(f'{teacher.key}: no loss learns from it; name it in from_teacher={name!r} or remove it')
+
+
+def _match(student: nn.Module, taps: TapSet, own: Probe, teacher: Teacher,
+           losses: list[LossConfig]) -> dict[str, list[LevelPair]]:
+    """Level pairs of the losses of one teacher, by name of the loss."""
+    other = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student,
+                        (own.image[0], *SIDES))
+    if other.image != own.image:  # the teacher takes one size only
+        with contextlib.suppress(TapError):
+            own = probe(student, taps, (other.image[0],))
+    return {loss.name: match_levels(loss.key, own.shapes[loss.student], other.shapes[loss.teacher], loss.levels,
+                                    loss.pool, loss.resize, (own.image, other.image), loss.tokens)
+            for loss in losses}
 
 
 def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistiller:
@@ -80,7 +113,8 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
 
     Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
     ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'
-    parameters: build the optimizer after this call.
+    parameters: build the optimizer after this call. A teacher that averages the student
+    is updated by ``model.distiller.follow(model)`` after each optimisation step.
 
     Args:
         model: A detector or classifier in the calling convention of MMEngine.
@@ -96,6 +130,9 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     config = parse(distill_cfg)
     if config.schedule.by_epoch:
         raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
-    teacher = Teacher.from_config(config.teacher.config, config.teacher.checkpoint)
-    teacher.load_weights()
-    return attach_distiller(model, config, teacher)
+    teachers = build_teachers(config, model)
+    for teacher in teachers.values():
+        teacher.load_weights()  # before the model is touched
+    distiller = attach_distiller(model, config, teachers)
+    distiller.follow(model)
+    return distiller

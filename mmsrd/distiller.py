@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .config import LossConfig, build_module
+from .config_losses import LossConfig, build_module
+from .ema_teacher import EmaTeacher
 from .errors import ConfigError, FeatureMismatchError, TapError
 from .matching import LevelPair, conform
 from .schedule import Schedule
@@ -27,17 +28,17 @@ class ProjectorDistiller(nn.Module):
     Args:
         losses: What is compared.
         pairs: Level pairs of each loss, by name.
-        teacher: The tapped teacher.
+        teachers: The tapped teachers, by name.
         taps: Taps of the student.
         schedule: When distillation acts.
     """
 
-    def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teacher: Teacher, taps: TapSet,
-                 schedule: Schedule) -> None:
+    def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teachers: dict[str, Teacher],
+                 taps: TapSet, schedule: Schedule) -> None:
         super().__init__()
         self.configs = {loss.name: loss for loss in losses}
         self.pairs = pairs
-        self.teacher = teacher
+        self.teachers = teachers
         self.taps = taps
         self.schedule = schedule
         self.iteration = 0
@@ -46,6 +47,23 @@ class ProjectorDistiller(nn.Module):
         self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
         self.projectors = nn.ModuleDict({
             loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher, where there is one only.
+
+        Raises:
+            AttributeError: There are several; they are in :attr:`teachers`.
+        """
+        if len(self.teachers) > 1:
+            raise AttributeError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
+        return next(iter(self.teachers.values()))
+
+    def follow(self, student: nn.Module) -> None:
+        """Let teachers that average the student take its new weights; called after each optimisation step."""
+        for teacher in self.teachers.values():
+            if isinstance(teacher, EmaTeacher):
+                teacher.update(student)
 
     def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
         """Tell where training is (both count from 0). A loop without a runner need not: every loss pass counts."""
@@ -94,14 +112,14 @@ class ProjectorDistiller(nn.Module):
         if not self.schedule.active(self.iteration, self.epoch):
             return {f'loss_srd_{name}': self._nothing(name, inputs) for name in self.configs}
         student = self.taps.take()
-        teacher = self.teacher.features(inputs, data_samples)
+        teachers = {name: teacher.features(inputs, data_samples) for name, teacher in self.teachers.items()}
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
         entries: dict[str, Tensor] = {}
         for name, config in self.configs.items():
             weight = config.weight * factor
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
-                loss, logs = self.compare(name, student[config.student], teacher[config.teacher])
+                loss, logs = self.compare(name, student[config.student], teachers[config.source][config.teacher])
             entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, inputs)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
         return entries
@@ -145,16 +163,6 @@ class ProjectorDistiller(nn.Module):
         for parameter in self.projectors[name].parameters():
             zero = zero + parameter.flatten()[0].float() * 0
         return zero
-
-    def describe(self) -> str:
-        """One line for each comparison, for the log."""
-        lines = [f'Distillation from {self.teacher.config_name} ({type(self.teacher.model).__name__}):']
-        for name, config in self.configs.items():
-            for pair in self.pairs[name]:
-                lines.append(f'  {name}: student {config.student}[{pair.student}] {pair.student_shape} -> teacher '
-                             f'{config.teacher}[{pair.teacher}] {pair.teacher_shape}, weight {config.weight:g}, '
-                             f'{self.criteria[name]}')
-        return '\n'.join(lines)
 
 
 def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:

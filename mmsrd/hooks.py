@@ -6,8 +6,10 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
 
 from .distiller import CHILD, ProjectorDistiller
+from .ema_teacher import EmaTeacher
 from .errors import CheckpointError, ConfigError
 from .registry import HOOKS
 
@@ -15,11 +17,21 @@ CHECKPOINT_KEY = 'distiller'
 """Where a checkpoint keeps the projectors."""
 
 
+def student_of(runner: Runner) -> nn.Module:
+    """The runner's student without a wrapper for distributed training."""
+    model: nn.Module = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model
+
+
 def distiller_of(runner: Runner) -> ProjectorDistiller:
     """The distiller of the runner's student, wrapped or not."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    distiller: ProjectorDistiller = getattr(model, CHILD)
+    distiller: ProjectorDistiller = getattr(student_of(runner), CHILD)
     return distiller
+
+
+def _averages(runner: Runner) -> dict[str, EmaTeacher]:
+    teachers = distiller_of(runner).teachers
+    return {name: teacher for name, teacher in teachers.items() if isinstance(teacher, EmaTeacher)}
 
 
 @HOOKS.register_module()
@@ -32,7 +44,7 @@ class DistillHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check that the train loop has the unit that the schedule counts in.
+        """Check that the train loop has the unit that the schedule counts in; start averages of the student.
 
         Raises:
             ConfigError: The schedule counts epochs and the loop does not.
@@ -41,6 +53,9 @@ class DistillHook(Hook):
         if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError.at('distill.schedule.by_epoch', by_epoch, f'{type(runner.train_loop).__name__} counts '
                                  'iterations; give start and end in iterations')
+        for teacher in _averages(runner).values():
+            if not teacher.started:  # weights have been initialised or loaded by now
+                teacher.update(student_of(runner))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Tell the distiller where training is; also right after a resume."""
@@ -48,13 +63,21 @@ class DistillHook(Hook):
         distiller_of(runner).set_progress(
             runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None)
 
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Let teachers that average the student follow it."""
+        distiller_of(runner).follow(student_of(runner))
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the projectors under a key of their own."""
+        """Add the projectors, and averages of the student that teach, under a key of their own."""
         state = distiller_of(runner).state_dict()
         checkpoint[CHECKPOINT_KEY] = dict(state_dict={k: v.cpu() for k, v in state.items()})
+        averages = {name: teacher.state_dict() for name, teacher in _averages(runner).items()}
+        if averages:
+            checkpoint[CHECKPOINT_KEY]['averages'] = averages
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Restore the projectors on resume; a ``load_from`` starts with fresh ones.
+        """Restore projectors and averages on resume; a ``load_from`` starts with fresh ones.
 
         Raises:
             CheckpointError: A run without distillation is resumed, or one with other taps.
@@ -66,6 +89,8 @@ class DistillHook(Hook):
                                   'use load_from to start distillation from its weights')
         try:
             distiller_of(runner).load_state_dict(checkpoint[CHECKPOINT_KEY]['state_dict'])
-        except RuntimeError as e:
+            for name, teacher in _averages(runner).items():
+                teacher.load_state_dict(checkpoint[CHECKPOINT_KEY]['averages'][name])
+        except (RuntimeError, KeyError) as e:
             raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
                                   f'({" ".join(str(e).split())})') from e

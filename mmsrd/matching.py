@@ -25,6 +25,7 @@ class LevelPair:
         student_shape: Shape of the student level.
         teacher_shape: Shape of the teacher level.
         leading: Tokens in front of the patches, of student and teacher, that are left out.
+        strides: Pixels per position, of student and teacher; None for vectors and sequences without positions.
     """
 
     student: int
@@ -32,6 +33,7 @@ class LevelPair:
     student_shape: tuple[int, ...]
     teacher_shape: tuple[int, ...]
     leading: tuple[int, int] = (0, 0)
+    strides: tuple[float | None, float | None] = (None, None)
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -43,9 +45,16 @@ def _channels(shape: Shape) -> int:
     return shape[2] if len(shape) == 3 else shape[1]
 
 
+def stride_of(shape: Shape, image: tuple[int, int], tokens: str = 'all') -> float | None:
+    """Pixels per position of a feature of a square image; None where it has no positions."""
+    size = _size(shape) if len(shape) == 4 or (len(shape) == 3 and tokens == 'patch') else ()
+    return image[0] / size[0] if size and size[0] else None
+
+
 def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
                  levels: list[tuple[int, int]] | None, pool: bool, resize: str,
-                 same_image: bool = True, tokens: str = 'all') -> list[LevelPair]:
+                 images: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
+                 tokens: str = 'all') -> list[LevelPair]:
     """Pair levels by index, or as ``levels`` says, and check that each pair can be compared.
 
     Args:
@@ -55,7 +64,7 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
         levels: None for all; else (student, teacher) index pairs; negative ones count from the end.
         pool: Whether features are averaged over positions first.
         resize: One of :data:`RESIZES`.
-        same_image: Whether both shapes come from images of one size, so that positions can be compared.
+        images: Sizes (H, W) of the images that the shapes come from; only with equal ones can positions be compared.
         tokens: One of :data:`mmsrd.tokens.TOKENS`.
 
     Raises:
@@ -82,8 +91,9 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
         s, t = s % len(student), t % len(teacher)
         shapes_of_pair = student[s], teacher[t]
         leading = [leading_tokens(shape[1]) if tokens == 'patch' and len(shape) == 3 else 0 for shape in shapes_of_pair]
-        pair = LevelPair(s, t, *shapes_of_pair, (leading[0], leading[1]))
-        _check_pair(key, pair, pool, resize, same_image, tokens)
+        strides = [stride_of(shape, image, tokens) for shape, image in zip(shapes_of_pair, images, strict=True)]
+        pair = LevelPair(s, t, *shapes_of_pair, (leading[0], leading[1]), (strides[0], strides[1]))
+        _check_pair(key, pair, pool, resize, images[0] == images[1], tokens)
         pairs.append(pair)
     return pairs
 

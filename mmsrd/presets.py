@@ -1,26 +1,44 @@
 """Losses chosen for a model where the config names none."""
 from __future__ import annotations
 
+import logging
+import math
+from typing import Any, Callable
+
+from mmengine.logging import print_log
 from torch import nn
 
-from .config import ROOT, LossConfig
-from .errors import ConfigError
+from .config_checks import ROOT
+from .config_losses import LossConfig
+from .errors import ConfigError, TapError
+from .matching import stride_of
+from .probe import SIDES, Probe, probe
+from .taps import TapSet
 
-_DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head')
+_DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head', 'panoptic_head', 'decoder')
+_SRD = dict(type='SRDLoss', alpha=4.0)
 
 
 def fitting_preset(model: nn.Module) -> str:
     """``'classification'`` for a model with one head and none of a detector, else ``'detection'``."""
-    is_detector = any(hasattr(model, name) for name in _DETECTOR_HEADS)
-    return 'classification' if hasattr(model, 'head') and not is_detector else 'detection'
+    inner = _inner(model)[1]
+    is_detector = any(hasattr(inner, name) for name in _DETECTOR_HEADS)
+    is_wrapper = not hasattr(inner, 'backbone') and isinstance(getattr(inner, 'model', None), nn.Module)
+    return 'classification' if (hasattr(inner, 'head') or is_wrapper) and not is_detector else 'detection'
 
 
-def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module) -> list[LossConfig]:
-    """Losses of ``preset``, or of the one that fits the student.
+def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module, source: str = '') -> list[LossConfig]:
+    """Losses of ``preset``, or of the one that fits the student; a dry run of both models finds the levels.
 
-    Detection: SRD on all levels of the neck, or of the backbone where there is no
-    neck. Classification: the published recipe for ImageNet, 2 × SRD on the pooled
-    last feature and KL on the logits.
+    Detection: SRD on the levels of the neck that both have, by stride; of the backbone
+    where there is no neck. Classification: the published recipe for ImageNet, 2 × SRD on
+    the pooled last feature and KL on the logits.
+
+    Args:
+        preset: Name of the preset, or None.
+        student: The student.
+        teacher: The teacher.
+        source: Name of the teacher where there are several; starts the names of the losses.
 
     Raises:
         ConfigError: The preset is not for such models, or they have no module that it could tap.
@@ -30,29 +48,112 @@ def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module) ->
         if fitting_preset(model) != preset:
             raise ConfigError.at(f'{ROOT}.preset', preset, f'the {side} {type(model).__name__} is made for '
                                  f'{fitting_preset(model)}; write `{ROOT}.losses` for such a pair')
-    srd = dict(type='SRDLoss', alpha=4.0)
-    if preset == 'detection':
-        path = next((p for p in ('neck', 'backbone') if _has(student, p) and _has(teacher, p)), None)
-        if path is None:
-            raise ConfigError.at(f'{ROOT}.preset', preset, f'taps neck or backbone, and student '
-                                 f'{type(student).__name__} and teacher {type(teacher).__name__} do not both have '
-                                 f'one; write `{ROOT}.losses`')
-        return [LossConfig(path, srd, path, path, weight=4.0)]
-    return [
-        LossConfig('feature', srd, 'backbone', 'backbone', weight=2.0, levels=[(-1, -1)], pool=True),
-        LossConfig('logits', dict(type='KLDivLoss'), _last_linear(student, 'student'),
-                   _last_linear(teacher, 'teacher'), projector=None, compares_logits=True)]
+    return (_detection if preset == 'detection' else _classification)(student, teacher, source)
 
 
-def _has(model: nn.Module, path: str) -> bool:
-    return isinstance(getattr(model, path, None), nn.Module)
+def _inner(model: nn.Module) -> tuple[str, nn.Module]:
+    """The detector that is trained, and the start of its paths: semi-supervised models have one inside."""
+    inner = getattr(model, 'student', None)
+    return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
 
 
-def _last_linear(model: nn.Module, side: str) -> str:
+def _dry_run(model: nn.Module, path: str, sides: tuple[int, ...] = SIDES) -> Probe:
+    taps = TapSet(model, {path: f'{ROOT}.preset'})
+    try:
+        return probe(model, taps, sides)
+    finally:
+        for tap in taps.taps.values():
+            tap.remove()
+
+
+def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
+    paths, levels = [], []
+    for side, model in (('student', student), ('teacher', teacher)):
+        found = _levels_by_octave(model)
+        if found is None:
+            raise ConfigError.at(f'{ROOT}.preset', 'detection', f'taps neck or backbone, and the {side} '
+                                 f'{type(model).__name__} has none that gives feature maps; write `{ROOT}.losses`')
+        paths.append(found[0])
+        levels.append(found[1])
+    shared = [octave for octave in levels[0] if octave in levels[1]]
+    # Where no stride is shared the two nearest levels meet, resized.
+    pairs = [(octave, octave) for octave in shared] or \
+        [min(((a, b) for a in levels[0] for b in levels[1]), key=lambda pair: abs(pair[0] - pair[1]))]
+    name = paths[0].rpartition('.')[2]
+    return [LossConfig(_name(source, name), _SRD, paths[0], paths[1], weight=4.0, source=source,
+                       levels=[(levels[0][a], levels[1][b]) for a, b in pairs], tokens='patch')]
+
+
+def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
+    """Path of neck or backbone, and its levels by log2 of their stride; of several of one stride the last."""
+    prefix, inner = _inner(model)
+    for name in ('neck', 'backbone'):
+        if isinstance(getattr(inner, name, None), nn.Module):
+            try:
+                result = _dry_run(model, prefix + name)
+            except TapError:
+                continue
+            strides = [stride_of(shape, result.image, 'patch') for shape in result.shapes[prefix + name]]
+            octaves = {round(math.log2(stride)): i for i, stride in enumerate(strides) if stride}
+            if octaves:
+                return prefix + name, octaves
+    return None
+
+
+def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
+    features = [_last_feature(model, side) for side, model in (('student', student), ('teacher', teacher))]
+    losses = [LossConfig(_name(source, 'feature'), _SRD, features[0], features[1], weight=2.0, levels=[(-1, -1)],
+                         pool=True, tokens='patch', source=source)]
+    logits = [_last_linear(model) for model in (student, teacher)]
+    classes = [None if path is None else model.get_submodule(path).out_features
+               for path, model in zip(logits, (student, teacher), strict=True)]
+    if logits[0] is not None and logits[1] is not None and classes[0] == classes[1]:
+        losses.append(LossConfig(_name(source, 'logits'), dict(type='KLDivLoss'), logits[0], logits[1],
+                                 projector=None, compares_logits=True, source=source))
+    else:
+        reason = f'the student has {classes[0]} classes and the teacher {classes[1]}' if None not in classes else \
+            f'the {"student" if classes[0] is None else "teacher"} has no linear layer that makes them'
+        print_log(f'Preset classification: the logits are not distilled, because {reason}', logger='current',
+                  level=logging.WARNING)
+    return losses
+
+
+def _name(source: str, name: str) -> str:
+    return f'{source}_{name}' if source else name
+
+
+def _last_linear(model: nn.Module) -> str | None:
     """Path of the last linear layer of a classifier's head: the one that makes the logits."""
-    head = model.get_submodule('head')
-    linear = [name for name, module in head.named_modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ConfigError.at(f'{ROOT}.preset', 'classification', f'the head of the {side}, {type(head).__name__}, has '
-                             f'no linear layer whose output could be taken for logits; write `{ROOT}.losses`')
-    return f'head.{linear[-1]}'.rstrip('.')
+    root = 'head' if isinstance(getattr(model, 'head', None), nn.Module) else 'model'
+    linear = [name for name, module in model.get_submodule(root).named_modules() if isinstance(module, nn.Linear)]
+    return f'{root}.{linear[-1]}'.rstrip('.') if linear else None
+
+
+def _last_feature(model: nn.Module, side: str) -> str:
+    """Path of the last feature: of the backbone, or of what feeds the last linear layer of a wrapped model."""
+    if isinstance(getattr(model, 'backbone', None), nn.Module):
+        return 'backbone'
+    linear = _last_linear(model)
+    path = None if linear is None else _source_of(model, linear)
+    if path is None:
+        raise ConfigError.at(f'{ROOT}.preset', 'classification', f'taps the backbone or what feeds the last linear '
+                             f'layer, and the {side} {type(model).__name__} has neither; write `{ROOT}.losses`')
+    return path
+
+
+def _source_of(model: nn.Module, path: str) -> str | None:
+    """Path of the module whose output is the input of the module at ``path``."""
+    made: list[tuple[str, Any]] = []  # the outputs themselves: an id may be given again to a later one
+    fed: list[Any] = []
+
+    def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, args, output: made.append((name, output))
+
+    hooks = [module.register_forward_hook(remember(name)) for name, module in model.named_modules() if name]
+    hooks.append(model.get_submodule(path).register_forward_pre_hook(lambda module, args: fed.append(args[0])))
+    try:
+        _dry_run(model, path)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return next((name for name, output in made if fed and output is fed[-1]), None)

@@ -7,12 +7,11 @@ from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync
 from mmengine.runner import Runner
 from torch import nn
 
-from .attachment import attach_distiller
+from .attachment import attach_distiller, build_teachers
 from .config import parse
 from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .hooks import DistillHook, distiller_of
 from .registry import RUNNERS
-from .teacher import Teacher
 
 
 @RUNNERS.register_module()
@@ -47,8 +46,7 @@ class DistillRunner(Runner):
             inner = revert_sync_batchnorm(inner)
         elif self.cfg.get('sync_bn') is not None:
             inner = convert_sync_batchnorm(inner, self.cfg.sync_bn)
-        teacher = Teacher.from_config(self.distill_config.teacher.config, self.distill_config.teacher.checkpoint)
-        attach_distiller(inner, self.distill_config, teacher)
+        attach_distiller(inner, self.distill_config, build_teachers(self.distill_config, inner))
         return student
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
@@ -64,7 +62,8 @@ class DistillRunner(Runner):
         self.register_hook(DistillHook())
 
     def train(self) -> nn.Module:
-        """Read the teacher's weights, then train."""
-        distiller_of(self).teacher.load_weights()
+        """Read the teachers' weights, then train."""
+        for teacher in distiller_of(self).teachers.values():
+            teacher.load_weights()
         trained: nn.Module = super().train()
         return trained

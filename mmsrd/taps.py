@@ -1,7 +1,7 @@
 """Taps: find a module by its dotted path, record its output, let go of it."""
 from __future__ import annotations
 
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -29,25 +29,33 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
 
 
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
-    """The tensors of one module output: itself, or the members of a tuple or list, and of those within it.
+    """The tensors of one module output: itself, or the members of a tuple, list or dict, and of those within it.
 
     Raises:
         TapError: The output is something else.
     """
     if isinstance(output, Tensor):
         return [output]
-    if isinstance(output, (tuple, list)) and output and all(isinstance(x, (Tensor, tuple, list)) for x in output):
-        return [level for x in output for level in as_levels(x, key, path)]
-    what = f'{type(output).__name__} of {sorted({type(x).__name__ for x in output})}' \
-        if isinstance(output, (tuple, list)) else type(output).__name__
+    members = _members(output)
+    if members and all(isinstance(x, (Tensor, tuple, list, Mapping)) for x in members):
+        return [level for x in members for level in as_levels(x, key, path)]
+    what = type(output).__name__
+    if isinstance(output, (tuple, list, Mapping)):
+        what += f' of {sorted({type(x).__name__ for x in members})}'
     raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
+
+
+def _members(output: Any) -> list[Any]:
+    if isinstance(output, Mapping):
+        return list(output.values())
+    return list(output) if isinstance(output, (tuple, list)) else []
 
 
 def _versions(output: Any) -> list[int]:
     """PyTorch's write counters of the tensors in a module output."""
-    if isinstance(output, (tuple, list)):
-        return [version for x in output for version in _versions(x)]
-    return [output._version] if isinstance(output, Tensor) else []
+    if isinstance(output, Tensor):
+        return [output._version]
+    return [version for x in _members(output) for version in _versions(x)]
 
 
 class AllTapsFiredSignal(Exception):  # noqa: N818  not an error

@@ -19,8 +19,6 @@ from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
 
-KEY = 'distill.teacher'
-
 
 def build_model(config: Config, key: str) -> nn.Module:
     """Build the model of a whole config in that config's own scope, without initialising weights.
@@ -49,10 +47,13 @@ class Teacher:
         model: The teacher, on the CPU.
         config_name: Where its config came from, for messages and ``'auto'``.
         checkpoint: Path, URL, ``'auto'``, or None for random weights.
+        key: Where it stands in the config, for messages.
     """
 
-    def __init__(self, model: nn.Module, config_name: str = '', checkpoint: str | None = None) -> None:
+    def __init__(self, model: nn.Module, config_name: str = '', checkpoint: str | None = None,
+                 key: str = 'distill.teacher') -> None:
         self.model = model.eval().requires_grad_(False)
+        self.key = key
         self.config_name = config_name
         self.checkpoint = checkpoint
         self.loaded = checkpoint is None
@@ -62,11 +63,11 @@ class Teacher:
         self._device: torch.device | None = None
 
     @classmethod
-    def from_config(cls, config: str | Config, checkpoint: str | None) -> Teacher:
+    def from_config(cls, config: str | Config, checkpoint: str | None, key: str = 'distill.teacher') -> Teacher:
         """Build the architecture; :meth:`load_weights` reads the weights when training is about to start."""
         name = config if isinstance(config, str) else str(config.filename or 'config given inline')
-        loaded = load_config(config, f'{KEY}.config') if isinstance(config, str) else config
-        return cls(build_model(loaded, f'{KEY}.config'), name, checkpoint)
+        loaded = load_config(config, f'{key}.config') if isinstance(config, str) else config
+        return cls(build_model(loaded, f'{key}.config'), name, checkpoint, key)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
@@ -79,7 +80,7 @@ class Teacher:
         """
         if self.loaded or self.checkpoint is None:
             return
-        key = f'{KEY}.checkpoint'
+        key = f'{self.key}.checkpoint'
         path = local_checkpoint(self.checkpoint, self.config_name, key)
         checkpoint = load_checkpoint_file(path, key)
         # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
@@ -130,7 +131,7 @@ class Teacher:
         """
         channels = input_channels(student), input_channels(self.model)
         if channels[0] != channels[1]:
-            raise TeacherError.at(f'{KEY}.config', self.config_name, f'the teacher takes images of {channels[1]} '
+            raise TeacherError.at(f'{self.key}.config', self.config_name, f'the teacher takes images of {channels[1]} '
                                   f'channels, and the student\'s have {channels[0]}')
         self._taps = TapSet(self.model, paths)
         result = probe(self.model, self._taps, sides)
@@ -147,6 +148,12 @@ class Teacher:
         if self._taps is not None and self._convert is not None and self._taps.calls() == self._last_calls:
             raise AllTapsFiredSignal
 
+    def place(self, device: torch.device) -> None:
+        """Move the model to ``device``, where it is not there yet."""
+        if self._device != device:
+            self.model.to(device)
+            self._device = device
+
     @torch.no_grad()
     def features(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> dict[str, list[Tensor]]:
         """Levels by path, from a forward pass that ends with the deepest tap.
@@ -160,12 +167,11 @@ class Teacher:
             TapError: A tap was not called.
         """
         if self._taps is None or self._convert is None:
-            raise TeacherError(f'{KEY}: the teacher has no taps yet')
+            raise TeacherError(f'{self.key}: the teacher has no taps yet')
         if not self.loaded:
-            raise TeacherError.at(f'{KEY}.checkpoint', self.checkpoint, 'was never loaded; call load_weights() first')
-        if self._device != inputs.device:
-            self.model.to(inputs.device)
-            self._device = inputs.device
+            raise TeacherError.at(f'{self.key}.checkpoint', self.checkpoint,
+                                  'was never loaded; call load_weights() first')
+        self.place(inputs.device)
         self._taps.arm()
         try:
             self.model(inputs=self._convert(inputs, data_samples), data_samples=data_samples, mode='tensor')

@@ -60,10 +60,18 @@ def test_preset_of_a_classifier():
 def test_other_classes_are_an_error_for_logits_only():
     student = build('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
     teacher = dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)
+    logits = dict(type='KLDivLoss', student='head.fc', teacher='head.fc')
+    feature = dict(student='backbone', teacher='backbone', levels=[-1], pool=True)
     with pytest.raises(FeatureMismatchError, match='distill.losses.logits: the student has 10 classes and the teacher'):
-        mmsrd.attach(student, dict(teacher=teacher))
-    mmsrd.attach(student, dict(teacher=teacher, losses=dict(
-        feature=dict(student='backbone', teacher='backbone', levels=[-1], pool=True))))
+        mmsrd.attach(student, dict(teacher=teacher, losses=dict(logits=logits, feature=feature)))
+    mmsrd.attach(student, dict(teacher=teacher, losses=dict(feature=feature)))
+
+
+def test_preset_leaves_logits_of_other_classes_out():
+    student = build('mmpretrain::resnet/resnet18_8xb16_cifar10.py')
+    distiller = mmsrd.attach(student, dict(
+        teacher=dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)))
+    assert list(distiller.configs) == ['feature']
 
 
 def test_preset_of_another_task():

@@ -44,7 +44,7 @@ def test_a_right_block():
 WRONG = [
     (None, ConfigError, 'the config has no `distill` block'),
     ([], ConfigTypeError, r'distill = \[\]: must be a dict, not list'),
-    (block(tacher=1), UnknownKeyError, r"distill: unknown key 'tacher' \(did you mean 'teacher'\?\)"),
+    (block(tacher=1), UnknownKeyError, r"distill: unknown key 'tacher' \(did you mean 'teacher' or 'teachers'\?\)"),
     (dict(), ConfigError, 'distill.teacher: is required'),
     (block(teacher='x.py'), ConfigTypeError, "distill.teacher = 'x.py': must be a dict"),
     (block(teacher__confg='x'), UnknownKeyError, "distill.teacher: unknown key 'confg'.*'config'"),

@@ -105,7 +105,7 @@ def test_a_tap_that_was_not_called():
 
 
 @pytest.mark.parametrize(('output', 'what'), [
-    (None, 'a NoneType'), (dict(a=torch.zeros(1)), 'a dict'), ((), r"a tuple of \[\]"),
+    (None, 'a NoneType'), (dict(a=torch.zeros(1), b=3), r"a dict of \['Tensor', 'int'\]"), ((), r"a tuple of \[\]"),
     ((torch.zeros(1), None), r"a tuple of \['NoneType', 'Tensor'\]"),
 ])
 def test_outputs_without_tensors(output, what):

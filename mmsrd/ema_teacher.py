@@ -1,0 +1,45 @@
+"""A teacher that is a moving average of the student itself."""
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.model import ExponentialMovingAverage
+from torch import nn
+
+from .teacher import Teacher
+
+
+class EmaTeacher(Teacher):
+    """Self-distillation: the teacher follows the student.
+
+    Its weights are part of the training state, so they are saved for a resume, unlike
+    those of a trained teacher.
+
+    Args:
+        student: The student before anything is attached to it.
+        momentum: Share of the student in each update.
+        key: Where it stands in the config, for messages.
+    """
+
+    def __init__(self, student: nn.Module, momentum: float, key: str = 'distill.teacher') -> None:
+        # Batch statistics are averaged with the weights that they belong to.
+        self.average = ExponentialMovingAverage(student, momentum, update_buffers=True)
+        super().__init__(self.average.module, f'an average of the student, momentum {momentum:g}', None, key)
+        self.started = False
+
+    def update(self, student: nn.Module) -> None:
+        """Take the student's weights the first time, a share of them each time after it."""
+        first = next(student.parameters())
+        self.place(first.device)
+        self.average.to(first.device)
+        self.average.update_parameters(student)
+        self.started = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and number of updates, for a checkpoint."""
+        return {name: value.cpu() for name, value in self.average.state_dict().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.average.load_state_dict(state)
+        self.started = True
