@@ -1,6 +1,7 @@
 """Losses chosen for a model where the config names none."""
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from typing import Any, Callable
@@ -130,7 +131,11 @@ def _last_linear(model: nn.Module) -> str | None:
 
 
 def _last_feature(model: nn.Module, side: str) -> str:
-    """Path of the last feature: of the backbone, or of what feeds the last linear layer of a wrapped model."""
+    """Path of the last feature: of a neck that pools, else the backbone, else what feeds the last linear layer."""
+    if isinstance(getattr(model, 'neck', None), nn.Module):
+        with contextlib.suppress(TapError):
+            if len(_dry_run(model, 'neck').shapes['neck'][-1]) == 2:
+                return 'neck'
     if isinstance(getattr(model, 'backbone', None), nn.Module):
         return 'backbone'
     linear = _last_linear(model)
