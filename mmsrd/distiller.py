@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, cast
+from typing import Any, Mapping, Optional, Sequence, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from .schedule import Schedule
 from .taps import TapSet
 from .teacher import Teacher
 
+Batch = tuple[Tensor, Optional[Sequence[Any]]]
 CHILD = 'distiller'
 """Name of the distiller in the student."""
 
@@ -89,40 +90,50 @@ class ProjectorDistiller(nn.Module):
             if not isinstance(output, dict):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
-            inputs = arguments['inputs']
-            if not isinstance(inputs, Tensor):
-                raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; '
-                                  'distillation needs one batch of images')
-            added = self.losses(inputs, arguments.get('data_samples'))
+            added = self.losses(_batches(student, arguments['inputs'], arguments.get('data_samples')))
             self.iteration += 1
             return {**output, **added}
         finally:
             self.taps.disarm()
 
-    def losses(self, inputs: Tensor, data_samples: Any) -> dict[str, Tensor]:
+    def losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Weighted losses and diagnostics for the student's recorded features.
 
         Args:
-            inputs: The student's normalised batch (N, C, H, W).
-            data_samples: The student's data samples.
+            batches: What the student has seen, in the order of its calls: a normalised batch (N, C, H, W) and its
+                data samples; several of them for a semi-supervised detector, whose losses are averaged.
 
         Returns:
             dict: ``loss_srd_<name>`` (scalar with gradient) and ``srd_<log>/<name>`` (scalar).
+
+        Raises:
+            FeatureMismatchError: A tapped module was not called equally often for each batch.
         """
+        device = batches[0][0].device
         if not self.schedule.active(self.iteration, self.epoch):
-            return {f'loss_srd_{name}': self._nothing(name, inputs) for name in self.configs}
-        student = self.taps.take()
-        teachers = {name: teacher.features(inputs, data_samples) for name, teacher in self.teachers.items()}
+            return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
+        student = {path: self._by_batch(path, levels, len(batches)) for path, levels in self.taps.take().items()}
+        teachers = [{name: teacher.features(*batch) for name, teacher in self.teachers.items()} for batch in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
         entries: dict[str, Tensor] = {}
         for name, config in self.configs.items():
             weight = config.weight * factor
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
-                loss, logs = self.compare(name, student[config.student], teachers[config.source][config.teacher])
-            entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, inputs)
+                compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher])
+                            for i, teacher in enumerate(teachers)]
+            loss, logs = _mean(compared)
+            entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, device)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
         return entries
+
+    def _by_batch(self, path: str, levels: list[Tensor], batches: int) -> list[list[Tensor]]:
+        """Recorded levels of each batch."""
+        each, rest = divmod(len(levels), batches)
+        if rest:
+            raise FeatureMismatchError(f'{self.taps.taps[path].key} = {path!r}: gave {len(levels)} levels for {batches} '
+                                       'batches; tap a module that is called equally often for each')
+        return [levels[i * each:(i + 1) * each] for i in range(batches)]
 
     def compare(self, name: str, student: list[Tensor], teacher: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Unweighted loss ``name``, and its logs, averaged over the level pairs.
@@ -141,7 +152,7 @@ class ProjectorDistiller(nn.Module):
             raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
                               'the student would be trained by this loss; choose a module after the frozen stages and '
                               'not inside a block with activation checkpointing (with_cp)')
-        losses, logs = [], []
+        compared = []
         for pair, projector in zip(self.pairs[name], cast(nn.ModuleList, self.projectors[name]), strict=True):
             if pair.student >= len(student) or pair.teacher >= len(teacher):
                 raise FeatureMismatchError(
@@ -149,17 +160,14 @@ class ProjectorDistiller(nn.Module):
                     f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
             try:
                 s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize)
-                loss, log = criterion(projector(s), t)
+                compared.append(criterion(projector(s), t))
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
-            losses.append(loss)
-            logs.append(log)
-        mean_logs = {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
-        return torch.stack(losses).mean(), mean_logs
+        return _mean(compared)
 
-    def _nothing(self, name: str, inputs: Tensor) -> Tensor:
+    def _nothing(self, name: str, device: torch.device) -> Tensor:
         """A zero that depends on the projectors, so that DDP finds their gradients whether or not they are used."""
-        zero = torch.zeros((), device=inputs.device)
+        zero = torch.zeros((), device=device)
         for parameter in self.projectors[name].parameters():
             zero = zero + parameter.flatten()[0].float() * 0
         return zero
@@ -178,6 +186,22 @@ def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:
             f'{loss.key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
             f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
     return nn.Identity()
+
+
+def _mean(compared: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Mean of several losses, and of their logs."""
+    losses, logs = zip(*compared, strict=True)
+    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
+
+
+def _batches(student: nn.Module, inputs: Any, data_samples: Any) -> list[Batch]:
+    """Batches that the student itself sees; a semi-supervised detector gets some for its own teacher, too."""
+    if isinstance(inputs, Tensor):
+        return [(inputs, data_samples)]
+    if isinstance(inputs, Mapping) and inputs and all(isinstance(x, Tensor) for x in inputs.values()):
+        return [(batch, data_samples[name]) for name, batch in inputs.items() if not name.endswith('_teacher')]
+    raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; distillation needs '
+                      'batches of images')
 
 
 def _arguments(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

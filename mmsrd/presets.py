@@ -13,7 +13,7 @@ from .config_checks import ROOT
 from .config_losses import LossConfig
 from .errors import ConfigError, TapError
 from .matching import stride_of
-from .probe import SIDES, Probe, probe
+from .probe import SIDES, Probe, probe, trained_part
 from .taps import TapSet
 
 _DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head', 'panoptic_head', 'decoder')
@@ -22,7 +22,7 @@ _SRD = dict(type='SRDLoss', alpha=4.0)
 
 def fitting_preset(model: nn.Module) -> str:
     """``'classification'`` for a model with one head and none of a detector, else ``'detection'``."""
-    inner = _inner(model)[1]
+    inner = trained_part(model)[1]
     is_detector = any(hasattr(inner, name) for name in _DETECTOR_HEADS)
     is_wrapper = not hasattr(inner, 'backbone') and isinstance(getattr(inner, 'model', None), nn.Module)
     return 'classification' if (hasattr(inner, 'head') or is_wrapper) and not is_detector else 'detection'
@@ -50,12 +50,6 @@ def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module, so
             raise ConfigError.at(f'{ROOT}.preset', preset, f'the {side} {type(model).__name__} is made for '
                                  f'{fitting_preset(model)}; write `{ROOT}.losses` for such a pair')
     return (_detection if preset == 'detection' else _classification)(student, teacher, source)
-
-
-def _inner(model: nn.Module) -> tuple[str, nn.Module]:
-    """The detector that is trained, and the start of its paths: semi-supervised models have one inside."""
-    inner = getattr(model, 'student', None)
-    return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
 
 
 def _dry_run(model: nn.Module, path: str, sides: tuple[int, ...] = SIDES) -> Probe:
@@ -87,7 +81,7 @@ def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[Loss
 
 def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
     """Path of neck or backbone, and its levels by log2 of their stride; of several of one stride the last."""
-    prefix, inner = _inner(model)
+    prefix, inner = trained_part(model)
     for name in ('neck', 'backbone'):
         if isinstance(getattr(inner, name, None), nn.Module):
             try:

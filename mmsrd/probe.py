@@ -38,6 +38,16 @@ def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
     return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
 
 
+def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
+    """The detector that is trained, and the start of its paths.
+
+    Semi-supervised detectors hold it as ``student``, beside a teacher of their own that
+    their forward pass may use instead.
+    """
+    inner = getattr(model, 'student', None)
+    return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
+
+
 def input_channels(model: nn.Module) -> int:
     """Channels of the images that ``model`` takes: those of its first convolution, or 3 where it has none."""
     return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
@@ -71,7 +81,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
                 inputs = torch.randn(1, channels, side, side, device=device)
                 taps.arm()
                 try:
-                    model(inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')
+                    trained_part(model)[1](inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')
                 except Exception as e:  # any architecture may fail in its own way
                     failure = e
                 calls = taps.calls()

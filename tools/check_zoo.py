@@ -1,0 +1,124 @@
+#!/usr/bin/env python
+"""One optimisation step of a config of every zoo folder: alone, with a teacher of its family, with another one.
+
+Models have random weights and inputs are random; presets choose the taps. Finished
+folders are recorded and not repeated. ``configs/ZOO.md`` is the table of the record.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Sequence
+
+from zoo_cases import OTHER_TEACHER, check, folders, pick, root
+
+RESULTS = Path('docs/results/zoo.jsonl')
+TABLE = Path('configs/ZOO.md')
+PACKAGES = ('mmdet', 'mmpretrain')
+LIMIT_S = 420
+NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain')
+
+
+def case(package: str, folder: str) -> dict[str, Any]:
+    """Run one folder in this process."""
+    student, relative, reason = pick(package, folder)
+    record: dict[str, Any] = dict(package=package, folder=folder, config=student, teacher=relative)
+    if student is None:
+        return {**record, 'alone': reason}
+    record['alone'] = check(package, student, None)
+    if record['alone'] == 'ok':
+        record['family'] = check(package, student, relative)
+        record['other'] = check(package, student, OTHER_TEACHER[package])
+    return record
+
+
+def in_process(package: str, folder: str, results: Path, threads: int) -> dict[str, Any]:
+    """Run one folder in a process of its own, which may crash or hang, and record it."""
+    started = time.time()
+    command = [sys.executable, __file__, '--case', package, folder]
+    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONWARNINGS': 'ignore'}
+    record: dict[str, Any] = dict(package=package, folder=folder, config=None, teacher=None)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_S, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"package"')]
+        record = json.loads(lines[-1]) if lines else {
+            **record, 'alone': f'the process ended with code {done.returncode}: {done.stderr.strip()[-200:]}'}
+    except subprocess.TimeoutExpired:
+        record['alone'] = f'took more than {LIMIT_S} s'
+    record['seconds'] = round(time.time() - started, 1)
+    with open(results, 'a') as file:
+        file.write(json.dumps(record) + '\n')
+    print(f'{package}/{folder}: {record["alone"][:60]}, {record.get("family", "-")[:60]}, '
+          f'{record.get("other", "-")[:60]} ({record["seconds"]:.0f} s)', flush=True)
+    return record
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """The Markdown page of the newest record of each folder."""
+    newest = {(r['package'], r['folder']): r for r in records}
+    lines = [
+        '# The model zoos', '',
+        'One full optimisation step (forward, backward, optimizer) on two to four random images, with random weights',
+        'and the preset: the student alone, with a teacher of the same folder, and with RetinaNet-R50 (detectors) or',
+        'ResNet-50 (classifiers). "works" says that the step ran, the losses were finite, and the projectors moved;',
+        'not that the student got better. Made on a CPU with mmcv-lite by', '',
+        '```bash', 'python tools/check_zoo.py', '```', '',
+        'which goes on where it was interrupted; the records are in `docs/results/zoo.jsonl`. Folders that do not train',
+        'undistilled in that environment are listed below, with the reason, and count for nothing.']
+    for package in PACKAGES:
+        mine = sorted((r for r in newest.values() if r['package'] == package), key=lambda r: r['folder'])
+        trained = [r for r in mine if r['alone'] == 'ok']
+        both = sum(r.get('family') == r.get('other') == 'ok' for r in trained)
+        lines += ['', f'## {NAMES[package]}', '',
+                  f'{len(mine)} folders; {len(trained)} train undistilled, and of these {both} with both teachers.', '',
+                  '| folder | student | teacher of the folder | same folder | other teacher |', '|---|---|---|---|---|']
+        for r in trained:
+            own, relative = (str(r[k]).partition('::')[2].partition('/')[2] for k in ('config', 'teacher'))
+            lines.append(f'| {r["folder"]} | {own} | {"the same config" if own == relative else relative} '
+                         f'| {_cell(r.get("family"))} | {_cell(r.get("other"))} |')
+        lines += ['', f'### {NAMES[package]}: left out', '', '| folder | student | why |', '|---|---|---|']
+        lines += [f'| {r["folder"]} | {str(r["config"] or "").partition("::")[2].partition("/")[2]} '
+                  f'| {_cell(r["alone"])} |' for r in mine if r['alone'] != 'ok']
+    return '\n'.join(lines) + '\n'
+
+
+def _cell(outcome: str | None) -> str:
+    return 'works' if outcome == 'ok' else str(outcome).replace('|', '\\|').replace('<', '&lt;')[:160]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--packages', nargs='+', choices=PACKAGES, default=PACKAGES)
+    parser.add_argument('--folders', nargs='+', help='only these, again if they are recorded already')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1)
+    parser.add_argument('--results', type=Path, default=RESULTS)
+    parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
+    parser.add_argument('--case', nargs=2, metavar=('PACKAGE', 'FOLDER'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.case:
+        print(json.dumps(case(*args.case)), flush=True)
+        return
+    os.chdir(root())
+    args.results.parent.mkdir(parents=True, exist_ok=True)
+    records = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.is_file() else []
+    done = {(r['package'], r['folder']) for r in records}
+    todo = [(package, folder) for package in args.packages for folder in folders(package)
+            if (folder in args.folders if args.folders else (package, folder) not in done)]
+    if not args.report_only:
+        threads = max((os.cpu_count() or 1) // args.jobs, 1)
+        with ThreadPoolExecutor(args.jobs) as pool:
+            records += pool.map(lambda item: in_process(*item, args.results, threads), todo)
+    if args.results == RESULTS:
+        TABLE.write_text(table(records))
+    else:
+        print(table(records))
+
+
+if __name__ == '__main__':
+    main()
