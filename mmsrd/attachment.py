@@ -64,6 +64,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teachers: dict[s
     """
     if hasattr(student, CHILD):
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ConfigError(f'{type(student).__name__} has no trainable parameters: the student is frozen altogether')
     losses = config.losses or [loss for name, teacher in teachers.items()
                                for loss in preset_losses(config.preset, student, teacher.model, name)]
     _check_use(losses, teachers)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from .config_losses import LossConfig, build_module
 from .ema_teacher import EmaTeacher
 from .errors import ConfigError, FeatureMismatchError, TapError
+from .finite import FiniteCheck
 from .matching import LevelPair, conform
 from .schedule import Schedule
 from .taps import TapSet
@@ -45,6 +46,7 @@ class ProjectorDistiller(nn.Module):
         self.iteration = 0
         self.epoch = 0
         self.iterations_per_epoch: int | None = None
+        self._finite = FiniteCheck()
         self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
         self.projectors = nn.ModuleDict({
             loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
@@ -108,6 +110,7 @@ class ProjectorDistiller(nn.Module):
 
         Raises:
             FeatureMismatchError: A tapped module was not called equally often for each batch.
+            NonFiniteError: A loss is NaN or infinite; on an accelerator one step later.
         """
         device = batches[0][0].device
         if not self.schedule.active(self.iteration, self.epoch):
@@ -116,6 +119,7 @@ class ProjectorDistiller(nn.Module):
         teachers = [{name: teacher.features(*batch) for name, teacher in self.teachers.items()} for batch in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
         entries: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] = {}
         for name, config in self.configs.items():
             weight = config.weight * factor
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
@@ -123,16 +127,32 @@ class ProjectorDistiller(nn.Module):
                 compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher])
                             for i, teacher in enumerate(teachers)]
             loss, logs = _mean(compared)
+            seen[self._account(name, student[config.student], [t[config.source][config.teacher] for t in teachers],
+                               loss)] = loss
             entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, device)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
+        if not torch.is_autocast_enabled(device.type) or torch.get_autocast_dtype(device.type) != torch.float16:
+            self._finite.watch(seen)  # under fp16 the loss scaler skips such steps
         return entries
+
+    def _account(self, name: str, student: list[list[Tensor]], teacher: list[list[Tensor]], loss: Tensor) -> str:
+        """What to say of a loss if it turns out not to be finite."""
+        config = self.configs[name]
+        text = f'iteration {self.iteration}: loss {config.key} is not finite (student {config.student!r}, teacher ' \
+            f'{config.teacher!r})'
+        if loss.device.type == 'cpu' and not loss.isfinite():
+            bad = [f'the {side}\'s feature {path!r}' for side, path, batches in (
+                ('student', config.student, student), ('teacher', config.teacher, teacher))
+                if not all(level.isfinite().all() for levels in batches for level in levels)]
+            text += f'; {" and ".join(bad) or "the features are finite"}' + (' is not finite' if bad else '')
+        return text
 
     def _by_batch(self, path: str, levels: list[Tensor], batches: int) -> list[list[Tensor]]:
         """Recorded levels of each batch."""
         each, rest = divmod(len(levels), batches)
         if rest:
-            raise FeatureMismatchError(f'{self.taps.taps[path].key} = {path!r}: gave {len(levels)} levels for {batches} '
-                                       'batches; tap a module that is called equally often for each')
+            raise FeatureMismatchError(f'{self.taps.taps[path].key} = {path!r}: gave {len(levels)} levels for '
+                                       f'{batches} batches; tap a module that is called equally often for each')
         return [levels[i * each:(i + 1) * each] for i in range(batches)]
 
     def compare(self, name: str, student: list[Tensor], teacher: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

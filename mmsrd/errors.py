@@ -59,6 +59,10 @@ class CheckpointError(MMSRDError, ValueError):
     """A checkpoint cannot be found, read or used."""
 
 
+class NonFiniteError(MMSRDError, FloatingPointError):
+    """A distillation loss is NaN or infinite."""
+
+
 class MissingPackageError(MMSRDError, ImportError):
     """A toolbox that a config needs is not installed."""
 

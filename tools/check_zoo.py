@@ -69,8 +69,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         'ResNet-50 (classifiers). "works" says that the step ran, the losses were finite, and the projectors moved;',
         'not that the student got better. Made on a CPU with mmcv-lite by', '',
         '```bash', 'python tools/check_zoo.py', '```', '',
-        'which goes on where it was interrupted; the records are in `docs/results/zoo.jsonl`. Folders that do not train',
-        'undistilled in that environment are listed below, with the reason, and count for nothing.']
+        'which goes on where it was interrupted; the records are in `docs/results/zoo.jsonl`. Folders that do not',
+        'train undistilled in that environment are listed below, with the reason, and count for nothing.']
     for package in PACKAGES:
         mine = sorted((r for r in newest.values() if r['package'] == package), key=lambda r: r['folder'])
         trained = [r for r in mine if r['alone'] == 'ok']

@@ -42,18 +42,20 @@ def configs_of(package: str, folder: str) -> list[str]:
 
 
 def _rank(stem: str) -> tuple[int, int, str]:
-    """Position of the largest mark in the name, then the length of the name; converted models come last."""
+    """Position of the largest mark in the name, then the length of the name; usual data comes first."""
     marks = [i for i, mark in enumerate(_ORDER) if mark and mark in stem]
     size = max((i for i in marks if i > _MIDDLE), default=min(marks, default=_MIDDLE))
-    return size, len(stem), stem
+    # Of a size the usual data first: MMPretrain's ImageNet, MMDetection's plain COCO.
+    return size, len(stem) + 50 * ('in1k' not in stem and 'coco' not in stem), stem
 
 
-def is_trainable(config: Config) -> bool:
-    """Whether a config is of a detector or classifier that is trained with labels."""
+def is_trainable(package: str, config: Config) -> bool:
+    """Whether a config trains a detector or a classifier with labels; trackers and language models do not count."""
     model = config.get('model') or {}
-    if config.get('default_scope') == 'mmdet' or 'bbox_head' in model or 'backbone' not in model:
-        return bool(model)
-    return model.get('type') in ('ImageClassifier', 'HuggingFaceClassifier', 'TimmClassifier')
+    if package == 'mmdet':
+        return ('backbone' in model or 'detector' in model) and not {'tracker', 'language_model'} & set(model) \
+            and model.get('type') not in ('ImageClassifier', 'BaseReID')
+    return model.get('type') == 'ImageClassifier' and bool(model.get('head'))
 
 
 def pick(package: str, folder: str) -> tuple[str | None, str | None, str]:
@@ -68,7 +70,7 @@ def pick(package: str, folder: str) -> tuple[str | None, str | None, str]:
             config = load_config(name, 'config')
         except Exception:  # no model in it: a dataset, or a part of other configs
             continue
-        if package == 'mmpretrain' and not is_trainable(config):
+        if not is_trainable(package, config):
             continue
         own = str(config.model.get('backbone'))
         if student is None:
@@ -79,11 +81,10 @@ def pick(package: str, folder: str) -> tuple[str | None, str | None, str]:
 
 
 def classes_of(model: nn.Module) -> int:
-    """Number of classes that labels may have: the smallest of the heads; region proposals have one."""
-    names = ('bbox_head', 'roi_head', 'mask_head', 'panoptic_head', 'head', 'decoder', 'student')
-    parts = [m for name in names if isinstance(part := getattr(model, name, None), nn.Module) for m in part.modules()]
-    counts = [n for m in parts for attribute in ('num_classes', 'num_things_classes')
-              if isinstance(n := getattr(m, attribute, None), int) and n > 1]
+    """Number of classes that labels may have: the smallest of the heads, but for those of region proposals."""
+    counts = [n for name, m in model.named_modules() if 'rpn' not in name and 'backbone' not in name
+              for attribute in ('num_classes', 'num_things_classes')
+              if isinstance(n := getattr(m, attribute, None), int) and n > 0]
     return min(counts, default=10)
 
 
@@ -93,9 +94,11 @@ def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict
         return _classifier_batch(model, config, side)
     from mmdet.testing import demo_mm_inputs
     text = str(config.model)
-    options = dict(image_shapes=(3, side, side), num_items=[3, 3], num_classes=min(classes_of(model), 5),
+    options = dict(image_shapes=(3, side, side), num_items=[3, 3], num_classes=5,
                    with_mask='mask' in text.lower(), with_semantic='semantic' in text or 'panoptic' in text.lower(),
                    use_box_type='use_box_type' in str(config.get('train_pipeline', '')) or 'boxtype2tensor' in text)
+    if getattr(model.data_preprocessor, 'batch_augments', None):
+        model.data_preprocessor.batch_augments = None  # they pad to the size of the real training
     if 'multi_branch' in text.lower() or 'MultiBranch' in text:
         branches = {name: demo_mm_inputs(2, **options) for name in ('sup', 'unsup_teacher', 'unsup_student')}
         for data in branches.values():
@@ -105,6 +108,8 @@ def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict
                                   for key in ('inputs', 'data_samples')}
     else:
         packed = demo_mm_inputs(2, **options)
+        for sample in packed['data_samples']:
+            sample.gt_instances.labels %= classes_of(model)
     processed: dict[str, Any] = model.data_preprocessor(packed, True)
     return processed
 
@@ -151,7 +156,8 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
     total, _ = model.parse_losses(losses)  # type: ignore[operator]
     before = {k: v.detach().clone() for k, v in model.named_parameters() if 'distiller.' in k}
     optimizer.update_params(total)
-    logged = {k: float(v.sum() if isinstance(v, torch.Tensor) else sum(x.sum() for x in v)) for k, v in losses.items()}
+    logged = {k: float(sum(x.detach().sum() for x in (v if isinstance(v, (list, tuple)) else [v])))
+              for k, v in losses.items()}
     wrong = [k for k, v in logged.items() if 'srd' in k and v != v]
     if wrong:
         raise FloatingPointError(f'{", ".join(wrong)} is NaN')
@@ -190,9 +196,9 @@ def check(package: str, name: str, teacher: str | None) -> str:
 
 def _may_be_the_size(error: Exception) -> bool:
     text = str(error).lower()
-    return isinstance(error, (RuntimeError, AssertionError, ValueError, IndexError)) and any(
+    return (isinstance(error, (RuntimeError, AssertionError, ValueError, IndexError)) and any(
         word in text for word in ('size', 'shape', 'dimension', 'divisible', 'view', 'topk', 'k not in range',
-                                  'out of range', 'index', 'single row', 'more than 1 value', 'assert')) or not text
+                                  'out of range', 'index', 'single row', 'more than 1 value', 'assert'))) or not text
 
 
 def root() -> Path:

@@ -1,0 +1,118 @@
+"""What distillation costs beside the student: parameters, teacher FLOPs, memory; without training."""
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from .distiller import ProjectorDistiller
+from .probe import dummy_samples, trained_part
+from .taps import TapSet
+from .teacher import Teacher
+
+
+@dataclass
+class Costs:
+    """Costs of one step; bytes are of float32.
+
+    Attributes:
+        projectors: Parameters that the projectors add.
+        teacher_weights: Bytes of all teachers' weights and buffers.
+        flops_to_tap: FLOPs of each teacher up to its deepest tap; a multiply-add counts 2.
+        flops_whole: FLOPs of each teacher's whole forward pass, the heads included but no decoding.
+        features: Bytes of the teachers' tapped features.
+        saved: Bytes that the losses keep for the backward pass, what the student keeps anyway not counted.
+    """
+
+    projectors: int
+    teacher_weights: int = 0
+    flops_to_tap: dict[str, int] = field(default_factory=dict)
+    flops_whole: dict[str, int] = field(default_factory=dict)
+    features: int = 0
+    saved: int = 0
+
+    @property
+    def memory(self) -> int:
+        """Expected extra bytes while the losses wait for backward; projectors with gradient and momentum."""
+        return self.teacher_weights + self.features + self.saved + 3 * 4 * self.projectors
+
+
+def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
+    """Run one forward pass of student and teachers and count.
+
+    Args:
+        student: A model with a distiller; its teachers' weights need not be loaded.
+        inputs: Normalised images (N, C, H, W).
+
+    Returns:
+        Costs: For this batch.
+    """
+    distiller: ProjectorDistiller = student.distiller  # type: ignore[assignment]
+    costs = Costs(sum(p.numel() for p in distiller.parameters()))
+    samples = dummy_samples(inputs)
+    own = _student_levels(student, distiller, inputs, samples)
+    features: dict[str, dict[str, list[Tensor]]] = {}
+    for name, teacher in distiller.teachers.items():
+        costs.teacher_weights += _bytes([*teacher.model.parameters(), *teacher.model.buffers()])
+        features[name], costs.flops_to_tap[name] = _to_tap(teacher, inputs, samples)
+        costs.flops_whole[name] = _whole(teacher, inputs, samples)
+        costs.features += _bytes([level for levels in features[name].values() for level in levels])
+    leaves = {path: [level.detach().requires_grad_() for level in levels] for path, levels in own.items()}
+    known = {level.untyped_storage().data_ptr() for levels in leaves.values() for level in levels}
+    for teacher_levels in features.values():
+        known |= {level.untyped_storage().data_ptr() for levels in teacher_levels.values() for level in levels}
+    known |= {p.untyped_storage().data_ptr() for p in distiller.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        pointer = tensor.untyped_storage().data_ptr()
+        if pointer not in known:
+            kept[pointer] = tensor  # held, so that its memory is not given to another
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        graphs = [distiller.compare(name, leaves[config.student], features[config.source][config.teacher])
+                  for name, config in distiller.configs.items()]
+    costs.saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del graphs
+    return costs
+
+
+def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: Tensor,
+                    samples: Any) -> dict[str, list[Tensor]]:
+    # Taps of its own: the distiller's forget what they recorded at the end of each forward pass.
+    taps = TapSet(student, {path: tap.key for path, tap in distiller.taps.taps.items()})
+    for path, tap in taps.taps.items():
+        tap.copies = distiller.taps.taps[path].copies
+    training = student.training
+    taps.arm()
+    try:
+        with torch.no_grad(), contextlib.suppress(Exception):  # what comes after the taps may want labels
+            trained_part(student.eval())[1](inputs=inputs, data_samples=samples, mode='tensor')
+        return taps.take()
+    finally:
+        student.train(training)
+        taps.remove()
+
+
+def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
+    loaded, teacher.loaded = teacher.loaded, True  # any weights do for counting
+    try:
+        with FlopCounterMode(display=False) as counter:
+            return teacher.features(inputs, samples), counter.get_total_flops()
+    finally:
+        teacher.loaded = loaded
+
+
+def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), contextlib.suppress(Exception):
+        teacher.model(inputs=inputs, data_samples=samples, mode='tensor')
+    return int(counter.get_total_flops())
+
+
+def _bytes(tensors: list[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,57 @@
+"""Losses that are not finite, found without making the host wait for the device."""
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+import torch
+from torch import Tensor
+
+from .errors import NonFiniteError
+
+
+class FiniteCheck:
+    """Looks at the losses of a step: at once on the CPU, one step later on an accelerator.
+
+    By the next step the flags have long been computed, so reading them costs nothing,
+    where reading them at once would stop the host until the device has caught up.
+    """
+
+    def __init__(self) -> None:
+        self._pending: tuple[Tensor, Any, list[str]] | None = None
+
+    def watch(self, described: Mapping[str, Tensor]) -> None:
+        """Check the losses of the step before, then those of this one as soon as possible.
+
+        Args:
+            described: Losses by what to say of them where they are not finite.
+
+        Raises:
+            NonFiniteError: One of them is NaN or infinite.
+        """
+        self.settle()
+        flags = torch.stack([loss.detach().isfinite() for loss in described.values()])
+        event = None
+        if flags.is_cuda:
+            on_host = torch.empty_like(flags, device='cpu', pin_memory=True).copy_(flags, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+            flags = on_host
+        self._pending = flags, event, list(described)
+        if event is None:
+            self.settle()
+
+    def settle(self) -> None:
+        """Check what is pending.
+
+        Raises:
+            NonFiniteError: A loss was NaN or infinite.
+        """
+        if self._pending is None:
+            return
+        flags, event, descriptions = self._pending
+        self._pending = None
+        if event is not None:
+            event.synchronize()
+        wrong = [text for text, finite in zip(descriptions, flags.tolist(), strict=True) if not finite]
+        if wrong:
+            raise NonFiniteError('; '.join(wrong))

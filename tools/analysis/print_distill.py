@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""The plan of a distillation without training: what is compared, and what it costs.
+
+``print_distill.py CONFIG [--teacher CONFIG ...] [--shape H W] [--batch N]``; no weights are read.
+"""
+from __future__ import annotations
+
+import argparse
+from typing import Sequence
+
+import torch
+from mmengine.config import Config
+
+from mmsrd.attachment import attach_distiller, build_teachers
+from mmsrd.cli import parser_for, with_teacher
+from mmsrd.config import parse
+from mmsrd.costs import Costs, measure_costs
+from mmsrd.errors import MMSRDError
+from mmsrd.probe import input_channels
+from mmsrd.teacher import build_model
+from mmsrd.zoo import config_path
+
+
+def report(costs: Costs, batch: int) -> str:
+    """The costs as lines of text."""
+    lines = [f'projectors: {costs.projectors / 1e6:.3f} M parameters, trained with the student']
+    for name, part in costs.flops_to_tap.items():
+        whole = costs.flops_whole[name]
+        share = f', {part / whole:.0%} of its whole forward pass ({whole / 1e9 / batch:.1f})' if whole else ''
+        lines.append(f'teacher{" " + name if name else ""}: {part / 1e9 / batch:.1f} GFLOPs per image to its deepest '
+                     f'tap{share}; a multiply-add counts 2')
+    mib, kept = 2**20, costs.saved / 2**20
+    lines.append(f'memory at batch {batch}, float32: {costs.memory / mib:.0f} MiB more than the student alone '
+                 f'(teacher weights {costs.teacher_weights / mib:.0f}, its features {costs.features / mib:.0f}, kept '
+                 f'for backward {kept:.0f}, projectors with gradient and momentum '
+                 f'{12 * costs.projectors / mib:.0f}); the teacher\'s own activations come and go before backward')
+    return '\n'.join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0], parents=[parser_for('train')],
+                                     usage='print_distill.py CONFIG [--teacher CONFIG] [...]')
+    parser.add_argument('config', help='a path or a model zoo name (mmdet::...)')
+    parser.add_argument('--shape', type=int, nargs=2, default=[224, 224], metavar=('H', 'W'), help='of the images')
+    parser.add_argument('--batch', type=int, default=2, help='images')
+    args = parser.parse_args(argv)
+    config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
+                          args.teacher_checkpoint, args.distill_preset)
+    block = parse(config.get('distill'))
+    student = build_model(config, 'model')
+    attach_distiller(student, block, build_teachers(block, student))  # logs the plan
+    print(report(measure_costs(student, torch.randn(args.batch, input_channels(student), *args.shape)), args.batch))
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except MMSRDError as e:
+        raise SystemExit(f'{type(e).__name__}: {e}') from None
