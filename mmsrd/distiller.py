@@ -33,16 +33,18 @@ class ProjectorDistiller(nn.Module):
         teachers: The tapped teachers, by name.
         taps: Taps of the student.
         schedule: When distillation acts.
+        channels: Channels of the images.
     """
 
     def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teachers: dict[str, Teacher],
-                 taps: TapSet, schedule: Schedule) -> None:
+                 taps: TapSet, schedule: Schedule, channels: int = 3) -> None:
         super().__init__()
         self.configs = {loss.name: loss for loss in losses}
         self.pairs = pairs
         self.teachers = teachers
         self.taps = taps
         self.schedule = schedule
+        self.channels = channels
         self.iteration = 0
         self.epoch = 0
         self.iterations_per_epoch: int | None = None
@@ -56,10 +58,10 @@ class ProjectorDistiller(nn.Module):
         """The teacher, where there is one only.
 
         Raises:
-            AttributeError: There are several; they are in :attr:`teachers`.
+            LookupError: There are several; they are in :attr:`teachers`.
         """
         if len(self.teachers) > 1:
-            raise AttributeError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
+            raise LookupError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
         return next(iter(self.teachers.values()))
 
     def follow(self, student: nn.Module) -> None:

@@ -67,7 +67,8 @@ def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[Loss
         found = _levels_by_octave(model)
         if found is None:
             raise ConfigError.at(f'{ROOT}.preset', 'detection', f'taps neck or backbone, and the {side} '
-                                 f'{type(model).__name__} has none that gives feature maps; write `{ROOT}.losses`')
+                                 f'{type(model).__name__} has none that gives feature maps{_reason(model)}; write '
+                                 f'`{ROOT}.losses`')
         paths.append(found[0])
         levels.append(found[1])
     shared = [octave for octave in levels[0] if octave in levels[1]]
@@ -77,6 +78,17 @@ def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[Loss
     name = paths[0].rpartition('.')[2]
     return [LossConfig(_name(source, name), _SRD, paths[0], paths[1], weight=4.0, source=source,
                        levels=[(levels[0][a], levels[1][b]) for a, b in pairs], tokens='patch')]
+
+
+def _reason(model: nn.Module) -> str:
+    """Why a dry run of the backbone gave nothing, in brackets."""
+    prefix, inner = trained_part(model)
+    if isinstance(getattr(inner, 'backbone', None), nn.Module):
+        try:
+            _dry_run(model, f'{prefix}backbone')
+        except TapError as e:
+            return f' ({e})'
+    return ''
 
 
 def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:

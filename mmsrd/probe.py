@@ -1,6 +1,7 @@
 """Dry run: what a model's taps return, without training data and without side effects."""
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -22,11 +23,13 @@ class Probe:
 
     Attributes:
         image: Size (H, W) of the image.
+        channels: Channels of the image.
         shapes: Path → shape of each level, with a batch of one.
         calls: Path → number of calls of the module in one forward pass.
     """
 
     image: tuple[int, int]
+    channels: int
     shapes: dict[str, list[tuple[int, ...]]]
     calls: dict[str, int]
 
@@ -48,9 +51,11 @@ def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
     return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
 
 
-def input_channels(model: nn.Module) -> int:
-    """Channels of the images that ``model`` takes: those of its first convolution, or 3 where it has none."""
-    return next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+def channel_candidates(model: nn.Module) -> list[int]:
+    """Channels that the images of ``model`` may have: 3, or what its first convolution takes (after a space-to-depth
+    stem that is not the same)."""
+    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    return list(dict.fromkeys([3, first]))
 
 
 def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe:
@@ -71,13 +76,12 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
     """
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
-    channels = input_channels(model)
     failure: Exception | None = None
     try:
         model.eval()
         with preserved_rng(), torch.no_grad():
             torch.manual_seed(0)
-            for side in sides:
+            for channels, side in itertools.product(channel_candidates(model), sides):
                 inputs = torch.randn(1, channels, side, side, device=device)
                 taps.arm()
                 try:
@@ -92,7 +96,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
                             tap.copies = True
                         return probe(model, taps, (side,))
                     shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taps.take().items()}
-                    return Probe((side, side), shapes, calls)
+                    return Probe((side, side), channels, shapes, calls)
             silent = next(tap for tap in taps.taps.values() if not calls[tap.path])
             reason = f'; the forward pass ended with {type(failure).__name__}: {failure}' if failure else ''
             raise TapError.at(silent.key, silent.path,

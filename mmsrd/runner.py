@@ -1,8 +1,10 @@
 """``DistillRunner``: MMEngine's runner with a distiller in its student."""
 from __future__ import annotations
 
+import logging
 from typing import Any, Optional, cast
 
+from mmengine.logging import print_log
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from .attachment import attach_distiller, build_teachers
 from .config import parse
 from .distributed import cpu_wrapper, init_gloo, on_cpu
+from .errors import ConfigError
 from .hooks import DistillHook, distiller_of
 from .registry import RUNNERS
 
@@ -49,6 +52,18 @@ class DistillRunner(Runner):
         attach_distiller(inner, self.distill_config, build_teachers(self.distill_config, inner))
         return student
 
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """As MMEngine's, with an error that names the key where mixed precision has no accelerator.
+
+        Raises:
+            ConfigError: ``AmpOptimWrapper`` on a machine without accelerators.
+        """
+        kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else None
+        if kind == 'AmpOptimWrapper' and on_cpu():
+            raise ConfigError.at('optim_wrapper.type', kind, 'needs a GPU, and PyTorch sees none; leave --amp out, or '
+                                 'check the driver and CUDA_VISIBLE_DEVICES')
+        return super().build_optim_wrapper(optim_wrapper)
+
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
         """As MMEngine's, but without device ids where there are no devices."""
         if self.distributed and on_cpu():
@@ -65,5 +80,8 @@ class DistillRunner(Runner):
         """Read the teachers' weights, then train."""
         for teacher in distiller_of(self).teachers.values():
             teacher.load_weights()
+            if self._load_from and not self._resume and self._load_from == teacher.checkpoint:
+                print_log(f'{teacher.key}.checkpoint = {teacher.checkpoint!r} is load_from as well: teacher and '
+                          'student start as the same model', logger='current', level=logging.WARNING)
         trained: nn.Module = super().train()
         return trained

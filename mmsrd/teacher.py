@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections import OrderedDict
 from typing import Any, Sequence
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from .compat import load_checkpoint_file
 from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import SIDES, Probe, input_channels, probe
+from .probe import SIDES, Probe, probe
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -35,6 +36,25 @@ def build_model(config: Config, key: str) -> nn.Module:
     except Exception as e:
         raise TeacherError(f'{key}: the model cannot be built ({type(e).__name__}: {e})') from e
     return model
+
+
+def initialise(model: nn.Module) -> None:
+    """Random initial weights as the model would begin training with, but nothing downloaded; quietly.
+
+    Building alone leaves some parameters as whatever was in memory (the L2Norm of SSD).
+    """
+    for module in model.modules():
+        if 'checkpoint' in str(getattr(module, 'init_cfg', None)):  # of the type Pretrained, or a backbone's own way
+            module.init_cfg = None  # type: ignore[assignment]
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)  # MMEngine logs a line for each parameter
+    try:
+        with preserved_rng():
+            if hasattr(model, 'init_weights'):
+                model.init_weights()  # type: ignore[operator]
+    finally:
+        logger.setLevel(level)
 
 
 class Teacher:
@@ -67,7 +87,10 @@ class Teacher:
         """Build the architecture; :meth:`load_weights` reads the weights when training is about to start."""
         name = config if isinstance(config, str) else str(config.filename or 'config given inline')
         loaded = load_config(config, f'{key}.config') if isinstance(config, str) else config
-        return cls(build_model(loaded, f'{key}.config'), name, checkpoint, key)
+        model = build_model(loaded, f'{key}.config')
+        if checkpoint is None:
+            initialise(model)
+        return cls(model, name, checkpoint, key)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
@@ -127,12 +150,7 @@ class Teacher:
 
         Raises:
             TapError: A path does not exist or is not called.
-            TeacherError: The teacher takes images of another number of channels.
         """
-        channels = input_channels(student), input_channels(self.model)
-        if channels[0] != channels[1]:
-            raise TeacherError.at(f'{self.key}.config', self.config_name, f'the teacher takes images of {channels[1]} '
-                                  f'channels, and the student\'s have {channels[0]}')
         self._taps = TapSet(self.model, paths)
         result = probe(self.model, self._taps, sides)
         self._last_calls = result.calls

@@ -14,7 +14,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmsrd
-from mmsrd.teacher import build_model
+from mmsrd.probe import channel_candidates
+from mmsrd.teacher import build_model, initialise
 from mmsrd.zoo import load_config, package_files
 
 OTHER_TEACHER = dict(mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
@@ -120,7 +121,7 @@ def _classifier_batch(model: nn.Module, config: Config, side: int) -> dict[str, 
     samples = [DataSample().set_gt_label(i % classes) for i in range(4)]
     if 'MultiLabel' in str(config.model.get('head')) or 'CSRAClsHead' in str(config.model.get('head')):
         samples = [DataSample().set_gt_score(torch.eye(classes)[i % classes]) for i in range(4)]
-    channels = mmsrd.probe.input_channels(model)
+    channels = 1 if 1 in channel_candidates(model) else 3
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (4, channels, side, side), generator=generator, dtype=torch.uint8)
     processed: dict[str, Any] = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
@@ -139,6 +140,7 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
     config = load_config(name, 'config')
     torch.manual_seed(0)
     model = build_model(config, 'config').train()
+    initialise(model)
     if teacher is not None:
         mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
     wrapper = copy.deepcopy(config.get('optim_wrapper') or dict(optimizer=dict(type='SGD', lr=0.01)))

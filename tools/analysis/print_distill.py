@@ -16,7 +16,6 @@ from mmsrd.cli import parser_for, with_teacher
 from mmsrd.config import parse
 from mmsrd.costs import Costs, measure_costs
 from mmsrd.errors import MMSRDError
-from mmsrd.probe import input_channels
 from mmsrd.teacher import build_model
 from mmsrd.zoo import config_path
 
@@ -48,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                           args.teacher_checkpoint, args.distill_preset)
     block = parse(config.get('distill'))
     student = build_model(config, 'model')
-    attach_distiller(student, block, build_teachers(block, student))  # logs the plan
-    print(report(measure_costs(student, torch.randn(args.batch, input_channels(student), *args.shape)), args.batch))
+    distiller = attach_distiller(student, block, build_teachers(block, student))  # logs the plan
+    print(report(measure_costs(student, torch.randn(args.batch, distiller.channels, *args.shape)), args.batch))
 
 
 if __name__ == '__main__':
