@@ -1,0 +1,50 @@
+"""The plan's costs against what they must be."""
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import mmsrd
+from mmsrd.costs import measure_costs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_costs_of_the_tiny_pair(student, distill):
+    distiller = mmsrd.attach(student, distill)
+    teacher = distiller.teacher.model
+    images = torch.randn(2, 3, 64, 64)
+    student.train()
+    costs = measure_costs(student, images)
+    assert student.training
+    assert costs.projectors == 3 * 32 * 64
+    tensors = [*teacher.parameters(), *teacher.buffers()]
+    assert costs.teacher_weights == sum(t.numel() * t.element_size() for t in tensors)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        levels = teacher.neck(teacher.backbone(images))
+    assert costs.flops_to_tap[''] == counter.get_total_flops()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        teacher.bbox_head(levels)
+    assert costs.flops_whole[''] == costs.flops_to_tap[''] + counter.get_total_flops()
+    assert costs.features == sum(4 * level.numel() for level in levels)
+    # The loss keeps at least the projected feature, and twice as much for twice the images.
+    assert costs.saved >= costs.features
+    assert 1.9 < measure_costs(student, torch.cat([images, images])).saved / costs.saved <= 2
+    assert costs.memory == costs.teacher_weights + costs.features + costs.saved + 12 * costs.projectors
+
+
+def test_print_distill(distill, student_config, tmp_path):
+    student_config.dump(str(tmp_path / 'student.py'))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools/analysis/print_distill.py'), str(tmp_path / 'student.py'), '--teacher',
+         distill['teacher']['config'], '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96'],
+        capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert 'neck[0]  8' in done.stdout
+    assert 'projectors: 0.006 M parameters' in done.stdout
+    assert 'GFLOPs per image to its deepest tap' in done.stdout
+    assert 'memory at batch 2' in done.stdout

@@ -1,0 +1,143 @@
+"""Where students come from, and what else their configs use: each trains, and at weight 0 as if undistilled."""
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_training import same, without
+
+ROOT = Path(__file__).resolve().parent.parent
+PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]
+
+FEATURES = {
+    'gradient accumulation': {'optim_wrapper.accumulative_counts': 2},
+    'gradient clipping': {'optim_wrapper.clip_grad': dict(max_norm=1.0)},
+    'per-parameter settings': {'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0.0, custom_keys=dict(
+        backbone=dict(lr_mult=0.1)))},
+    'activation checkpointing': {'activation_checkpointing': ['backbone.layer1']},
+    'backbone with_cp': {'model.backbone.with_cp': True},
+    'efficient_conv_bn_eval': {'efficient_conv_bn_eval': ['backbone'], 'model.backbone.norm_eval': True},
+    'PipelineSwitchHook': {'custom_hooks': [dict(type='PipelineSwitchHook', switch_epoch=1,
+                                                 switch_pipeline=PIPELINE)]},
+    'two EMA settings': {'custom_hooks': [dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.1,
+                                               update_buffers=True, priority=49)]},
+    'mean of two images sizes': {'model.data_preprocessor.batch_augments': [
+        dict(type='BatchSyncRandomResize', random_size_range=(64, 96), size_divisor=32, interval=2)]},
+}
+
+
+@pytest.mark.parametrize('options', FEATURES.values(), ids=FEATURES)
+def test_what_configs_use(make_runner, distill, options):
+    baseline = make_runner('alone', **options).train()
+    at_zero = make_runner('zero', without(0, distill), **options).train()
+    assert same(baseline.state_dict(), at_zero.state_dict())
+    runner = make_runner('two', distill, **options)
+    before = copy.deepcopy(runner.model.distiller.state_dict())
+    trained = runner.train()
+    assert not same(trained.state_dict(), baseline.state_dict())
+    assert not any(torch.equal(v, before[k]) for k, v in trained.distiller.state_dict().items())
+
+
+def train(*arguments, cwd):
+    done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)], cwd=cwd,
+                          capture_output=True, text=True, timeout=300, check=False,
+                          env={'PATH': '/usr/bin:/bin', 'PYTHONPATH': f'{ROOT}:{cwd}', 'OMP_NUM_THREADS': '1'})
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+THIRD_PARTY = """
+import mmdet.registry
+from mmengine.registry import Registry
+
+# As packages on top of MMDetection have it: a child of each of its registries, for a scope of their own.
+for name in ('MODELS', 'TASK_UTILS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'VISUALIZERS', 'METRICS',
+             'EVALUATOR', 'LOOPS', 'OPTIM_WRAPPERS', 'OPTIMIZERS', 'PARAM_SCHEDULERS', 'LOG_PROCESSORS',
+             'OPTIM_WRAPPER_CONSTRUCTORS', 'VISBACKENDS', 'RUNNERS', 'WEIGHT_INITIALIZERS'):
+    parent = getattr(mmdet.registry, name)
+    globals()[name] = Registry(parent.name, parent=parent, scope='acme', build_func=parent.build_func, locations=[])
+"""
+THIRD_PARTY_MODEL = """
+from mmdet.models import FCOS
+from acme.registry import MODELS
+
+@MODELS.register_module()
+class AcmeDetector(FCOS):
+    '''A detector of another package.'''
+"""
+THIRD_PARTY_HOOK = """
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class AcmeHook(Hook):
+    def after_train(self, runner):
+        print('acme hook saw', type(runner.model).__name__)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, student_config, distill):
+    """A package of somebody else, a student config that uses it, and a teacher's files."""
+    package = tmp_path / 'acme'
+    package.mkdir()
+    for name, text in (('__init__', ''), ('registry', THIRD_PARTY), ('models', THIRD_PARTY_MODEL),
+                       ('hooks', THIRD_PARTY_HOOK)):
+        (package / f'{name}.py').write_text(text)
+    config = short(student_config)
+    config.custom_imports = dict(imports=['acme.registry', 'acme.models', 'acme.hooks'], allow_failed_imports=False)
+    config.custom_hooks = [dict(type='AcmeHook')]
+    config.model.type = 'acme.AcmeDetector'
+    config.dump(str(tmp_path / 'student.py'))
+    return tmp_path
+
+
+def short(student_config):
+    """Two iterations of the tiny student."""
+    config = copy.deepcopy(student_config)
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=10)
+    config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=2, by_epoch=False)
+    config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=False)
+    config.log_level = 'INFO'
+    return config
+
+
+def test_a_package_of_somebody_else(folder, distill):
+    text = train(folder / 'student.py', '--teacher', distill['teacher']['config'], '--teacher-checkpoint',
+                 distill['teacher']['checkpoint'], cwd=folder)
+    assert 'acme hook saw AcmeDetector' in text
+    assert 'loss_srd_neck' in text
+    assert (folder / 'work_dirs' / 'student' / 'iter_2.pth').is_file()
+
+
+def test_a_scope_of_somebody_else(folder, distill):
+    (folder / 'scoped.py').write_text(
+        "_base_ = './student.py'\ndefault_scope = 'acme'\nmodel = dict(type='AcmeDetector')\n")
+    text = train(folder / 'scoped.py', '--teacher', distill['teacher']['config'], '--teacher-checkpoint',
+                 distill['teacher']['checkpoint'], cwd=folder)
+    assert 'loss_srd_neck' in text
+
+
+def test_a_pure_python_config(tmp_path, student_config, distill):
+    """MMEngine's new style: classes instead of names; only what is imported may be used."""
+    old = short(student_config)
+    (tmp_path / 'pure.py').write_text(
+        'from mmdet.models import FCOS\n'
+        'from mmdet.models.data_preprocessors import DetDataPreprocessor\n'
+        'from mmengine.optim.optimizer import OptimWrapper\n'
+        'from torch.optim import SGD\n'
+        f'old = {dict(old.to_dict())!r}\n'
+        'default_scope = "mmdet"\n'
+        'model = {**old["model"], "type": FCOS, "data_preprocessor": {**old["model"]["data_preprocessor"], '
+        '"type": DetDataPreprocessor}}\n'
+        'optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01))\n'
+        + ''.join(f'{k} = old["{k}"]\n' for k in old if k not in (
+            'model', 'optim_wrapper', 'default_scope', 'custom_imports', 'custom_hooks', 'randomness'))
+        + 'del old\n')
+    text = train(tmp_path / 'pure.py', '--teacher', distill['teacher']['config'], '--teacher-checkpoint',
+                 distill['teacher']['checkpoint'], cwd=tmp_path)
+    assert 'loss_srd_neck' in text
