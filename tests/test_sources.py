@@ -52,7 +52,10 @@ def train(*arguments, cwd):
 
 THIRD_PARTY = """
 import mmdet.registry
+from mmdet.utils import register_all_modules
 from mmengine.registry import Registry
+
+register_all_modules(init_default_scope=False)
 
 # As packages on top of MMDetection have it: a child of each of its registries, for a scope of their own.
 for name in ('MODELS', 'TASK_UTILS', 'DATASETS', 'TRANSFORMS', 'DATA_SAMPLERS', 'HOOKS', 'VISUALIZERS', 'METRICS',
