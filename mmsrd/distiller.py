@@ -1,12 +1,12 @@
 """``ProjectorDistiller``: taps, teacher, projectors and losses, acting through hooks of the student."""
 from __future__ import annotations
 
-import inspect
-from typing import Any, Mapping, Optional, Sequence, cast
+from typing import Any, Sequence, cast
 
 import torch
 from torch import Tensor, nn
 
+from .calls import Batch, arguments_of, batches_of
 from .config_losses import LossConfig, build_module
 from .ema_teacher import EmaTeacher
 from .errors import ConfigError, FeatureMismatchError, TapError
@@ -16,7 +16,6 @@ from .schedule import Schedule
 from .taps import TapSet
 from .teacher import Teacher
 
-Batch = tuple[Tensor, Optional[Sequence[Any]]]
 CHILD = 'distiller'
 """Name of the distiller in the student."""
 
@@ -76,7 +75,7 @@ class ProjectorDistiller(nn.Module):
 
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the student: record its taps in ``mode='loss'`` while distillation acts."""
-        arguments = _arguments(student, args, kwargs)
+        arguments = arguments_of(student, args, kwargs)
         if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
             self.taps.arm()
 
@@ -87,14 +86,14 @@ class ProjectorDistiller(nn.Module):
         Returns:
             dict: The student's losses and the distiller's in ``mode='loss'``; None (output unchanged) otherwise.
         """
-        arguments = _arguments(student, args, kwargs)
+        arguments = arguments_of(student, args, kwargs)
         try:
             if output is None or arguments.get('mode') != 'loss':
                 return None
             if not isinstance(output, dict):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
-            added = self.losses(_batches(student, arguments['inputs'], arguments.get('data_samples')))
+            added = self.losses(batches_of(student, arguments['inputs'], arguments.get('data_samples')))
             self.iteration += 1
             return {**output, **added}
         finally:
@@ -214,20 +213,3 @@ def _mean(compared: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor,
     """Mean of several losses, and of their logs."""
     losses, logs = zip(*compared, strict=True)
     return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
-
-
-def _batches(student: nn.Module, inputs: Any, data_samples: Any) -> list[Batch]:
-    """Batches that the student itself sees; a semi-supervised detector gets some for its own teacher, too."""
-    if isinstance(inputs, Tensor):
-        return [(inputs, data_samples)]
-    if isinstance(inputs, Mapping) and inputs and all(isinstance(x, Tensor) for x in inputs.values()):
-        return [(batch, data_samples[name]) for name, batch in inputs.items() if not name.endswith('_teacher')]
-    raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; distillation needs '
-                      'batches of images')
-
-
-def _arguments(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``student.forward`` by name, defaults included."""
-    bound = inspect.signature(student.forward).bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound.arguments
