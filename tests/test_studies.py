@@ -49,8 +49,7 @@ def test_results_of_other_settings_do_not_count(tmp_path):
 
 def test_the_readme_shows_the_recorded_results():
     readme = (ROOT / study.README).read_text()
-    jobs = [job for dataset in study.DATASETS
-            for job in (study.teacher_job(dataset), *study.student_jobs(dataset, range(5), study.WORK_DIR))]
+    jobs = study.all_jobs()
     records = runs.recorded(jobs, ROOT / study.RESULTS)
     assert len(records) == len(jobs) == 42
     assert study.with_table(readme, study.table(records)) == readme
@@ -101,3 +100,15 @@ def test_fashion_mnist_is_unpacked_for_the_dataset_class(tmp_path):
 
 def data_of(folder, name):
     return np.frombuffer(gzip.decompress((folder / f'{name}.gz').read_bytes())[16:], np.uint8).reshape(-1, 28, 28)
+
+
+def test_the_metafile_has_the_recorded_means():
+    import yaml
+    meta = yaml.safe_load((ROOT / 'configs/mmpretrain/metafile.yml').read_text())
+    records = runs.recorded(study.all_jobs(), ROOT / study.RESULTS)
+    shown = {m['Config']: m['Results'][0]['Metrics']['Top 1 Accuracy'] for m in meta['Models'] if 'Results' in m}
+    assert len(shown) == 2
+    for config, accuracy in shown.items():
+        values = [r['metrics']['accuracy/top1'] for job, r in records.items()
+                  if job.config == config and job.row == 'SRD + KL']
+        assert accuracy == round(sum(values) / len(values), 2)

@@ -20,6 +20,7 @@ WORK_DIR = Path('work_dirs/studies/classification')
 README = Path('configs/mmpretrain/README.md')
 MARKS = '<!-- table of tools/studies/classification.py -->', '<!-- end of table -->'
 FOLDER = 'configs/mmpretrain'
+SEEDS = (0, 1, 2, 3, 4)
 # Config of the student alone, of the teacher, and the epoch whose checkpoint teaches.
 DATASETS = {
     'fashion_mnist': ('resnet8_fashion-mnist-1k', 'resnet20_fashion-mnist', 5),
@@ -58,6 +59,12 @@ def student_jobs(dataset: str, seeds: Sequence[int], work_dir: Path, options: Se
     return jobs
 
 
+def all_jobs() -> list[Job]:
+    """Every training of the README's table."""
+    return [job for dataset in DATASETS
+            for job in (teacher_job(dataset), *student_jobs(dataset, SEEDS, WORK_DIR))]
+
+
 def table(records: dict[Job, dict[str, Any]]) -> str:
     """Markdown table of top-1 accuracy and alignment, a row for each dataset and row."""
     lines = ['| data | training | seeds | top-1 (%) | over alone | alignment |', '|---|---|---|---|---|---|']
@@ -93,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--datasets', nargs='+', choices=DATASETS, default=list(DATASETS))
     parser.add_argument('--rows', nargs='+', choices=[row for row in ROWS if row != 'teacher'], help='default: all')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2, 3, 4])
+    parser.add_argument('--seeds', type=int, nargs='+', default=SEEDS)
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
     parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
     parser.add_argument('--results', type=Path, default=RESULTS)
@@ -110,10 +117,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.report_only:
         run(teachers, args.results, args.work_dir, args.jobs, args.gpus)
         run(students, args.results, args.work_dir, args.jobs, args.gpus)
-    made = table(recorded([*teachers, *students], args.results))
-    print(made)
-    if args.results == RESULTS and not options and not args.rows and README.is_file():
-        README.write_text(with_table(README.read_text(), made))
+    print(table(recorded([*teachers, *students], args.results)))
+    if args.results == RESULTS and not options:
+        README.write_text(with_table(README.read_text(), table(recorded(all_jobs(), args.results))))
 
 
 if __name__ == '__main__':
