@@ -46,6 +46,8 @@ def initialise(model: nn.Module) -> None:
     for module in model.modules():
         if 'checkpoint' in str(getattr(module, 'init_cfg', None)):  # of the type Pretrained, or a backbone's own way
             module.init_cfg = None  # type: ignore[assignment]
+        if isinstance(getattr(module, 'pretrained', None), str):
+            module.pretrained = None  # type: ignore[assignment]
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.WARNING)  # MMEngine logs a line for each parameter

@@ -242,3 +242,26 @@ def test_compiled_ops_are_left_alone(tmp_path):
          'from mmsrd.compat import has_compiled_ops; assert has_compiled_ops()'],
         env={'PYTHONPATH': f'{tmp_path}:{root}', 'PATH': '/usr/bin:/bin'}, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_deform_conv_reads_larger_offsets_as_compiled_kernels_do():
+    """Sample by sample, the first values in memory; written from the index arithmetic of mmcv's im2col kernels:
+    offset[c, h, w] of sample n lies at n·C·H·W + (c·h_out + h)·w_out + w, with H, W of the tensor, h_out, w_out of
+    the output."""
+    from mmcv.ops import modulated_deform_conv2d
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 4, 4), torch.randn(5, 3, 3, 3)
+    offset, mask = torch.randn(2, 18, 8, 8, requires_grad=True), torch.rand(2, 9, 8, 8)
+    out = modulated_deform_conv2d(x, offset, mask, weight, None, 1, 1, 1, 1, 1)
+
+    def read(tensor, channels):
+        flat = tensor.detach().reshape(2, -1)
+        return torch.stack([torch.stack([torch.stack([torch.stack([
+            flat[n, (c * 4 + h) * 4 + w] for w in range(4)]) for h in range(4)]) for c in range(channels)])
+            for n in range(2)])
+
+    expected = modulated_deform_conv2d(x, read(offset, 18), read(mask, 9), weight, None, 1, 1, 1, 1, 1)
+    assert torch.equal(out, expected)
+    out.sum().backward()
+    assert offset.grad.flatten(1)[:, 18 * 16:].abs().sum() == 0
+    assert offset.grad.flatten(1)[:, :18 * 16].abs().sum() > 0

@@ -44,10 +44,10 @@ def test_classifier(name, side):
 
 def test_which_configs_are_picked():
     assert 'retinanet' in folders('mmdet')
-    assert pick('mmdet', 'retinanet')[:2] == ('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
-                                              'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert pick('mmdet', 'retinanet')[:2] == ['mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+                                              'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py']
     assert pick('mmpretrain', 'mae')[0] == 'mmpretrain::mae/benchmarks/vit-base-p16_8xb128-coslr-100e_in1k.py'
-    assert pick('mmpretrain', 'llava') == (None, None, 'no config that trains a detector or classifier with labels')
+    assert pick('mmpretrain', 'llava') == []
     assert not any('_base_' in name for name in configs_of('mmdet', 'faster_rcnn'))
 
 

@@ -72,8 +72,23 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
 def _deform_conv(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None,
                  stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
     # torchvision derives both group counts from the shapes, as mmcv's callers set them.
+    size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
+        input.shape[-2:], padding, dilation, weight.shape[-2:], stride, strict=True)]
+    offset = _first_of(offset, size)
+    mask = None if mask is None else _first_of(mask, size)
     output: Tensor = torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
     return output
+
+
+def _first_of(x: Tensor, size: list[int]) -> Tensor:
+    """Offsets of the output's size from larger ones, as mmcv's kernels read them.
+
+    They take what lies first in the memory of each sample, whatever its height and
+    width. DyHead relies on it: it gives a coarse level the offsets of a finer one.
+    """
+    if list(x.shape[-2:]) == size or x[0].numel() < x.size(1) * size[0] * size[1]:
+        return x  # torchvision says what is wrong with smaller ones
+    return x.flatten(1)[:, :x.size(1) * size[0] * size[1]].unflatten(1, (x.size(1), *size))
 
 
 def _gradients(outputs: Tensor, inputs: list[Tensor], grad_output: Tensor) -> tuple[Tensor, ...]:
