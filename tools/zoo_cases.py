@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,9 @@ def check(package: str, name: str, teacher: str | None) -> str:
             step(package, name, teacher, side)
             return 'ok'
         except Exception as e:
-            message = message or f'{type(e).__name__}: {" ".join(str(e).split())}'
+            last = traceback.extract_tb(e.__traceback__)[-1]
+            text = ' '.join(str(e).split()) or f'in {last.name}: {last.line}'
+            message = message or f'{type(e).__name__}: {text}'
             if not _may_be_the_size(e):
                 break
     return message[:300]

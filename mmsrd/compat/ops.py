@@ -88,7 +88,7 @@ def _first_of(x: Tensor, size: list[int]) -> Tensor:
     """
     if list(x.shape[-2:]) == size or x[0].numel() < x.size(1) * size[0] * size[1]:
         return x  # torchvision says what is wrong with smaller ones
-    return x.flatten(1)[:, :x.size(1) * size[0] * size[1]].unflatten(1, (x.size(1), *size))
+    return x.flatten(1)[:, :x.size(1) * size[0] * size[1]].reshape(x.size(0), x.size(1), *size)
 
 
 def _gradients(outputs: Tensor, inputs: list[Tensor], grad_output: Tensor) -> tuple[Tensor, ...]:
