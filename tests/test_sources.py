@@ -42,6 +42,20 @@ def test_what_configs_use(make_runner, distill, options):
     assert not any(torch.equal(v, before[k]) for k, v in trained.distiller.state_dict().items())
 
 
+def test_yolox_mode_switch(make_runner, distill, student_config):
+    """The hook reaches into the model's head and the data set, in the last epoch."""
+    inner = copy.deepcopy(student_config.train_dataloader.dataset)
+    inner.pipeline = PIPELINE[:2]
+    options = {
+        'train_dataloader.dataset': dict(_delete_=True, type='MultiImageMixDataset', dataset=inner, pipeline=[
+            dict(type='Mosaic', img_scale=(64, 64), prob=0.0), *PIPELINE[2:]]),
+        'custom_hooks': [dict(type='YOLOXModeSwitchHook', num_last_epochs=1, skip_type_keys=('Mosaic',))]}
+    runner = make_runner('run', distill, **options)
+    runner.train()
+    assert runner.model.bbox_head.use_l1
+    assert runner.train_dataloader.dataset._skip_type_keys == ('Mosaic',)
+
+
 def train(*arguments, cwd):
     done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)], cwd=cwd,
                           capture_output=True, text=True, timeout=300, check=False,

@@ -27,6 +27,7 @@ CLASSIFIERS = [
     ('mobilenet_v3/mobilenet-v3-small_8xb128_in1k.py', 64),
     ('mlp_mixer/mlp-mixer-base-p16_64xb64_in1k.py', 224),
     ('conformer/conformer-tiny-p16_8xb128_in1k.py', 224),
+    ('spark/benchmarks/convnextv2-tiny_8xb256-coslr-300e_in1k.py', 64),  # layer-wise learning rates
 ]
 
 
