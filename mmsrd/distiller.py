@@ -128,8 +128,9 @@ class ProjectorDistiller(nn.Module):
                 compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher])
                             for i, teacher in enumerate(teachers)]
             loss, logs = _mean(compared)
-            seen[self._account(name, student[config.student], [t[config.source][config.teacher] for t in teachers],
-                               loss)] = loss
+            if weight > 0:
+                features = [teacher[config.source][config.teacher] for teacher in teachers]
+                seen[self._account(name, student[config.student], features, loss)] = loss
             entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, device)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
         if not torch.is_autocast_enabled(device.type) or torch.get_autocast_dtype(device.type) != torch.float16:

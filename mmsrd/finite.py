@@ -29,6 +29,8 @@ class FiniteCheck:
             NonFiniteError: One of them is NaN or infinite.
         """
         self.settle()
+        if not described:
+            return
         flags = torch.stack([loss.detach().isfinite() for loss in described.values()])
         event = None
         if flags.is_cuda:

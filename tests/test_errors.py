@@ -67,6 +67,17 @@ def test_the_run_stops_at_a_loss_that_is_not_finite(make_runner, distill):
         runner.train()
 
 
+def test_a_loss_of_weight_zero_may_be_anything(student, distill, batch):
+    """It is only logged then: the run is the baseline whatever the teacher gives."""
+    distill['losses']['neck']['weight'] = 0
+    distiller = mmsrd.attach(student, distill)
+    with torch.no_grad():
+        next(distiller.teacher.model.neck.parameters()).fill_(float('nan'))
+    losses = student(**batch(student))
+    assert losses['loss_srd_neck'] == 0
+    assert losses['srd_alignment/neck'].isnan()
+
+
 def test_mixed_precision_without_a_gpu(make_runner, distill):
     runner = make_runner('run', distill, **{'optim_wrapper.type': 'AmpOptimWrapper'})
     with pytest.raises(ConfigError, match=r"optim_wrapper\.type = 'AmpOptimWrapper': needs a GPU, and PyTorch"):
