@@ -16,7 +16,7 @@ from .errors import ConfigError, TapError, TeacherError
 from .matching import LevelPair, match_levels
 from .plan import describe
 from .presets import preset_losses
-from .probe import SIDES, Probe, probe
+from .probe import SIDES, Probe, probe, trained_part
 from .rng import preserved_rng
 from .taps import TapSet, unique_paths
 from .teacher import Teacher
@@ -84,6 +84,9 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teachers: dict[s
     device = next((p.device for p in student.parameters()), torch.device('cpu'))
     student.add_module(CHILD, distiller.to(device))
     student.register_forward_pre_hook(distiller.before_student, with_kwargs=True)
+    backbone = getattr(trained_part(student)[1], 'backbone', None)
+    if isinstance(backbone, nn.Module):
+        backbone.register_forward_pre_hook(distiller.before_backbone)
     student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True)
     student.register_state_dict_post_hook(_hide_state)  # type: ignore[no-untyped-call]
     student.register_load_state_dict_post_hook(_ignore_missing)  # type: ignore[no-untyped-call]

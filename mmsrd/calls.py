@@ -19,15 +19,25 @@ def arguments_of(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return bound.arguments
 
 
-def batches_of(student: nn.Module, inputs: Any, data_samples: Any) -> list[Batch]:
-    """Batches that the student itself sees; a semi-supervised detector gets some for its own teacher, too.
+def batches_of(student: nn.Module, inputs: Any, data_samples: Any, seen: Sequence[Any]) -> list[Batch]:
+    """Batches that the student itself has seen, in the order of its calls.
+
+    Args:
+        student: The student, for messages.
+        inputs: One batch, or several by name: a semi-supervised detector gets some for its own teacher, too.
+        data_samples: Data samples, by the same names.
+        seen: What the backbone of the trained part was called with.
 
     Raises:
-        ConfigError: ``inputs`` are no images.
+        ConfigError: ``inputs`` are no images, or the backbone has seen others.
     """
     if isinstance(inputs, Tensor):
         return [(inputs, data_samples)]
     if isinstance(inputs, Mapping) and inputs and all(isinstance(x, Tensor) for x in inputs.values()):
-        return [(batch, data_samples[name]) for name, batch in inputs.items() if not name.endswith('_teacher')]
+        names = [next((name for name, batch in inputs.items() if batch is images), None) for images in seen]
+        if not names or None in names:
+            raise ConfigError(f'{type(student).__name__}: the backbone of the trained detector sees other images than '
+                              f'the batches {", ".join(inputs)}, so it is not known what the teacher should see')
+        return [(inputs[name], data_samples[name]) for name in names if name is not None]
     raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; distillation needs '
                       'batches of images')

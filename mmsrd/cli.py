@@ -56,6 +56,9 @@ def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, pr
         if given:
             raise ConfigError(f'{given} was given without --teacher, and the config has no `distill` block')
         return config
+    if (teacher or checkpoint) and block.get('teachers'):
+        raise ConfigError(f'{"--teacher" if teacher else "--teacher-checkpoint"}: the config has several '
+                          '`distill.teachers`; set them there, or with --cfg-options distill.teachers.NAME.config=...')
     if teacher is not None:
         # The weights of the config's own teacher would not fit another one.
         block['teacher'] = dict(config=teacher, checkpoint='auto' if '::' in teacher else None)

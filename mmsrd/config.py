@@ -88,6 +88,9 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
     for name in named:
         if not str(name).isidentifier():
             raise ConfigError.at(key, name, 'a teacher name may have letters, digits and underscores')
+        if 'loss' in str(name):
+            raise ConfigError.at(key, name, "must not contain 'loss': it starts names of logged values, and MMEngine "
+                                 'adds those with that word to the training loss')
     return {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
 
 

@@ -9,7 +9,7 @@ from typing import Any, Mapping, Sequence
 from torch import nn
 
 from .config_checks import ROOT, check_keys, mapping, typed
-from .errors import ConfigError, ConfigTypeError
+from .errors import ConfigError, ConfigTypeError, did_you_mean
 from .matching import RESIZES
 from .registry import MODELS
 from .rng import preserved_rng
@@ -151,9 +151,10 @@ def build_module(key: str, options: Mapping[str, Any], also_known: tuple[str, ..
         raise ConfigError(f'{key}.type: is required')
     kind = options['type']
     cls = MODELS.get(kind) if isinstance(kind, str) else kind
-    if not inspect.isclass(cls) or not issubclass(cls, nn.Module):
-        raise ConfigError.at(f'{key}.type', kind, 'is not a registered module; mmsrd has '
-                             + ', '.join(sorted(MODELS.module_dict)))
+    if not inspect.isclass(cls) or not issubclass(cls, nn.Module) or cls.__module__.startswith('mmsrd.models'):
+        known = sorted(n for n, c in MODELS.module_dict.items() if not c.__module__.startswith('mmsrd.models'))
+        raise ConfigError.at(f'{key}.type', kind, 'is not a registered loss or projector'
+                             f'{did_you_mean(str(kind), known)}; mmsrd has {", ".join(known)}')
     parameters = inspect.signature(cls).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         check_keys(key, arguments, (*(p for p in parameters if p not in given), *also_known))

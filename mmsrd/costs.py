@@ -23,7 +23,8 @@ class Costs:
         projectors: Parameters that the projectors add.
         teacher_weights: Bytes of all teachers' weights and buffers.
         flops_to_tap: FLOPs of each teacher up to its deepest tap; a multiply-add counts 2.
-        flops_whole: FLOPs of each teacher's whole forward pass, the heads included but no decoding.
+        flops_whole: FLOPs of each teacher's whole forward pass, the heads included but no decoding; None where it
+            fails without annotations.
         features: Bytes of the teachers' tapped features.
         saved: Bytes that the losses keep for the backward pass, what the student keeps anyway not counted.
     """
@@ -31,7 +32,7 @@ class Costs:
     projectors: int
     teacher_weights: int = 0
     flops_to_tap: dict[str, int] = field(default_factory=dict)
-    flops_whole: dict[str, int] = field(default_factory=dict)
+    flops_whole: dict[str, int | None] = field(default_factory=dict)
     features: int = 0
     saved: int = 0
 
@@ -88,14 +89,15 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
     taps = TapSet(student, {path: tap.key for path, tap in distiller.taps.taps.items()})
     for path, tap in taps.taps.items():
         tap.copies = distiller.taps.taps[path].copies
-    training = student.training
+    training = {module: module.training for module in student.modules()}
     taps.arm()
     try:
         with torch.no_grad(), contextlib.suppress(Exception):  # what comes after the taps may want labels
             trained_part(student.eval())[1](inputs=inputs, data_samples=samples, mode='tensor')
         return taps.take()
     finally:
-        student.train(training)
+        for module, flag in training.items():
+            module.training = flag
         taps.remove()
 
 
@@ -108,9 +110,12 @@ def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, l
         teacher.loaded = loaded
 
 
-def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int:
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), contextlib.suppress(Exception):
-        teacher.model(inputs=inputs, data_samples=samples, mode='tensor')
+def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            trained_part(teacher.model)[1](inputs=inputs, data_samples=samples, mode='tensor')
+    except Exception:  # a head may want annotations
+        return None
     return int(counter.get_total_flops())
 
 

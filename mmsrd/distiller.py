@@ -16,6 +16,8 @@ from .schedule import Schedule
 from .taps import TapSet
 from .teacher import Teacher
 
+FP16_PATIENCE = 20
+"""Steps in a row that may overflow under fp16: the loss scaler skips them and halves the scale."""
 CHILD = 'distiller'
 """Name of the distiller in the student."""
 
@@ -47,7 +49,8 @@ class ProjectorDistiller(nn.Module):
         self.iteration = 0
         self.epoch = 0
         self.iterations_per_epoch: int | None = None
-        self._finite = FiniteCheck()
+        self.finite = FiniteCheck()
+        self._seen: list[Any] = []
         self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
         self.projectors = nn.ModuleDict({
             loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
@@ -64,7 +67,7 @@ class ProjectorDistiller(nn.Module):
         return next(iter(self.teachers.values()))
 
     def follow(self, student: nn.Module) -> None:
-        """Let teachers that average the student take its new weights; called after each optimisation step."""
+        """Let teachers that average the student take its new weights; called after each training iteration."""
         for teacher in self.teachers.values():
             if isinstance(teacher, EmaTeacher):
                 teacher.update(student)
@@ -78,6 +81,12 @@ class ProjectorDistiller(nn.Module):
         arguments = arguments_of(student, args, kwargs)
         if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
             self.taps.arm()
+            self._seen.clear()
+
+    def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
+        """Forward pre-hook of the backbone that is trained: remember which images it sees."""
+        if self.taps.armed:
+            self._seen.append(args[0] if args else None)
 
     def after_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
                       output: Any) -> dict[str, Any] | None:
@@ -93,11 +102,20 @@ class ProjectorDistiller(nn.Module):
             if not isinstance(output, dict):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
-            added = self.losses(batches_of(student, arguments['inputs'], arguments.get('data_samples')))
+            inputs, samples = arguments['inputs'], arguments.get('data_samples')
+            acts = self.schedule.active(self.iteration, self.epoch)
+            added = self.losses(batches_of(student, inputs, samples, self._seen)) if acts \
+                else self.no_losses(next(student.parameters()).device)
             self.iteration += 1
             return {**output, **added}
         finally:
             self.taps.disarm()
+            self._seen.clear()
+
+    def no_losses(self, device: torch.device) -> dict[str, Tensor]:
+        """Zeros in place of the losses, before distillation starts and after it has ended."""
+        self.finite.settle()
+        return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Weighted losses and diagnostics for the student's recorded features.
@@ -114,9 +132,7 @@ class ProjectorDistiller(nn.Module):
             NonFiniteError: A loss is NaN or infinite; on an accelerator one step later.
         """
         device = batches[0][0].device
-        if not self.schedule.active(self.iteration, self.epoch):
-            return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
-        student = {path: self._by_batch(path, levels, len(batches)) for path, levels in self.taps.take().items()}
+        student = {path: self._by_batch(path, levels, batches) for path, levels in self.taps.take().items()}
         teachers = [{name: teacher.features(*batch) for name, teacher in self.teachers.items()} for batch in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
         entries: dict[str, Tensor] = {}
@@ -125,7 +141,8 @@ class ProjectorDistiller(nn.Module):
             weight = config.weight * factor
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
-                compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher])
+                compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher],
+                                         (batches[i][0].size(-2), batches[i][0].size(-1)))
                             for i, teacher in enumerate(teachers)]
             loss, logs = _mean(compared)
             if weight > 0:
@@ -133,8 +150,8 @@ class ProjectorDistiller(nn.Module):
                 seen[self._account(name, student[config.student], features, loss)] = loss
             entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, device)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
-        if not torch.is_autocast_enabled(device.type) or torch.get_autocast_dtype(device.type) != torch.float16:
-            self._finite.watch(seen)  # under fp16 the loss scaler skips such steps
+        fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+        self.finite.watch(seen, FP16_PATIENCE if fp16 else 0)
         return entries
 
     def _account(self, name: str, student: list[list[Tensor]], teacher: list[list[Tensor]], loss: Tensor) -> str:
@@ -149,21 +166,25 @@ class ProjectorDistiller(nn.Module):
             text += f'; {" and ".join(bad) or "the features are finite"}' + (' is not finite' if bad else '')
         return text
 
-    def _by_batch(self, path: str, levels: list[Tensor], batches: int) -> list[list[Tensor]]:
+    def _by_batch(self, path: str, levels: list[Tensor], batches: Sequence[Batch]) -> list[list[Tensor]]:
         """Recorded levels of each batch."""
-        each, rest = divmod(len(levels), batches)
-        if rest:
+        each, rest = divmod(len(levels), len(batches))
+        split = [levels[i * each:(i + 1) * each] for i in range(len(batches))]
+        if rest or (len(batches) > 1 and any(level.size(0) != batch[0].size(0) for own, batch in zip(
+                split, batches, strict=True) for level in own)):
             raise FeatureMismatchError(f'{self.taps.taps[path].key} = {path!r}: gave {len(levels)} levels for '
-                                       f'{batches} batches; tap a module that is called equally often for each')
-        return [levels[i * each:(i + 1) * each] for i in range(batches)]
+                                       f'{len(batches)} batches; tap a module that is called once for each')
+        return split
 
-    def compare(self, name: str, student: list[Tensor], teacher: list[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def compare(self, name: str, student: list[Tensor], teacher: list[Tensor],
+                image: tuple[int, int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Unweighted loss ``name``, and its logs, averaged over the level pairs.
 
         Args:
             name: Name of the loss.
             student: The student's levels at this loss's tap.
             teacher: The teacher's levels at this loss's tap.
+            image: Size (H, W) of the images, by which tokens become maps; None for square ones.
 
         Raises:
             FeatureMismatchError: There are fewer levels than in the dry run, or shapes differ.
@@ -181,7 +202,7 @@ class ProjectorDistiller(nn.Module):
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
                     f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
             try:
-                s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize)
+                s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize, image)
                 compared.append(criterion(projector(s), t))
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
@@ -27,11 +28,17 @@ class EmaTeacher(Teacher):
         super().__init__(self.average.module, f'an average of the student, momentum {momentum:g}', None, key)
         self.started = False
 
+    def place(self, device: torch.device) -> None:
+        """Move the average to ``device``, where it is not there yet."""
+        if self._device != device:
+            self.average.to(device)
+            # It keeps references to its tensors, which a move replaces.
+            self.average.avg_parameters = self.average.module.state_dict()
+            self._device = device
+
     def update(self, student: nn.Module) -> None:
         """Take the student's weights the first time, a share of them each time after it."""
-        first = next(student.parameters())
-        self.place(first.device)
-        self.average.to(first.device)
+        self.place(next(student.parameters()).device)
         self.average.update_parameters(student)
         self.started = True
 

@@ -18,17 +18,25 @@ class FiniteCheck:
 
     def __init__(self) -> None:
         self._pending: tuple[Tensor, Any, list[str]] | None = None
+        self._patience = 0
+        self._in_a_row = 0
 
-    def watch(self, described: Mapping[str, Tensor]) -> None:
+    def __reduce__(self) -> tuple[type[FiniteCheck], tuple[()]]:
+        # Copies and files have nothing pending; a CUDA event could not be copied.
+        return FiniteCheck, ()
+
+    def watch(self, described: Mapping[str, Tensor], patience: int = 0) -> None:
         """Check the losses of the step before, then those of this one as soon as possible.
 
         Args:
             described: Losses by what to say of them where they are not finite.
+            patience: Steps in a row that may have such losses, where a loss scaler skips them.
 
         Raises:
             NonFiniteError: One of them is NaN or infinite.
         """
         self.settle()
+        self._patience = patience
         if not described:
             return
         flags = torch.stack([loss.detach().isfinite() for loss in described.values()])
@@ -36,7 +44,7 @@ class FiniteCheck:
         if flags.is_cuda:
             on_host = torch.empty_like(flags, device='cpu', pin_memory=True).copy_(flags, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record()
+            event.record(torch.cuda.current_stream(flags.device))
             flags = on_host
         self._pending = flags, event, list(described)
         if event is None:
@@ -55,5 +63,6 @@ class FiniteCheck:
         if event is not None:
             event.synchronize()
         wrong = [text for text, finite in zip(descriptions, flags.tolist(), strict=True) if not finite]
-        if wrong:
+        self._in_a_row = self._in_a_row + 1 if wrong else 0
+        if self._in_a_row > self._patience:
             raise NonFiniteError('; '.join(wrong))

@@ -68,8 +68,17 @@ class DistillHook(Hook):
         """Let teachers that average the student follow it."""
         distiller_of(runner).follow(student_of(runner))
 
+    def after_train(self, runner: Runner) -> None:
+        """Look at the losses of the last step."""
+        distiller_of(runner).finite.settle()
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add the projectors, and averages of the student that teach, under a key of their own."""
+        """Add the projectors, and averages of the student that teach, under a key of their own.
+
+        Raises:
+            NonFiniteError: A loss was not finite, so what would be saved is not worth it.
+        """
+        distiller_of(runner).finite.settle()
         state = distiller_of(runner).state_dict()
         checkpoint[CHECKPOINT_KEY] = dict(state_dict={k: v.cpu() for k, v in state.items()})
         averages = {name: teacher.state_dict() for name, teacher in _averages(runner).items()}
@@ -89,8 +98,12 @@ class DistillHook(Hook):
                                   'use load_from to start distillation from its weights')
         try:
             distiller_of(runner).load_state_dict(checkpoint[CHECKPOINT_KEY]['state_dict'])
-            for name, teacher in _averages(runner).items():
-                teacher.load_state_dict(checkpoint[CHECKPOINT_KEY]['averages'][name])
-        except (RuntimeError, KeyError) as e:
+        except RuntimeError as e:
             raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
                                   f'({" ".join(str(e).split())})') from e
+        averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
+        for name, teacher in _averages(runner).items():
+            if name not in averages:
+                raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; it is '
+                                      'of a run without it, use load_from to start from its weights')
+            teacher.load_state_dict(averages[name])

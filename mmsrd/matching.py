@@ -129,8 +129,12 @@ def _list(shapes: list[tuple[int, ...]]) -> str:
     return '[' + ', '.join('x'.join(map(str, shape[1:])) for shape in shapes) + ']'
 
 
-def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resize: str) -> tuple[Tensor, Tensor]:
+def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resize: str,
+            image: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
     """Give two paired features the same positions: pooled to (N, C), or maps resized to one size.
+
+    Tokens become maps with the proportions of the other feature, where that is a map,
+    else of ``image`` (H, W), else square.
 
     Raises:
         FeatureMismatchError: Patch tokens do not make a map.
@@ -141,7 +145,7 @@ def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resiz
     ranks = {student.dim(), teacher.dim()}
     if 3 in ranks and (len(ranks) > 1 or student.size(1) != teacher.size(1)):
         maps = [(x.size(2), x.size(3)) for x in (student, teacher) if x.dim() == 4]
-        like = maps[0] if maps else None
+        like = maps[0] if maps else image
         student, teacher = (as_map(x, like) if x.dim() == 3 else x for x in (student, teacher))
     if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:
         if resize == 'to_student':

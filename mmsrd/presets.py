@@ -114,11 +114,14 @@ def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list
     logits = [_last_linear(model) for model in (student, teacher)]
     classes = [None if path is None else model.get_submodule(path).out_features
                for path, model in zip(logits, (student, teacher), strict=True)]
-    if logits[0] is not None and logits[1] is not None and classes[0] == classes[1]:
+    several = any('MultiLabel' in kind.__name__ for model in (student, teacher)
+                  for kind in type(getattr(model, 'head', None)).__mro__)
+    if logits[0] is not None and logits[1] is not None and classes[0] == classes[1] and not several:
         losses.append(LossConfig(_name(source, 'logits'), dict(type='KLDivLoss'), logits[0], logits[1],
                                  projector=None, compares_logits=True, source=source))
     else:
-        reason = f'the student has {classes[0]} classes and the teacher {classes[1]}' if None not in classes else \
+        reason = 'a head gives several labels to an image, so its logits are no distribution' if several else \
+            f'the student has {classes[0]} classes and the teacher {classes[1]}' if None not in classes else \
             f'the {"student" if classes[0] is None else "teacher"} has no linear layer that makes them'
         print_log(f'Preset classification: the logits are not distilled, because {reason}', logger='current',
                   level=logging.WARNING)

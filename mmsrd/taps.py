@@ -143,6 +143,11 @@ class TapSet:
             tap.clear()
             tap.armed = True
 
+    @property
+    def armed(self) -> bool:
+        """Whether outputs are being recorded."""
+        return any(tap.armed for tap in self.taps.values())
+
     def disarm(self) -> None:
         """Stop recording and drop the recorded outputs, so that no graph outlives the step."""
         for tap in self.taps.values():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .compat import load_checkpoint_file
 from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import SIDES, Probe, probe
+from .probe import SIDES, Probe, probe, trained_part
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -49,14 +49,16 @@ def initialise(model: nn.Module) -> None:
         if isinstance(getattr(module, 'pretrained', None), str):
             module.pretrained = None  # type: ignore[assignment]
     logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)  # MMEngine logs a line for each parameter
+    level, handlers = logger.level, logger.handlers
+    logger.setLevel(logging.WARNING)  # MMEngine logs a line for each parameter, to files past the level
+    logger.handlers = []
     try:
         with preserved_rng():
             if hasattr(model, 'init_weights'):
                 model.init_weights()  # type: ignore[operator]
     finally:
         logger.setLevel(level)
+        logger.handlers = handlers
 
 
 class Teacher:
@@ -194,7 +196,8 @@ class Teacher:
         self.place(inputs.device)
         self._taps.arm()
         try:
-            self.model(inputs=self._convert(inputs, data_samples), data_samples=data_samples, mode='tensor')
+            trained_part(self.model)[1](inputs=self._convert(inputs, data_samples), data_samples=data_samples,
+                                        mode='tensor')
         except AllTapsFiredSignal:
             pass
         except BaseException:

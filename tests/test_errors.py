@@ -107,7 +107,8 @@ def test_teacher_and_student_of_one_file(make_runner, distill, student_config, t
 def test_an_optional_package_that_is_missing(student, distill, tmp_path, monkeypatch):
     (tmp_path / 'timm.py').write_text(
         "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t')\n")
-    monkeypatch.setitem(sys.modules, 'timm', None)
+    for module in ('timm', 'timm.models'):
+        monkeypatch.setitem(sys.modules, module, None)
     distill['teacher'] = dict(config=str(tmp_path / 'timm.py'), allow_random=True)
     with pytest.raises(TeacherError, match=r'distill\.teacher\.config: the model cannot be built.*[Tt]imm'):
         mmsrd.attach(student, distill)
@@ -142,6 +143,28 @@ def test_a_preset_for_a_model_without_features(distill):
     distill.pop('losses')
     with pytest.raises(ConfigError, match=r"preset = 'detection': taps neck or backbone, and the student Nothing has"):
         mmsrd.attach(Nothing(), distill)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(type='SRDLos'), r"type = 'SRDLos': is not a registered loss or projector \(did you mean 'SRDLoss'"),
+    (dict(type='MobileNetV1'), r"type = 'MobileNetV1': is not a registered loss or projector; mmsrd has KLDivLoss"),
+    (dict(projector=dict(type='CifarVGG')), r"projector\.type = 'CifarVGG': is not a registered loss or projector"),
+])
+def test_types_that_are_no_losses(student, distill, options, message):
+    distill['losses']['neck'].update(options)
+    with pytest.raises(ConfigError, match=message):
+        mmsrd.attach(student, distill)
+
+
+@pytest.mark.parametrize('flag', ['teacher', 'checkpoint'])
+def test_flags_for_one_teacher_where_there_are_several(flag):
+    from mmengine.config import Config
+
+    from mmsrd.cli import with_teacher
+    config = Config(dict(distill=dict(teachers=dict(a={}, b={}))))
+    arguments = dict(teacher=None, checkpoint=None, preset=None) | {flag: 'x'}
+    with pytest.raises(ConfigError, match=r'^--teacher.*the config has several `distill\.teachers`'):
+        with_teacher(config, **arguments)
 
 
 def test_print_distill_ends_with_one_line():

@@ -98,6 +98,14 @@ def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
     assert {'loss_srd_feature', 'loss_srd_logits'} < set(losses)
 
 
+def test_several_labels_are_no_distribution():
+    name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+    config = load_config(name, 'k')
+    config.model.head = dict(type='MultiLabelLinearClsHead', num_classes=1000, in_channels=512)
+    distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
+    assert list(distiller.configs) == ['feature']
+
+
 def test_what_was_chosen_is_a_table(model):
     student = build_model(load_config(RETINA, 'k'), 'k')
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))

@@ -23,9 +23,9 @@ FEATURES = {
     'efficient_conv_bn_eval': {'efficient_conv_bn_eval': ['backbone'], 'model.backbone.norm_eval': True},
     'PipelineSwitchHook': {'custom_hooks': [dict(type='PipelineSwitchHook', switch_epoch=1,
                                                  switch_pipeline=PIPELINE)]},
-    'two EMA settings': {'custom_hooks': [dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.1,
+    'EMAHook with buffers': {'custom_hooks': [dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.1,
                                                update_buffers=True, priority=49)]},
-    'mean of two images sizes': {'model.data_preprocessor.batch_augments': [
+    'random image sizes': {'model.data_preprocessor.batch_augments': [
         dict(type='BatchSyncRandomResize', random_size_range=(64, 96), size_divisor=32, interval=2)]},
 }
 

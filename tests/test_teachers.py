@@ -144,3 +144,36 @@ def test_an_average_starts_from_the_initialised_student(make_runner):
     average = runner.model.distiller.teacher.model.bbox_head.conv_cls.weight
     torch.testing.assert_close(average, snapshot.weight, rtol=0, atol=1e-5)  # eight updates of a millionth
     assert (average - built).abs().max() > 1e-3
+
+
+def test_an_average_follows_after_a_move(student, batch, monkeypatch):
+    """A move to another device replaces the tensors of a module; MMEngine's average keeps references to the old."""
+    distiller = mmsrd.attach(student, dict(teacher=dict(ema=dict(momentum=0.5)), losses=dict(neck=SRD)))
+    teacher = distiller.teacher
+    monkeypatch.setattr(teacher.average, 'to', lambda device: teacher.average._apply(lambda x: x.clone()))
+    teacher._device = torch.device('meta')  # as if it were elsewhere: the next use moves it
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(1.0)
+    before = teacher.model.neck.lateral_convs[0].conv.weight.clone()
+    distiller.follow(student)
+    torch.testing.assert_close(teacher.model.neck.lateral_convs[0].conv.weight, before + 0.5)
+
+
+def test_resume_without_the_average(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    block = dict(teacher=dict(ema=dict(momentum=0.1)), losses=dict(neck=SRD))
+    file = str(tmp_path / 'run' / 'epoch_1.pth')
+    # The projectors of this pair have other widths; take them out of the question.
+    checkpoint = load(file)
+    runner = make_runner('resumed', block, resume=True, load_from=file)
+    checkpoint['distiller']['state_dict'] = runner.model.distiller.state_dict()
+    torch.save(checkpoint, file)
+    with pytest.raises(CheckpointError, match='resume: the checkpoint has no average of the student for'):
+        runner.train()
+
+
+def test_teacher_names_must_not_be_summed_into_the_loss(student, two):
+    two['teachers']['loss_big'] = two['teachers'].pop('big')
+    with pytest.raises(ConfigError, match=r"distill\.teachers = 'loss_big': must not contain 'loss'"):
+        mmsrd.attach(student, two)

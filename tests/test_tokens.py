@@ -57,6 +57,16 @@ def test_other_numbers_of_patches_are_resized():
     torch.testing.assert_close(t, fine.unflatten(2, (4, 2)).unflatten(4, (4, 2)).mean((3, 5)))
 
 
+def test_tokens_of_wide_images_keep_their_proportions():
+    """144 patches of a 128×288 image are 8×18, though 144 is a square number."""
+    image = torch.randn(1, 5, 8, 18)
+    coarse = torch.randn(1, 5, 4, 9)
+    s, t = conform(*(x.flatten(2).transpose(1, 2) for x in (image, coarse)), LevelPair(0, 0, (), ()), False,
+                   'to_teacher', (128, 288))
+    assert torch.equal(t, coarse)
+    torch.testing.assert_close(s, image.unflatten(2, (4, 2)).unflatten(4, (9, 2)).mean((3, 5)))
+
+
 @pytest.mark.parametrize(('shapes', 'tokens', 'message'), [
     ([(1, 198, 192), (1, 512, 7, 7)], 'all', "are tokens and a map; tokens='patch' makes a map"),
     ([(1, 198, 192), (1, 197, 384)], 'all', "different numbers of tokens; tokens='patch' leaves class and"),

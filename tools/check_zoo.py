@@ -81,7 +81,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         trained = [r for r in mine if r['alone'] == 'ok']
         both = sum(r.get('family') == r.get('other') == 'ok' for r in trained)
         lines += ['', f'## {NAMES[package]}', '',
-                  f'{len(mine)} folders; {len(trained)} train undistilled, and of these {both} with both teachers.', '',
+                  f'{len(mine)} of {len(folders(package))} folders tried; {len(trained)} train undistilled, and of '
+                  f'these {both} with both teachers.', '',
                   '| folder | student | teacher of the folder | same folder | other teacher |', '|---|---|---|---|---|']
         for r in trained:
             own, relative = (str(r[k]).partition('::')[2].partition('/')[2] for k in ('config', 'teacher'))

@@ -1,6 +1,6 @@
 """Models that the toolboxes lack: small backbones of the CIFAR-100 benchmark, and parts of a distilled DeiT.
 
-All are backbones for MMPretrain's ``ImageClassifier``: ``backbone=dict(type='mmsrd.CifarResNet', depth=20)``.
+Configs name them with their scope: ``backbone=dict(type='mmsrd.CifarResNet', depth=20)``.
 """
 from __future__ import annotations
 

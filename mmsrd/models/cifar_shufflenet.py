@@ -16,7 +16,7 @@ class V1Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int) -> None:
         super().__init__()
-        # Groups do not divide the few channels of the stem evenly enough to pay.
+        # The stem has so few channels that groups would not pay (section 3.2 of the paper).
         first_groups = 1 if in_channels == 24 else groups
         new = out_channels - in_channels if stride == 2 else out_channels
         hidden = new // 4

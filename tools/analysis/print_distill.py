@@ -25,7 +25,8 @@ def report(costs: Costs, batch: int) -> str:
     lines = [f'projectors: {costs.projectors / 1e6:.3f} M parameters, trained with the student']
     for name, part in costs.flops_to_tap.items():
         whole = costs.flops_whole[name]
-        share = f', {part / whole:.0%} of its whole forward pass ({whole / 1e9 / batch:.1f})' if whole else ''
+        share = f', {part / whole:.0%} of its whole forward pass ({whole / 1e9 / batch:.1f})' if whole else \
+            '; its whole forward pass needs annotations'
         lines.append(f'teacher{" " + name if name else ""}: {part / 1e9 / batch:.1f} GFLOPs per image to its deepest '
                      f'tap{share}; a multiply-add counts 2')
     mib, kept = 2**20, costs.saved / 2**20

@@ -17,6 +17,7 @@ from runs import ROOT, Job, recorded, run
 
 RESULTS = Path('docs/results/classification.jsonl')
 WORK_DIR = Path('work_dirs/studies/classification')
+SMOKE_DIR = Path('work_dirs/studies/smoke')
 README = Path('configs/mmpretrain/README.md')
 MARKS = '<!-- table of tools/studies/classification.py -->', '<!-- end of table -->'
 FOLDER = 'configs/mmpretrain'
@@ -43,17 +44,23 @@ def teacher_job(dataset: str, options: Sequence[str] = ()) -> Job:
     return Job(dataset, 'teacher', 0, f'{FOLDER}/{dataset}/{DATASETS[dataset][1]}.py', tuple(options))
 
 
+def checkpoint(dataset: str, work_dir: Path, options: Sequence[str] = ()) -> Path:
+    """The teacher's last checkpoint."""
+    epoch = 1 if SMOKE[0] in options else DATASETS[dataset][2]
+    return work_dir / dataset / 'teacher' / 'seed0' / f'epoch_{epoch}.pth'
+
+
 def student_jobs(dataset: str, seeds: Sequence[int], work_dir: Path, options: Sequence[str] = ()) -> list[Job]:
     """Trainings of all rows but the teacher's."""
-    student, teacher, epoch = DATASETS[dataset]
+    student, teacher, _ = DATASETS[dataset]
     distilled = f'{FOLDER}/{dataset}/srd_backbone_{teacher.split("_")[0]}_{student}.py'
-    checkpoint = work_dir / dataset / 'teacher' / 'seed0' / f'epoch_{1 if SMOKE[0] in options else epoch}.pth'
     jobs = []
     for row, weights in ROWS.items():
         if row == 'teacher':
             continue
         alone = row == 'student alone'
-        own = (*weights, *options) if alone else (*weights, f'distill.teacher.checkpoint={checkpoint}', *options)
+        weights_of_teacher = f'distill.teacher.checkpoint={checkpoint(dataset, work_dir, options)}'
+        own = (*weights, *options) if alone else (*weights, weights_of_teacher, *options)
         jobs += [Job(dataset, row, seed, f'{FOLDER}/{dataset}/{student}.py' if alone else distilled, own)
                  for seed in seeds]
     return jobs
@@ -103,19 +110,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--seeds', type=int, nargs='+', default=SEEDS)
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
     parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
-    parser.add_argument('--results', type=Path, default=RESULTS)
-    parser.add_argument('--work-dir', type=Path, default=WORK_DIR)
+    parser.add_argument('--results', type=Path, help=f'default: {RESULTS}, or {SMOKE_DIR}/results.jsonl with --smoke')
+    parser.add_argument('--work-dir', type=Path, help=f'default: {WORK_DIR}, or {SMOKE_DIR} with --smoke')
     parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
     parser.add_argument('--smoke', action='store_true', help='one short epoch each, to see that everything runs')
     parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
     args = parser.parse_args(argv)
     os.chdir(ROOT)
+    args.results = args.results or (SMOKE_DIR / 'results.jsonl' if args.smoke else RESULTS)
+    args.work_dir = args.work_dir or (SMOKE_DIR if args.smoke else WORK_DIR)
     options = (*(SMOKE if args.smoke else ()), *args.cfg_options)
     teachers = [teacher_job(dataset, options) for dataset in args.datasets]
     students = [job for dataset in args.datasets for job in student_jobs(dataset, args.seeds, args.work_dir, options)
                 if job.row in (args.rows or ROWS)]
     if not args.report_only:
-        run(teachers, args.results, args.work_dir, args.jobs, args.gpus)
+        pending = {job.dataset for job in students if job not in recorded(students, args.results)}
+        run(teachers, args.results, args.work_dir, args.jobs, args.gpus,
+            lambda job: job.dataset in pending and not checkpoint(job.dataset, args.work_dir, options).is_file())
         run(students, args.results, args.work_dir, args.jobs, args.gpus)
     print(table(recorded([*teachers, *students], args.results)))
     if args.results == RESULTS and not options:

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ def recorded(jobs: Sequence[Job], results: Path) -> dict[Job, dict[str, Any]]:
     return {job: found[-1] for job in jobs if (found := [r for r in records if job.is_recorded_by(r)])}
 
 
-def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus: Sequence[str] = ()) -> None:
+def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus: Sequence[str] = (),
+        needed: Callable[[Job], bool] = lambda job: False) -> None:
     """Train what has no record yet, ``parallel`` at a time, and append a record for each.
 
     Args:
@@ -63,11 +63,12 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         work_dir: Folder of the work directories.
         parallel: Trainings at a time; they share the cores and take turns on the GPUs.
         gpus: Device indices; none for what PyTorch finds by itself.
+        needed: Whether a recorded job must be run again because its files are needed and not there.
 
     Raises:
         SystemExit: A training failed; the others are finished and recorded first.
     """
-    done = recorded(jobs, results)
+    done = {job: record for job, record in recorded(jobs, results).items() if not needed(job)}
     todo = [job for job in jobs if job not in done]
     print(f'{len(done)} trainings recorded in {results}, {len(todo)} to run', flush=True)
     results.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """What all runs on scikit-learn's digits share: 8×8 images in folders, augmentation, optimiser.
 
-The training set is every twelfth image in order of class (100 of the 1,198, ten per
-class); the teacher's config takes all.
+The training set is every twelfth image in order of class (100 of the 1,198, nine to
+eleven per class); the teacher's config takes all.
 """
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 data_preprocessor = dict(mean=[73.0] * 3, std=[90.0] * 3, num_classes=10)

@@ -1,7 +1,7 @@
-"""The published recipe for ImageNet on the benchmark's schedule: 2 × SRD on the pooled last feature, KL at T = 1.
+"""The published recipe for convolutional classifiers: 2 × SRD on the pooled last feature and KL on the logits at T = 1.
 
-The sources at hand do not give the paper's weights for CIFAR-100. The configs of a pair
-inherit this and name their teacher.
+The configs of a pair inherit it and name their teacher. The sources at hand give the
+weights for ImageNet; for the other data sets they are taken over.
 """
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
