@@ -98,6 +98,11 @@ def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
     assert {'loss_srd_feature', 'loss_srd_logits'} < set(losses)
 
 
+def test_classification_on_a_detector(model):
+    with pytest.raises(ConfigError, match=r"preset = 'classification': the student RetinaNet is made for detection"):
+        preset_losses('classification', model(RETINA), model(RETINA))
+
+
 def test_several_labels_are_no_distribution():
     name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
     config = load_config(name, 'k')
