@@ -154,5 +154,6 @@ def local_checkpoint(spec: str, config_name: str, key: str) -> str:
         return download(spec, key)
     path = osp.expanduser(spec)
     if not osp.isfile(path):
-        raise CheckpointError.at(key, spec, f'no such file (looked in {Path.cwd()}){_neighbours(Path(path))}')
+        close = did_you_mean(spec, ['auto']) or _neighbours(Path(path))
+        raise CheckpointError.at(key, spec, f'no such file (looked in {Path.cwd()}){close}')
     return path

@@ -115,3 +115,8 @@ def test_local_checkpoint_with_a_typo(tmp_path):
     (tmp_path / 'epoch_12.pth').write_bytes(b'')
     with pytest.raises(CheckpointError, match=r"did you mean '.*epoch_12.pth'"):
         zoo.local_checkpoint(str(tmp_path / 'epoch12.pth'), 'c', 'k')
+
+
+def test_auto_misspelt():
+    with pytest.raises(CheckpointError, match=r"k = 'auot': no such file .*\(did you mean 'auto'\?\)"):
+        zoo.local_checkpoint('auot', 'mmdet::x', 'k')
