@@ -30,14 +30,17 @@ def case(package: str, folder: str) -> dict[str, Any]:
     names = pick(package, folder)
     record: dict[str, Any] = dict(package=package, folder=folder, config=None, teacher=None,
                                   alone='no config that trains a detector or classifier with labels')
+    failed = set()
     for name in names:
         outcome = check(package, name, None)
         if outcome == 'ok' or record['config'] is None:
             record.update(config=name, alone=outcome)
         if outcome == 'ok':
             break
+        failed.add(name)
     if record['alone'] == 'ok':
-        record['teacher'] = next((name for name in names if name != record['config']), record['config'])
+        others = [name for name in names if name != record['config'] and name not in failed]
+        record['teacher'] = next(iter(others), record['config'])
         record['family'] = check(package, record['config'], record['teacher'])
         record['other'] = check(package, record['config'], OTHER_TEACHER[package])
     return record
