@@ -13,7 +13,6 @@ from torch import nn
 
 import mmsrd
 from mmsrd.errors import (
-    CheckpointError,
     ConfigError,
     FeatureMismatchError,
     NonFiniteError,
@@ -22,14 +21,6 @@ from mmsrd.errors import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def test_truncated_checkpoint(student, distill, tmp_path):
-    whole = Path(distill['teacher']['checkpoint']).read_bytes()
-    (tmp_path / 'half.pth').write_bytes(whole[:len(whole) // 2])
-    distill['teacher']['checkpoint'] = str(tmp_path / 'half.pth')
-    with pytest.raises(CheckpointError, match=r"distill\.teacher\.checkpoint = '.*half\.pth'.*"):
-        mmsrd.attach(student, distill)
 
 
 def test_a_student_frozen_altogether(student, distill):
