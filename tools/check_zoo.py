@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Sequence
 
-from zoo_cases import OTHER_TEACHER, check, folders, pick, root
+from zoo_cases import OTHER_TEACHER, check, folders, pick, root, tidy
 
 RESULTS = Path('docs/results/zoo.jsonl')
 TABLE = Path('configs/ZOO.md')
@@ -56,7 +56,7 @@ def in_process(package: str, folder: str, results: Path, threads: int) -> dict[s
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=LIMIT_S, check=False)
         lines = [line for line in done.stdout.splitlines() if line.startswith('{"package"')]
         record = json.loads(lines[-1]) if lines else {
-            **record, 'alone': f'the process ended with code {done.returncode}: {done.stderr.strip()[-200:]}'}
+            **record, 'alone': f'the process ended with code {done.returncode}: {tidy(done.stderr.strip()[-200:])}'}
     except subprocess.TimeoutExpired:
         record['alone'] = f'took more than {LIMIT_S} s'
     record['seconds'] = round(time.time() - started, 1)

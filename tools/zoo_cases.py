@@ -194,7 +194,12 @@ def check(package: str, name: str, teacher: str | None) -> str:
             message = message or f'{type(e).__name__}: {text}'
             if not _may_be_the_size(e):
                 break
-    return re.sub(r'(/[\w.+-]+){2,}/', '', message)[:300]  # no paths of this machine
+    return tidy(message)
+
+
+def tidy(message: str) -> str:
+    """A message on one line, without the folders of this machine."""
+    return re.sub(r'(/[\w.+-]+){2,}/', '', ' '.join(message.split()))[:300]
 
 
 def _may_be_the_size(error: Exception) -> bool:
