@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .distiller import ProjectorDistiller
-from .probe import dummy_samples, trained_part
+from .probe import dummy_samples, evaluating, trained_part
 from .taps import TapSet
 from .teacher import Teacher
 
@@ -89,15 +89,13 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
     taps = TapSet(student, {path: tap.key for path, tap in distiller.taps.taps.items()})
     for path, tap in taps.taps.items():
         tap.copies = distiller.taps.taps[path].copies
-    training = {module: module.training for module in student.modules()}
     taps.arm()
     try:
-        with torch.no_grad(), contextlib.suppress(Exception):  # what comes after the taps may want labels
-            trained_part(student.eval())[1](inputs=inputs, data_samples=samples, mode='tensor')
+        # What comes after the taps may want labels.
+        with evaluating(student), torch.no_grad(), contextlib.suppress(Exception):
+            trained_part(student)[1](inputs=inputs, data_samples=samples, mode='tensor')
         return taps.take()
     finally:
-        for module, flag in training.items():
-            module.training = flag
         taps.remove()
 
 

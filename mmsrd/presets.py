@@ -57,8 +57,7 @@ def _dry_run(model: nn.Module, path: str, sides: tuple[int, ...] = SIDES) -> Pro
     try:
         return probe(model, taps, sides)
     finally:
-        for tap in taps.taps.values():
-            tap.remove()
+        taps.remove()
 
 
 def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:

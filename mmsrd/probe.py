@@ -1,9 +1,10 @@
 """Dry run: what a model's taps return, without training data and without side effects."""
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Iterator, Sequence
 
 import torch
 from mmengine.structures import BaseDataElement
@@ -58,6 +59,18 @@ def channel_candidates(model: nn.Module) -> list[int]:
     return list(dict.fromkeys([3, first]))
 
 
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """``model`` in ``eval()`` inside of the block; afterwards each module has its own training flag back."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag
+
+
 def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
 
@@ -74,12 +87,10 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
     Raises:
         TapError: No image size made all taps fire; the message has the model's error.
     """
-    training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
     failure: Exception | None = None
     try:
-        model.eval()
-        with preserved_rng(), torch.no_grad():
+        with evaluating(model), preserved_rng(), torch.no_grad():
             torch.manual_seed(0)
             for channels, side in itertools.product(channel_candidates(model), sides):
                 inputs = torch.randn(1, channels, side, side, device=device)
@@ -103,5 +114,3 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
                               f'the module is not called by {type(model).__name__}.forward{reason}')
     finally:
         taps.disarm()
-        for module, flag in training.items():
-            module.training = flag

@@ -190,8 +190,7 @@ def check(package: str, name: str, teacher: str | None) -> str:
             return 'ok'
         except Exception as e:
             last = traceback.extract_tb(e.__traceback__)[-1]
-            text = ' '.join(str(e).split()) or f'in {last.name}: {last.line}'
-            message = message or f'{type(e).__name__}: {text}'
+            message = message or f'{type(e).__name__}: {str(e).strip() or f"in {last.name}: {last.line}"}'
             if not _may_be_the_size(e):
                 break
     return tidy(message)

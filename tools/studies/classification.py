@@ -124,7 +124,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     students = [job for dataset in args.datasets for job in student_jobs(dataset, args.seeds, args.work_dir, options)
                 if job.row in (args.rows or ROWS)]
     if not args.report_only:
-        pending = {job.dataset for job in students if job not in recorded(students, args.results)}
+        done = recorded(students, args.results)
+        pending = {job.dataset for job in students if job not in done}
         run(teachers, args.results, args.work_dir, args.jobs, args.gpus,
             lambda job: job.dataset in pending and not checkpoint(job.dataset, args.work_dir, options).is_file())
         run(students, args.results, args.work_dir, args.jobs, args.gpus)
