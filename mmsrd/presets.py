@@ -52,10 +52,10 @@ def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module, so
     return (_detection if preset == 'detection' else _classification)(student, teacher, source)
 
 
-def _dry_run(model: nn.Module, path: str, sides: tuple[int, ...] = SIDES) -> Probe:
+def _dry_run(model: nn.Module, path: str, gradients: bool = False) -> Probe:
     taps = TapSet(model, {path: f'{ROOT}.preset'})
     try:
-        return probe(model, taps, sides)
+        return probe(model, taps, SIDES, gradients)
     finally:
         taps.remove()
 
@@ -108,8 +108,12 @@ def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
 
 def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
     features = [_last_feature(model, side) for side, model in (('student', student), ('teacher', teacher))]
-    losses = [LossConfig(_name(source, 'feature'), _SRD, features[0], features[1], weight=2.0, levels=[(-1, -1)],
-                         pool=True, tokens='patch', source=source)]
+    losses = []
+    if _dry_run(student, features[0], gradients=True).trains:
+        losses.append(LossConfig(_name(source, 'feature'), _SRD, features[0], features[1], weight=2.0,
+                                 levels=[(-1, -1)], pool=True, tokens='patch', source=source))
+    else:  # a linear probe
+        _warn(f'the feature is not distilled, because the student is frozen up to {features[0]!r}')
     logits = [_last_linear(model) for model in (student, teacher)]
     classes = [None if path is None else model.get_submodule(path).out_features
                for path, model in zip(logits, (student, teacher), strict=True)]
@@ -122,9 +126,15 @@ def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list
         reason = 'a head gives several labels to an image, so its logits are no distribution' if several else \
             f'the student has {classes[0]} classes and the teacher {classes[1]}' if None not in classes else \
             f'the {"student" if classes[0] is None else "teacher"} has no linear layer that makes them'
-        print_log(f'Preset classification: the logits are not distilled, because {reason}', logger='current',
-                  level=logging.WARNING)
+        _warn(f'the logits are not distilled, because {reason}')
+    if not losses:
+        raise ConfigError.at(f'{ROOT}.preset', 'classification', f'finds nothing to distil: the student is frozen up '
+                             f'to {features[0]!r}, and the logits cannot be compared; write `{ROOT}.losses`')
     return losses
+
+
+def _warn(message: str) -> None:
+    print_log(f'Preset classification: {message}', logger='current', level=logging.WARNING)
 
 
 def _name(source: str, name: str) -> str:

@@ -27,12 +27,14 @@ class Probe:
         channels: Channels of the image.
         shapes: Path → shape of each level, with a batch of one.
         calls: Path → number of calls of the module in one forward pass.
+        trains: Paths whose output depends on trainable parameters; empty unless gradients were asked for.
     """
 
     image: tuple[int, int]
     channels: int
     shapes: dict[str, list[tuple[int, ...]]]
     calls: dict[str, int]
+    trains: frozenset[str] = frozenset()
 
 
 def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
@@ -71,7 +73,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe:
+def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradients: bool = False) -> Probe:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
 
     The model is in ``eval()`` meanwhile, so no statistics change; its training
@@ -83,6 +85,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
         model: Model in MMEngine's calling convention.
         taps: Its taps.
         sides: Sides of the square image to try, in this order.
+        gradients: Whether to build the graph, to learn which outputs can be trained.
 
     Raises:
         TapError: No image size made all taps fire; the message has the model's error.
@@ -90,7 +93,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
     failure: Exception | None = None
     try:
-        with evaluating(model), preserved_rng(), torch.no_grad():
+        with evaluating(model), preserved_rng(), torch.set_grad_enabled(gradients):
             torch.manual_seed(0)
             for channels, side in itertools.product(channel_candidates(model), sides):
                 inputs = torch.randn(1, channels, side, side, device=device)
@@ -105,9 +108,11 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES) -> Probe
                     if changed:
                         for tap in changed:
                             tap.copies = True
-                        return probe(model, taps, (side,))
-                    shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taps.take().items()}
-                    return Probe((side, side), channels, shapes, calls)
+                        return probe(model, taps, (side,), gradients)
+                    taken = taps.take()
+                    shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taken.items()}
+                    trains = frozenset(path for path, levels in taken.items() if any(x.requires_grad for x in levels))
+                    return Probe((side, side), channels, shapes, calls, trains)
             silent = next(tap for tap in taps.taps.values() if not calls[tap.path])
             reason = f'; the forward pass ended with {type(failure).__name__}: {failure}' if failure else ''
             raise TapError.at(silent.key, silent.path,

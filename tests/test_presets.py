@@ -111,6 +111,24 @@ def test_several_labels_are_no_distribution():
     assert list(distiller.configs) == ['feature']
 
 
+def test_a_linear_probe_learns_from_the_logits_alone():
+    config = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'k')
+    config.model.backbone.frozen_stages = 4
+    probe = build_model(config, 'k').train()
+    teacher = dict(config='mmpretrain::resnet/resnet34_8xb32_in1k.py', allow_random=True)
+    distiller = mmsrd.attach(probe, dict(teacher=teacher))
+    assert list(distiller.configs) == ['logits']
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    losses = probe(inputs=torch.randn(2, 3, 64, 64), data_samples=samples, mode='loss')
+    losses['loss_srd_logits'].backward()
+    assert probe.head.fc.weight.grad.abs().max() > 0
+
+    config.model.head.num_classes = 10
+    with pytest.raises(ConfigError, match="'classification': finds nothing to distil: the student is frozen up to "
+                                          "'neck', and the logits cannot be compared"):
+        mmsrd.attach(build_model(config, 'k').train(), dict(teacher=teacher))
+
+
 def test_what_was_chosen_is_a_table(model):
     student = build_model(load_config(RETINA, 'k'), 'k')
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
