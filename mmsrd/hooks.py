@@ -1,9 +1,11 @@
 """Hooks that tie a distiller to the runner's clock and checkpoints."""
 from __future__ import annotations
 
+import logging
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
@@ -11,6 +13,7 @@ from torch import nn
 from .distiller import CHILD, ProjectorDistiller
 from .ema_teacher import EmaTeacher
 from .errors import CheckpointError, ConfigError
+from .record import describe_run, differences
 from .registry import HOOKS
 
 CHECKPOINT_KEY = 'distiller'
@@ -32,6 +35,16 @@ def distiller_of(runner: Runner) -> ProjectorDistiller:
 def _averages(runner: Runner) -> dict[str, EmaTeacher]:
     teachers = distiller_of(runner).teachers
     return {name: teacher for name, teacher in teachers.items() if isinstance(teacher, EmaTeacher)}
+
+
+def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    fatal, notable = differences(saved, now)
+    if fatal:
+        raise CheckpointError(f'resume: {"; ".join(fatal)}: the projectors in the checkpoint were trained for '
+                              'something else; use load_from to start distillation from its weights')
+    if notable:
+        print_log(f'Resumed with other settings than those of the checkpoint: {"; ".join(notable)}', logger='current',
+                  level=logging.WARNING)
 
 
 @HOOKS.register_module()
@@ -80,7 +93,9 @@ class DistillHook(Hook):
         """
         distiller_of(runner).finite.settle()
         state = distiller_of(runner).state_dict()
-        checkpoint[CHECKPOINT_KEY] = dict(state_dict={k: v.cpu() for k, v in state.items()})
+        checkpoint[CHECKPOINT_KEY] = dict(
+            state_dict={k: v.cpu() for k, v in state.items()},
+            record=describe_run(distiller_of(runner), runner.world_size))
         averages = {name: teacher.state_dict() for name, teacher in _averages(runner).items()}
         if averages:
             checkpoint[CHECKPOINT_KEY]['averages'] = averages
@@ -89,13 +104,17 @@ class DistillHook(Hook):
         """Restore projectors and averages on resume; a ``load_from`` starts with fresh ones.
 
         Raises:
-            CheckpointError: A run without distillation is resumed, or one with other taps.
+            CheckpointError: A run without distillation is resumed, or one with another teacher or other taps. What
+                else differs (weights of losses, schedule, number of processes) is a warning.
         """
         if not runner._resume:
             return
         if CHECKPOINT_KEY not in checkpoint:
             raise CheckpointError('resume: the checkpoint has no projectors, it is of a run without distillation; '
                                   'use load_from to start distillation from its weights')
+        record = checkpoint[CHECKPOINT_KEY].get('record')
+        if record is not None:
+            _compare(record, describe_run(distiller_of(runner), runner.world_size))
         try:
             distiller_of(runner).load_state_dict(checkpoint[CHECKPOINT_KEY]['state_dict'])
         except RuntimeError as e:

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from .compat import load_checkpoint_file
+from .digest import weights_digest
 from .errors import CheckpointError, TeacherError
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
 from .probe import SIDES, Probe, probe, trained_part
@@ -81,6 +82,7 @@ class Teacher:
         self.config_name = config_name
         self.checkpoint = checkpoint
         self.loaded = checkpoint is None
+        self.digest: int | None = None
         self._taps: TapSet | None = None
         self._last_calls: dict[str, int] = {}
         self._convert: InputConverter | None = None
@@ -130,6 +132,7 @@ class Teacher:
             raise CheckpointError.at(key, self.checkpoint, self._mismatch(own, state, [], missing))
         self.model.eval().requires_grad_(False)
         self.loaded = True
+        self.digest = weights_digest(self.model)
         print_log(f'Teacher weights loaded from {path}', logger='current')
 
     def _mismatch(self, own: dict[str, Tensor], state: dict[str, Any], wrong: list[str], missing: list[str]) -> str:

@@ -1,0 +1,82 @@
+"""Checkpoint files that survive a kill at any moment.
+
+MMEngine writes a checkpoint in place, deletes the oldest one before it, and then
+overwrites ``last_checkpoint``. A process that is killed in between can leave half a
+file, a pointer to nothing, or, with ``max_keep_ckpts=1``, no checkpoint at all.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from pathlib import Path
+
+from .errors import CheckpointError
+
+PARTIAL = '.partial'
+"""Ending of a file that is being written."""
+KEPT = '.newest_complete.pth'
+"""Second name (hard link) of the newest checkpoint: its content outlives the deletion of the first."""
+_NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth$')
+
+
+def finish(partial: Path, target: Path, keep: bool) -> None:
+    """Give a written file its name, in one step that happens wholly or not at all.
+
+    Args:
+        partial: The file, completely written.
+        target: Its name.
+        keep: Whether the content is to outlive ``target``, until the next file is finished.
+    """
+    with open(partial, 'rb') as file:
+        os.fsync(file.fileno())  # a machine that goes down must not leave a name without content
+    os.replace(partial, target)
+    if keep:
+        link = target.with_name(KEPT)
+        with contextlib.suppress(OSError):  # a file system without hard links: MMEngine's own guarantee remains
+            fresh = link.with_name(f'{KEPT}{PARTIAL}')
+            fresh.unlink(missing_ok=True)
+            os.link(target, fresh)
+            os.replace(fresh, link)
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint file was written to its end: the table of a zip archive stands there.
+
+    Directories (sharded checkpoints) count where all of their files do.
+    """
+    if path.is_dir():
+        parts = sorted(path.glob('*.pth'))
+        return bool(parts) and all(map(is_complete, parts))
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def newest_complete(folder: Path) -> Path | None:
+    """The checkpoint that a run in ``folder`` should resume from; None where it has saved none yet.
+
+    That which ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one with the
+    highest number.
+
+    Raises:
+        CheckpointError: There were checkpoints, and none is complete.
+    """
+    pointer = folder / 'last_checkpoint'
+    named = pointer.read_text().strip() if pointer.is_file() else ''
+    numbered = [(int(match.group(1)), path) for path in folder.glob('*.pth') if (match := _NUMBERED.match(path.name))]
+    kept = [folder / KEPT] if (folder / KEPT).exists() else []
+    candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
+    for path in candidates:
+        if is_complete(path):
+            return path
+    if candidates:
+        raise CheckpointError(f'resume: none of the checkpoints in {folder} is complete '
+                              f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
+                              'start anew without resume')
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes have left half written."""
+    for path in folder.glob(f'*.pth{PARTIAL}'):
+        path.unlink(missing_ok=True)
