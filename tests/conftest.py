@@ -9,13 +9,14 @@ from typing import Any, Callable
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, RUNNERS, DefaultScope
+from mmengine.registry import RUNNERS, DefaultScope
 
 import mmsrd  # noqa: F401  before mmdet: it stands in for mmcv's compiled operators
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / 'tools'))
-from compose_digits import SceneConfig, compose  # noqa: E402
+sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'tools' / 'reliability')]
+from tiny import build_detector as build  # noqa: E402
+from tiny import compose_set, tiny_student, tiny_teacher  # noqa: E402
 
 torch.set_num_threads(1)  # two test processes share two cores
 
@@ -23,54 +24,31 @@ torch.set_num_threads(1)  # two test processes share two cores
 @pytest.fixture(scope='session')
 def coco(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO-format set of 8 training and 4 validation images of 64×64."""
-    folder = tmp_path_factory.mktemp('coco')
-    compose(folder, 8, 4, SceneConfig(size=64, digits=(1, 3), digit_size=(16, 28), strokes=2))
-    return folder
-
-
-def build(model_config: Any) -> torch.nn.Module:
-    """Build an mmdet model from its config."""
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        return MODELS.build(copy.deepcopy(model_config))
+    return compose_set(tmp_path_factory.mktemp('coco'))
 
 
 @pytest.fixture(scope='session')
 def student_config(coco: Path) -> Config:
     """FCOS of width 8 on the tiny set: two epochs of four iterations, no randomness in the pipeline."""
-    config = Config.fromfile(str(ROOT / 'configs/quickstart/fcos_digits_student.py'))
-    for name in ('train', 'val', 'test'):
-        loader = config[f'{name}_dataloader']
-        loader.batch_size = 2
-        loader.dataset.data_root = f'{coco}/'
-    for name in ('val', 'test'):
-        config[f'{name}_dataloader'].dataset.pipeline[1].scale = (64, 64)
-        config[f'{name}_evaluator'].ann_file = f'{coco}/annotations/val.json'
-    config.train_dataloader.sampler = dict(type='DefaultSampler', shuffle=True)
-    config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=2, val_interval=2)
-    config.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)]
-    config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, by_epoch=True)
-    config.default_hooks.logger.interval = 1
-    config.log_processor = dict(type='LogProcessor', window_size=1, by_epoch=True)
-    config.log_level = 'WARNING'
-    config.model.test_cfg.score_thr = 0.0  # so that barely trained students have results to evaluate
-    return config
+    return tiny_student(coco)
 
 
 @pytest.fixture(scope='session')
-def teacher_config(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Config file of a teacher with other channel widths than the student's."""
-    path = tmp_path_factory.mktemp('teacher') / 'teacher.py'
-    Config.fromfile(str(ROOT / 'configs/quickstart/fcos_digits_teacher.py')).dump(str(path))
-    return str(path)
+def teacher_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Config and checkpoint of a teacher with other channel widths than the student's."""
+    return tiny_teacher(tmp_path_factory.mktemp('teacher'))
 
 
 @pytest.fixture(scope='session')
-def teacher_checkpoint(teacher_config: str) -> str:
+def teacher_config(teacher_files: tuple[str, str]) -> str:
+    """Config file of the tiny teacher."""
+    return teacher_files[0]
+
+
+@pytest.fixture(scope='session')
+def teacher_checkpoint(teacher_files: tuple[str, str]) -> str:
     """Weights for it: random, but the same in all tests."""
-    path = Path(teacher_config).with_name('teacher.pth')
-    torch.manual_seed(7)
-    torch.save(dict(state_dict=build(Config.fromfile(teacher_config).model).state_dict()), path)
-    return str(path)
+    return teacher_files[1]
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_average_in_a_run_resumes_exactly(make_runner, tmp_path):
     teacher = whole.distiller.teacher
     assert not same(teacher.model.state_dict(), whole.state_dict())
     file = load(tmp_path / 'whole' / 'epoch_1.pth')
-    assert set(file['distiller']) == {'state_dict', 'averages'}
+    assert set(file['distiller']) == {'state_dict', 'record', 'averages'}
     assert list(file['state_dict']) == list(whole.state_dict())
     resumed = make_runner('resumed', block, resume=True, load_from=str(tmp_path / 'whole' / 'epoch_1.pth')).train()
     assert same(whole.state_dict(), resumed.state_dict())

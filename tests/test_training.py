@@ -103,8 +103,8 @@ def test_resume_with_other_taps(make_runner, distill, tmp_path):
     make_runner('run', distill).train()
     distill['losses']['neck']['levels'] = [0, 1]
     with pytest.raises(CheckpointError, match=r'levels was \[\[0, 0\], \[1, 1\], \[2, 2\]\] and is '
-                                              r'\[\[0, 0\], \[1, 1\]\]: the projectors in the checkpoint were trained for '
-                                              'something else'):
+                                              r'\[\[0, 0\], \[1, 1\]\]: the projectors in the checkpoint were '
+                                              'trained for something else'):
         make_runner('run', distill, resume=True).train()
     path = tmp_path / 'run' / 'epoch_2.pth'
     older = load(path)
