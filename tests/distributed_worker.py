@@ -1,6 +1,7 @@
-"""One process of the data-parallel test: writes gradients of its share of a batch to a file."""
+"""One process of the data-parallel tests: loss and gradients of its share of the batch, for each case."""
 from __future__ import annotations
 
+import itertools
 import sys
 
 import torch
@@ -8,42 +9,66 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmsrd.losses import SRDLoss
+from mmsrd.losses import KLDivLoss, SRDLoss
+from mmsrd.matching import LevelPair, conform
 from mmsrd.projectors import LinearProjector
+
+SIZES = {2: [(2, 2), (4, 2), (3, 1)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
+"""Images of each process, by number of processes: even, and an uneven last batch."""
+LOSSES = ('elementwise', 'sum', 'correlation', 'kl')
+KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
+
+
+def cases(processes: int, sync: bool = True) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Loss, kind of feature, and images of each process: one is enough only where statistics are shared."""
+    sizes = [images for images in SIZES[processes] if sync or min(images) > 1]
+    return list(itertools.product(LOSSES, KINDS, sizes))
 
 
 class Net(nn.Module):
     """A student layer with its projector; returns the distillation loss."""
 
-    def __init__(self, form: str) -> None:
+    def __init__(self, loss: str, sync: bool = True) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.layer = nn.Conv2d(3, 4, 3)
         self.projector = LinearProjector(4, 5)
-        self.loss = SRDLoss(form=form)
+        self.loss = KLDivLoss(temperature=2.0, sync=sync) if loss == 'kl' else SRDLoss(
+            form='correlation' if loss == 'correlation' else 'elementwise',
+            reduction='sum' if loss == 'sum' else 'mean', sync=sync)
 
-    def forward(self, x: torch.Tensor, teacher: torch.Tensor, pool: bool) -> torch.Tensor:
-        s = self.projector(self.layer(x))
-        if pool:
-            s, teacher = s.mean((2, 3)), teacher.mean((2, 3))
-        return self.loss(s, teacher)[0]
+    def features(self, x: torch.Tensor, teacher: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both sides, as the distiller brings them together."""
+        s = self.layer(x)
+        if kind == 'tokens':
+            s, teacher = s.flatten(2).transpose(1, 2), teacher.flatten(2).transpose(1, 2)
+        pair = LevelPair(0, 0, tuple(s.shape), tuple(teacher.shape))
+        s, teacher = conform(s, teacher, pair, kind == 'pooled', 'to_student')
+        return self.projector(s), teacher
+
+    def forward(self, x: torch.Tensor, teacher: torch.Tensor, kind: str) -> torch.Tensor:
+        return self.loss(*self.features(x, teacher, kind))[0]
 
 
-def data(rank: int, sizes: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Share of one rank."""
+def share(rank: int, kind: str, sizes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and teacher feature of one rank; the ranks differ in their statistics, and, if asked for, in size."""
     generator = torch.Generator().manual_seed(100 + rank)
-    n = sizes[rank]
-    return torch.randn(n, 3, 8, 8, generator=generator) + rank, torch.randn(n, 5, 6, 6, generator=generator)
+    n, extra = sizes[rank], 2 * rank if kind == 'image sizes' else 0
+    x = torch.randn(n, 3, 8 + extra, 9, generator=generator) * (rank + 1) + rank
+    return x, torch.randn(n, 5, 6 + extra, 7, generator=generator)
 
 
 def main() -> None:
-    form, pool, sizes, out = sys.argv[1], sys.argv[2] == 'True', [int(s) for s in sys.argv[3].split(',')], sys.argv[4]
+    out, sync = sys.argv[1], sys.argv[2] == 'True'
+    torch.set_num_threads(1)
     dist.init_process_group('gloo')
-    rank = dist.get_rank()
-    net = DistributedDataParallel(Net(form))
-    loss = net(*data(rank, sizes), pool)
-    loss.backward()
-    torch.save(dict(loss=loss.detach(), **{n: p.grad for n, p in net.module.named_parameters()}), f'{out}.{rank}')
+    results = []
+    for loss, kind, sizes in cases(dist.get_world_size(), sync):
+        net = DistributedDataParallel(Net(loss, sync))
+        value = net(*share(dist.get_rank(), kind, sizes), kind)
+        value.backward()
+        results.append(dict(loss=value.detach(), **{n: p.grad for n, p in net.module.named_parameters()}))
+    torch.save(results, f'{out}.{dist.get_rank()}')
     dist.destroy_process_group()
 
 

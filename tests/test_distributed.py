@@ -1,4 +1,4 @@
-"""Two processes compute what one computes with the whole batch."""
+"""Several processes compute what one computes with the whole batch."""
 from __future__ import annotations
 
 import subprocess
@@ -7,27 +7,63 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_worker import Net, data
+from distributed_worker import Net, cases, share
 
 WORKER = Path(__file__).parent / 'distributed_worker.py'
 
 
-@pytest.mark.parametrize(('form', 'pool', 'sizes'), [
-    ('elementwise', False, [3, 2]), ('correlation', True, [5, 3])])
-def test_two_processes_equal_one(tmp_path, form, pool, sizes):
-    out = tmp_path / 'grads'
-    subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29617',
-                    str(WORKER), form, str(pool), ','.join(map(str, sizes)), str(out)],
-                   check=True, capture_output=True, timeout=120)
-    net = Net(form)
-    shares = [data(rank, sizes) for rank in range(2)]
-    loss = net(torch.cat([s[0] for s in shares]), torch.cat([s[1] for s in shares]), pool)
-    loss.backward()
-    # Relative to the largest gradient of the network: that of the layer's bias is 0 but for cancellation,
-    # because a shift of a channel is standardised away.
-    scale = max(float(parameter.grad.abs().max()) for parameter in net.parameters())
-    for rank in range(2):
-        got = torch.load(f'{out}.{rank}')
-        torch.testing.assert_close(got['loss'], loss.detach(), rtol=1e-5, atol=0)
-        for name, parameter in net.named_parameters():
-            torch.testing.assert_close(got[name], parameter.grad, rtol=1e-5, atol=1e-5 * scale)
+def launch(processes, *arguments, worker=WORKER):
+    """Run a worker in several processes, as dist_train.sh does."""
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
+                           '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0', str(worker), *map(str, arguments)],
+                          capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def rows(x):
+    """All samples of a feature as rows of one matrix."""
+    return x.flatten(0, 1) if x.dim() == 3 else x.transpose(1, -1).flatten(0, -2)
+
+
+def together(net, shares, kind):
+    """Loss of one process that has all shares; where they differ in size, of all their rows."""
+    if kind != 'image sizes':
+        return net(*(torch.cat(side) for side in zip(*shares, strict=True)), kind)
+    features = [net.features(*own, kind) for own in shares]
+    return net.loss(*(torch.cat([rows(x) for x in side]) for side in zip(*features, strict=True)))[0]
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_equal_one(tmp_path, processes):
+    launch(processes, tmp_path / 'grads', True)
+    got = [torch.load(f'{tmp_path}/grads.{rank}') for rank in range(processes)]
+    for number, (loss, kind, sizes) in enumerate(cases(processes)):
+        net = Net(loss).double()  # the reference is exact, so the tolerance is that of float32 in the workers
+        shares = [tuple(x.double() for x in share(rank, kind, sizes)) for rank in range(processes)]
+        expected = together(net, shares, kind)
+        expected.backward()
+        # Relative to the largest gradient of the network: that of the layer's bias is 0 but for cancellation,
+        # because a shift of a channel is standardised away.
+        scale = max(float(parameter.grad.abs().max()) for parameter in net.parameters())
+        for rank in range(processes):
+            result = {name: value.double() for name, value in got[rank][number].items()}
+            message = f'{loss}, {kind}, {sizes}'
+            torch.testing.assert_close(result['loss'], expected.detach(), rtol=1e-5, atol=1e-5, msg=message)
+            for name, parameter in net.named_parameters():
+                torch.testing.assert_close(result[name], parameter.grad, rtol=1e-5, atol=1e-5 * scale, msg=message)
+
+
+def test_without_sync_each_process_is_on_its_own(tmp_path):
+    """The gradient is then the mean of those of the processes, each with its own statistics."""
+    launch(2, tmp_path / 'grads', False)
+    got = [torch.load(f'{tmp_path}/grads.{rank}') for rank in range(2)]
+    for number, (loss, kind, sizes) in enumerate(cases(2, sync=False)):
+        net = Net(loss, sync=False).double()
+        for rank in range(2):
+            own = net(*(x.double() for x in share(rank, kind, sizes)), kind)
+            (own / 2).backward()
+            torch.testing.assert_close(got[rank][number]['loss'].double(), own.detach(), rtol=1e-5, atol=1e-5)
+        weight = net.projector.weight
+        torch.testing.assert_close(got[0][number]['projector.weight'].double(), weight.grad, rtol=1e-5,
+                                   atol=1e-5 * float(weight.grad.abs().max()))
