@@ -14,7 +14,7 @@ from .errors import TapError
 from .rng import preserved_rng
 from .taps import TapSet
 
-SIDES = (128, 224, 256, 384, 512, 336, 448)
+SIDES = (128, 224, 256, 384, 512, 336, 448, 32, 192, 299)
 """Sides of the square dry-run images; some models take only one of them."""
 
 
