@@ -12,7 +12,7 @@ from .config import DistillConfig, parse
 from .config_losses import LossConfig
 from .distiller import CHILD, ProjectorDistiller
 from .ema_teacher import EmaTeacher
-from .errors import ConfigError, TapError, TeacherError
+from .errors import ConfigError, TapError
 from .matching import LevelPair, match_levels
 from .plan import describe
 from .presets import preset_losses
@@ -104,10 +104,7 @@ def _match(student: nn.Module, taps: TapSet, own: Probe, teacher: Teacher,
            losses: list[LossConfig]) -> dict[str, list[LevelPair]]:
     """Level pairs of the losses of one teacher, by name of the loss."""
     other = teacher.tap(unique_paths((loss.teacher, f'{loss.key}.teacher') for loss in losses), student,
-                        (own.image[0], *SIDES))
-    if other.channels != own.channels:
-        raise TeacherError.at(f'{teacher.key}.config', teacher.config_name, f'the teacher takes images of '
-                              f'{other.channels} channels, and the student\'s have {own.channels}')
+                        (own.image[0], *SIDES), own.channels)
     if other.image != own.image:  # the teacher takes one size only
         with contextlib.suppress(TapError):
             own = probe(student, taps, (other.image[0],))

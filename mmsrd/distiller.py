@@ -187,7 +187,7 @@ class ProjectorDistiller(nn.Module):
             image: Size (H, W) of the images, by which tokens become maps; None for square ones.
 
         Raises:
-            FeatureMismatchError: There are fewer levels than in the dry run, or shapes differ.
+            FeatureMismatchError: There are other levels than in the dry run, or shapes differ.
             TapError: The student's feature carries no gradient although one is wanted.
         """
         config, criterion = self.configs[name], self.criteria[name]
@@ -197,10 +197,11 @@ class ProjectorDistiller(nn.Module):
                               'not inside a block with activation checkpointing (with_cp)')
         compared = []
         for pair, projector in zip(self.pairs[name], cast(nn.ModuleList, self.projectors[name]), strict=True):
-            if pair.student >= len(student) or pair.teacher >= len(teacher):
+            if pair.counts != (len(student), len(teacher)):
                 raise FeatureMismatchError(
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
-                    f'levels in this step, but levels ({pair.student}, {pair.teacher}) were there in the dry run')
+                    f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so it is not '
+                    'known which are to be compared; tap modules that always return the same')
             try:
                 s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize, image)
                 compared.append(criterion(projector(s), t))

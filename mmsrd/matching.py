@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import Sequence
 
+import torch
 from torch import Tensor
 
 from . import functional as SF
@@ -26,6 +27,7 @@ class LevelPair:
         teacher_shape: Shape of the teacher level.
         leading: Tokens in front of the patches, of student and teacher, that are left out.
         strides: Pixels per position, of student and teacher; None for vectors and sequences without positions.
+        counts: Number of levels that student and teacher have.
     """
 
     student: int
@@ -34,6 +36,7 @@ class LevelPair:
     teacher_shape: tuple[int, ...]
     leading: tuple[int, int] = (0, 0)
     strides: tuple[float | None, float | None] = (None, None)
+    counts: tuple[int, int] = (1, 1)
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -92,7 +95,8 @@ def match_levels(key: str, student: list[tuple[int, ...]], teacher: list[tuple[i
         shapes_of_pair = student[s], teacher[t]
         leading = [leading_tokens(shape[1]) if tokens == 'patch' and len(shape) == 3 else 0 for shape in shapes_of_pair]
         strides = [stride_of(shape, image, tokens) for shape, image in zip(shapes_of_pair, images, strict=True)]
-        pair = LevelPair(s, t, *shapes_of_pair, (leading[0], leading[1]), (strides[0], strides[1]))
+        pair = LevelPair(s, t, *shapes_of_pair, (leading[0], leading[1]), (strides[0], strides[1]),
+                         (len(student), len(teacher)))
         _check_pair(key, pair, pool, resize, images[0] == images[1], tokens)
         pairs.append(pair)
     return pairs
@@ -133,6 +137,9 @@ def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resiz
             image: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
     """Give two paired features the same positions: pooled to (N, C), or maps resized to one size.
 
+    A student that trains with several branches for each image (TridentNet) has all images of
+    one branch, then those of the next; each is compared with the teacher's.
+
     Tokens become maps with the proportions of the other feature, where that is a map,
     else of ``image`` (H, W), else square.
 
@@ -140,6 +147,8 @@ def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resiz
         FeatureMismatchError: Patch tokens do not make a map.
     """
     student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.leading, strict=True))
+    if student.size(0) != teacher.size(0):
+        teacher = _for_branches(student, teacher, pair)
     if pool:
         return SF.pool_rows(student), SF.pool_rows(teacher)
     ranks = {student.dim(), teacher.dim()}
@@ -153,3 +162,10 @@ def conform(student: Tensor, teacher: Tensor, pair: LevelPair, pool: bool, resiz
         elif resize == 'to_teacher':
             student = SF.resize_map(student, (teacher.size(-2), teacher.size(-1)))
     return student, teacher
+
+
+def _for_branches(student: Tensor, teacher: Tensor, pair: LevelPair) -> Tensor:
+    """The teacher's feature once for each branch of the student."""
+    branches, rest = divmod(student.size(0), teacher.size(0))
+    of_images = pair.student_shape[0] == pair.teacher_shape[0]  # not of a number of regions that the model chooses
+    return teacher if rest or not of_images else torch.cat([teacher] * branches)

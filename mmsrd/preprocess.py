@@ -66,10 +66,12 @@ class InputConverter:
     Args:
         student: The student's pixel format.
         teacher: The teacher's pixel format.
+        channels: Channels that the teacher takes: a student's single one is repeated.
     """
 
-    def __init__(self, student: PixelFormat, teacher: PixelFormat) -> None:
+    def __init__(self, student: PixelFormat, teacher: PixelFormat, channels: int = 3) -> None:
         self.identical = student == teacher
+        self.channels = channels
         if teacher.normalises and not student.normalises:
             print_log('The student\'s data preprocessor does not normalise: its inputs are taken as pixels from 0 to '
                       '255 and normalised for the teacher. If your pipeline normalises, let data_preprocessor do it',
@@ -91,8 +93,10 @@ class InputConverter:
             data_samples: Their ``img_shape`` tells padding from image.
 
         Returns:
-            Tensor: New tensor of the same shape, or ``inputs`` itself where the formats agree.
+            Tensor: (N, ``channels``, H, W): a new tensor, or ``inputs`` itself where the formats agree.
         """
+        if inputs.size(1) == 1:
+            inputs = inputs.expand(-1, self.channels, -1, -1)
         if self.identical:
             return inputs
         if self.scale.device != inputs.device:

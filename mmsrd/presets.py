@@ -1,10 +1,8 @@
 """Losses chosen for a model where the config names none."""
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-from typing import Any, Callable
 
 from mmengine.logging import print_log
 from torch import nn
@@ -12,11 +10,12 @@ from torch import nn
 from .config_checks import ROOT
 from .config_losses import LossConfig
 from .errors import ConfigError, TapError
+from .last_layers import last_feature, last_linear
 from .matching import stride_of
-from .probe import SIDES, Probe, probe, trained_part
-from .taps import TapSet
+from .probe import dry_run, trained_part
 
 _DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head', 'panoptic_head', 'decoder')
+KEY = f'{ROOT}.preset'
 _SRD = dict(type='SRDLoss', alpha=4.0)
 
 
@@ -47,17 +46,9 @@ def preset_losses(preset: str | None, student: nn.Module, teacher: nn.Module, so
     preset = preset or fitting_preset(student)
     for side, model in (('student', student), ('teacher', teacher)):
         if fitting_preset(model) != preset:
-            raise ConfigError.at(f'{ROOT}.preset', preset, f'the {side} {type(model).__name__} is made for '
+            raise ConfigError.at(KEY, preset, f'the {side} {type(model).__name__} is made for '
                                  f'{fitting_preset(model)}; write `{ROOT}.losses` for such a pair')
     return (_detection if preset == 'detection' else _classification)(student, teacher, source)
-
-
-def _dry_run(model: nn.Module, path: str, gradients: bool = False) -> Probe:
-    taps = TapSet(model, {path: f'{ROOT}.preset'})
-    try:
-        return probe(model, taps, SIDES, gradients)
-    finally:
-        taps.remove()
 
 
 def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
@@ -65,7 +56,7 @@ def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[Loss
     for side, model in (('student', student), ('teacher', teacher)):
         found = _levels_by_octave(model)
         if found is None:
-            raise ConfigError.at(f'{ROOT}.preset', 'detection', f'taps neck or backbone, and the {side} '
+            raise ConfigError.at(KEY, 'detection', f'taps neck or backbone, and the {side} '
                                  f'{type(model).__name__} has none that gives feature maps{_reason(model)}; write '
                                  f'`{ROOT}.losses`')
         paths.append(found[0])
@@ -84,7 +75,7 @@ def _reason(model: nn.Module) -> str:
     prefix, inner = trained_part(model)
     if isinstance(getattr(inner, 'backbone', None), nn.Module):
         try:
-            _dry_run(model, f'{prefix}backbone')
+            dry_run(model, f'{prefix}backbone', KEY)
         except TapError as e:
             return f' ({e})'
     return ''
@@ -96,7 +87,7 @@ def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
     for name in ('neck', 'backbone'):
         if isinstance(getattr(inner, name, None), nn.Module):
             try:
-                result = _dry_run(model, prefix + name)
+                result = dry_run(model, prefix + name, KEY)
             except TapError:
                 continue
             strides = [stride_of(shape, result.image, 'patch') for shape in result.shapes[prefix + name]]
@@ -107,14 +98,20 @@ def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
 
 
 def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
-    features = [_last_feature(model, side) for side, model in (('student', student), ('teacher', teacher))]
+    features = []
+    for side, model in (('student', student), ('teacher', teacher)):
+        path = last_feature(model, KEY)
+        if path is None:
+            raise ConfigError.at(KEY, 'classification', f'taps the backbone or what feeds the last linear layer, and '
+                                 f'the {side} {type(model).__name__} has neither; write `{ROOT}.losses`')
+        features.append(path)
     losses = []
-    if _dry_run(student, features[0], gradients=True).trains:
+    if dry_run(student, features[0], KEY, gradients=True).trains:
         losses.append(LossConfig(_name(source, 'feature'), _SRD, features[0], features[1], weight=2.0,
                                  levels=[(-1, -1)], pool=True, tokens='patch', source=source))
     else:  # a linear probe
         _warn(f'the feature is not distilled, because the student is frozen up to {features[0]!r}')
-    logits = [_last_linear(model) for model in (student, teacher)]
+    logits = [last_linear(model, KEY) for model in (student, teacher)]
     classes = [None if path is None else model.get_submodule(path).out_features
                for path, model in zip(logits, (student, teacher), strict=True)]
     several = any('MultiLabel' in kind.__name__ for model in (student, teacher)
@@ -128,7 +125,7 @@ def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list
             f'the {"student" if classes[0] is None else "teacher"} has no linear layer that makes them'
         _warn(f'the logits are not distilled, because {reason}')
     if not losses:
-        raise ConfigError.at(f'{ROOT}.preset', 'classification', f'finds nothing to distil: the student is frozen up '
+        raise ConfigError.at(KEY, 'classification', f'finds nothing to distil: the student is frozen up '
                              f'to {features[0]!r}, and the logits cannot be compared; write `{ROOT}.losses`')
     return losses
 
@@ -139,44 +136,3 @@ def _warn(message: str) -> None:
 
 def _name(source: str, name: str) -> str:
     return f'{source}_{name}' if source else name
-
-
-def _last_linear(model: nn.Module) -> str | None:
-    """Path of the last linear layer of a classifier's head: the one that makes the logits."""
-    root = 'head' if isinstance(getattr(model, 'head', None), nn.Module) else 'model'
-    linear = [name for name, module in model.get_submodule(root).named_modules() if isinstance(module, nn.Linear)]
-    return f'{root}.{linear[-1]}'.rstrip('.') if linear else None
-
-
-def _last_feature(model: nn.Module, side: str) -> str:
-    """Path of the last feature: of a neck that pools, else the backbone, else what feeds the last linear layer."""
-    if isinstance(getattr(model, 'neck', None), nn.Module):
-        with contextlib.suppress(TapError):
-            if len(_dry_run(model, 'neck').shapes['neck'][-1]) == 2:
-                return 'neck'
-    if isinstance(getattr(model, 'backbone', None), nn.Module):
-        return 'backbone'
-    linear = _last_linear(model)
-    path = None if linear is None else _source_of(model, linear)
-    if path is None:
-        raise ConfigError.at(f'{ROOT}.preset', 'classification', f'taps the backbone or what feeds the last linear '
-                             f'layer, and the {side} {type(model).__name__} has neither; write `{ROOT}.losses`')
-    return path
-
-
-def _source_of(model: nn.Module, path: str) -> str | None:
-    """Path of the module whose output is the input of the module at ``path``."""
-    made: list[tuple[str, Any]] = []  # the outputs themselves: an id may be given again to a later one
-    fed: list[Any] = []
-
-    def remember(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda module, args, output: made.append((name, output))
-
-    hooks = [module.register_forward_hook(remember(name)) for name, module in model.named_modules() if name]
-    hooks.append(model.get_submodule(path).register_forward_pre_hook(lambda module, args: fed.append(args[0])))
-    try:
-        _dry_run(model, path)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return next((name for name, output in made if fed and output is fed[-1]), None)

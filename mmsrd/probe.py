@@ -73,7 +73,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = flag
 
 
-def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradients: bool = False) -> Probe:
+def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradients: bool = False,
+          images: int = 1) -> Probe:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its taps.
 
     The model is in ``eval()`` meanwhile, so no statistics change; its training
@@ -86,6 +87,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradient
         taps: Its taps.
         sides: Sides of the square image to try, in this order.
         gradients: Whether to build the graph, to learn which outputs can be trained.
+        images: Number of images in the batch.
 
     Raises:
         TapError: No image size made all taps fire; the message has the model's error.
@@ -96,7 +98,7 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradient
         with evaluating(model), preserved_rng(), torch.set_grad_enabled(gradients):
             torch.manual_seed(0)
             for channels, side in itertools.product(channel_candidates(model), sides):
-                inputs = torch.randn(1, channels, side, side, device=device)
+                inputs = torch.randn(images, channels, side, side, device=device)
                 taps.arm()
                 try:
                     trained_part(model)[1](inputs=inputs, data_samples=dummy_samples(inputs), mode='tensor')
@@ -108,8 +110,10 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradient
                     if changed:
                         for tap in changed:
                             tap.copies = True
-                        return probe(model, taps, (side,), gradients)
+                        return probe(model, taps, (side,), gradients, images)
                     taken = taps.take()
+                    if images == 1 and any(x.dim() == 1 for levels in taken.values() for x in levels):
+                        return probe(model, taps, (side,), gradients, images=2)  # it squeezes a batch of one
                     shapes = {path: [tuple(x.shape) for x in levels] for path, levels in taken.items()}
                     trains = frozenset(path for path, levels in taken.items() if any(x.requires_grad for x in levels))
                     return Probe((side, side), channels, shapes, calls, trains)
@@ -119,3 +123,22 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradient
                               f'the module is not called by {type(model).__name__}.forward{reason}')
     finally:
         taps.disarm()
+
+
+def dry_run(model: nn.Module, path: str, key: str, gradients: bool = False) -> Probe:
+    """Look at one module: :func:`probe` with a tap that is gone afterwards.
+
+    Args:
+        model: Model in MMEngine's calling convention.
+        path: Dotted path of the module.
+        key: Config key, for messages.
+        gradients: As for :func:`probe`.
+
+    Raises:
+        TapError: There is no such module, or no image size made it run.
+    """
+    taps = TapSet(model, {path: key})
+    try:
+        return probe(model, taps, SIDES, gradients)
+    finally:
+        taps.remove()

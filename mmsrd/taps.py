@@ -31,12 +31,14 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
     """The tensors of one module output: itself, or the members of a tuple, list or dict, and of those within it.
 
+    None members (an auxiliary output that is switched off) do not count.
+
     Raises:
         TapError: The output is something else.
     """
     if isinstance(output, Tensor):
         return [output]
-    members = _members(output)
+    members = [x for x in _members(output) if x is not None]
     if members and all(isinstance(x, (Tensor, tuple, list, Mapping)) for x in members):
         return [level for x in members for level in as_levels(x, key, path)]
     what = type(output).__name__

@@ -45,7 +45,8 @@ def initialise(model: nn.Module) -> None:
     Building alone leaves some parameters as whatever was in memory (the L2Norm of SSD).
     """
     for module in model.modules():
-        if 'checkpoint' in str(getattr(module, 'init_cfg', None)):  # of the type Pretrained, or a backbone's own way
+        # A backbone may have a way of its own to name a file; and a config may name none, for the user to fill in.
+        if any(word in str(getattr(module, 'init_cfg', None)) for word in ('checkpoint', 'Pretrained')):
             module.init_cfg = None  # type: ignore[assignment]
         if isinstance(getattr(module, 'pretrained', None), str):
             module.pretrained = None  # type: ignore[assignment]
@@ -147,25 +148,30 @@ class Teacher:
             parts.append(f'{len(unexpected)} in the file are unknown to the model ({_some(unexpected)})')
         return '; '.join(parts)
 
-    def tap(self, paths: dict[str, str], student: nn.Module, sides: Sequence[int] = SIDES) -> Probe:
+    def tap(self, paths: dict[str, str], student: nn.Module, sides: Sequence[int] = SIDES, channels: int = 3) -> Probe:
         """Tap the teacher, learn what the taps return, and how to convert the student's batch.
 
         Args:
             paths: Dotted path → config key.
             student: Model whose preprocessor makes the batches.
             sides: Sides of the dry-run image to try.
+            channels: Channels of the student's images.
 
         Raises:
             TapError: A path does not exist or is not called.
+            TeacherError: It takes images of other channels; grey ones can be made grey RGB.
         """
         self._taps = TapSet(self.model, paths)
         result = probe(self.model, self._taps, sides)
+        if channels not in (result.channels, 1):
+            raise TeacherError.at(f'{self.key}.config', self.config_name, f'the teacher takes images of '
+                                  f'{result.channels} channels, and the student\'s have {channels}')
         self._last_calls = result.calls
         # Registered after the recording hooks, so it sees the output of its module recorded.
         for path in paths:
             self.model.get_submodule(path).register_forward_hook(self._stop_if_complete)
         self._convert = InputConverter(PixelFormat(image_preprocessor(student)),
-                                       PixelFormat(image_preprocessor(self.model)))
+                                       PixelFormat(image_preprocessor(self.model)), result.channels)
         return result
 
     def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:

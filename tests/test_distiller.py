@@ -227,6 +227,23 @@ def test_fewer_levels_than_in_the_dry_run(student, distill):
         distiller.compare('neck', [torch.randn(2, 32, 4, 4, requires_grad=True)], [torch.randn(2, 64, 4, 4)])
 
 
+def test_a_student_with_branches_compares_each_with_the_teacher(student, distill):
+    """TridentNet trains with three branches, whose images it stacks; its dry run has one."""
+    distill['losses']['neck']['levels'] = [0]
+    distiller = mmsrd.attach(student, distill)
+    generator = torch.Generator().manual_seed(0)
+    branches = torch.randn(3, 2, 32, 8, 8, generator=generator)
+    own = torch.randn(2, 64, 8, 8, generator=generator)
+    rest = [torch.zeros(2, 1, 1, 1)] * 2
+    with torch.no_grad():
+        stacked = distiller.compare('neck', [branches.flatten(0, 1), *rest], [own, *rest])[0]
+        by_hand = distiller.criteria['neck'](
+            distiller.projectors['neck'][0](branches.flatten(0, 1)), torch.stack([own] * 3).flatten(0, 1))[0]
+        assert stacked == by_hand
+        with pytest.raises(FeatureMismatchError, match=r'student \(3, 64, 8, 8\) and teacher \(2, 64, 8, 8\)'):
+            distiller.compare('neck', [branches[0, :1].expand(3, -1, -1, -1), *rest], [own, *rest])
+
+
 def test_a_deep_copy_shares_the_teacher_and_copies_the_rest(student, distill, batch):
     distiller = mmsrd.attach(student, distill)
     copied = copy.deepcopy(student)

@@ -55,3 +55,13 @@ def test_a_model_without_preprocessor_takes_pixels_as_they_are():
     assert image_preprocessor(model) is None
     model.data_preprocessor = BaseDataPreprocessor()
     assert PixelFormat(image_preprocessor(model)) == PixelFormat(None)
+
+
+@pytest.mark.parametrize('own', [dict(mean=[127.5], std=[60.0]), dict(mean=[127.5] * 3, std=[60.0] * 3), CAFFE])
+def test_a_teacher_of_rgb_images_sees_a_grey_one_in_three_channels(own):
+    student = PixelFormat(ClsDataPreprocessor(mean=[127.5], std=[60.0]))
+    teacher = ImgDataPreprocessor(**own)
+    grey = torch.arange(0.0, 256, 8).reshape(2, 1, 4, 4)
+    converted = InputConverter(student, PixelFormat(teacher), channels=3)((grey - 127.5) / 60.0, None)
+    mean, std = (torch.tensor(own[name]).reshape(-1, 1, 1) for name in ('mean', 'std'))
+    torch.testing.assert_close(converted, (grey.expand(-1, 3, -1, -1) - mean) / std)

@@ -71,6 +71,8 @@ CLASSIFIERS = [
     ('swin_transformer/swin-tiny_16xb64_in1k.py', 'neck', 'head.fc', (768,)),
     ('mlp_mixer/mlp-mixer-base-p16_64xb64_in1k.py', 'neck', 'head.fc', (768,)),
     ('levit/levit-128s_8xb256_in1k.py', 'neck', 'head.head_dist.linear', (384,)),
+    ('vgg/vgg11_8xb32_in1k.py', 'backbone.classifier.4', 'backbone.classifier.6', (4096,)),
+    ('inception_v3/inception-v3_8xb32_in1k.py', 'backbone.avgpool', 'backbone.fc', (2048,)),
 ]
 
 

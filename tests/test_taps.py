@@ -106,11 +106,30 @@ def test_a_tap_that_was_not_called():
 
 @pytest.mark.parametrize(('output', 'what'), [
     (None, 'a NoneType'), (dict(a=torch.zeros(1), b=3), r"a dict of \['Tensor', 'int'\]"), ((), r"a tuple of \[\]"),
-    ((torch.zeros(1), None), r"a tuple of \['NoneType', 'Tensor'\]"),
+    ((None, None), r"a tuple of \[\]"),
 ])
 def test_outputs_without_tensors(output, what):
     with pytest.raises(TapError, match=f"k = 'p': its output is not a tensor or a list of tensors but {what}"):
         as_levels(output, 'k', 'p')
+
+
+def test_an_output_that_is_switched_off_does_not_count():
+    x = torch.zeros(1)
+    assert as_levels((None, x), 'k', 'p') == [x]  # InceptionV3 without its auxiliary classifier
+
+
+def test_dry_run_of_a_model_that_squeezes_one_image():
+    class Squeezing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.last = nn.AdaptiveAvgPool2d(1)
+            self.squeezed = nn.Identity()
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return self.squeezed(self.last(inputs).squeeze())
+
+    model = Squeezing()
+    assert probe(model, TapSet(model, {'squeezed': 'k'})).shapes['squeezed'] == [(2, 3)]
 
 
 def test_dry_run_changes_nothing():

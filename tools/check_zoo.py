@@ -40,8 +40,12 @@ def case(package: str, folder: str) -> dict[str, Any]:
         failed.add(name)
     if record['alone'] == 'ok':
         others = [name for name in names if name != record['config'] and name not in failed]
-        record['teacher'] = next(iter(others), record['config'])
-        record['family'] = check(package, record['config'], record['teacher'])
+        for teacher in [*others[:1], record['config']]:
+            record['teacher'] = teacher
+            record['family'] = check(package, record['config'], teacher)
+            if record['family'] == 'ok':
+                break
+            record.setdefault('unfit', {})[teacher] = record['family']
         record['other'] = check(package, record['config'], OTHER_TEACHER[package])
     return record
 
@@ -91,6 +95,12 @@ def table(records: Sequence[dict[str, Any]]) -> str:
             own, relative = (str(r[k]).partition('::')[2].partition('/')[2] for k in ('config', 'teacher'))
             lines.append(f'| {r["folder"]} | {own} | {"the same config" if own == relative else relative} '
                          f'| {_cell(r.get("family"))} | {_cell(r.get("other"))} |')
+        unfit = [(r, *pair) for r in trained for pair in r.get('unfit', {}).items()]
+        if unfit:
+            lines += ['', f'### {NAMES[package]}: pairs that do not work', '', 'The student config itself was the '
+                      'teacher then.', '', '| student | teacher | why |', '|---|---|---|']
+            lines += [f'| {r["config"].partition("::")[2]} | {teacher.partition("::")[2]} | {_cell(why)} |'
+                      for r, teacher, why in unfit]
         lines += ['', f'### {NAMES[package]}: left out', '', '| folder | student | why |', '|---|---|---|']
         lines += [f'| {r["folder"]} | {str(r["config"] or "").partition("::")[2].partition("/")[2]} '
                   f'| {_cell(r["alone"])} |' for r in mine if r['alone'] != 'ok']

@@ -198,7 +198,9 @@ def check(package: str, name: str, teacher: str | None) -> str:
 
 def tidy(message: str) -> str:
     """A message on one line, without the folders of this machine."""
-    return re.sub(r'(/[\w.+-]+){2,}/', '', ' '.join(message.split()))[:300]
+    message = re.sub(r'^TeacherError: config: the model cannot be built \((.*)\)$', r'cannot be built: \1',
+                     ' '.join(message.split()))
+    return re.sub(r'(/[\w.+-]+){2,}/', '', message)[:300]
 
 
 def _may_be_the_size(error: Exception) -> bool:
