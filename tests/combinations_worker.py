@@ -1,0 +1,126 @@
+"""One process that trains each combination three times: undistilled, at weight 0, and distilled; one JSON line each.
+
+Arguments: toolbox, folder of the test with data and teacher, names of the combinations.
+"""
+from __future__ import annotations
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
+from mmengine.runner import Runner  # noqa: F401  registers itself
+
+from mmsrd.distributed import cpu_wrapper, init_gloo
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / 'tools' / 'reliability'))
+from tiny import tiny_student  # noqa: E402
+
+DIGITS = ROOT / 'configs' / 'mmpretrain' / 'digits'
+STAGE = dict(mmdet='backbone.layer1', mmpretrain='backbone.stages.0')
+OPTIONS: dict[str, dict[str, Any]] = {
+    'plain': {},
+    'EMA': dict(custom_hooks=[dict(type='EMAHook', momentum=0.1)]),
+    'accumulation': {'optim_wrapper.accumulative_counts': 2},
+    'clipping': {'optim_wrapper.clip_grad': dict(max_norm=0.1)},
+    'AMP': {'optim_wrapper.type': 'Bfloat16OptimWrapper'},
+    'activation checkpointing': {},  # of a stage of the backbone, whatever its name
+    'SyncBN': {'model.backbone.norm_cfg': dict(type='SyncBN', requires_grad=True)},
+    'torch.compile': dict(compile=dict(backend='eager')),
+    'schedule': {'distill.schedule': dict(start=1, end=3)},
+}
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bfloat16OptimWrapper(OptimWrapper):
+    """What AmpOptimWrapper does in bf16; MMEngine's refuses to run on a CPU."""
+
+    def optim_context(self, model: torch.nn.Module) -> Any:
+        return torch.autocast('cpu', torch.bfloat16)
+
+
+def config_of(toolbox: str, folder: Path) -> Config:
+    """A student of eight iterations in one process, four in two."""
+    if toolbox == 'mmdet':
+        config = tiny_student(folder / 'coco')
+        losses: dict[str, Any] = dict(neck=dict(student='neck', teacher='neck'))
+    else:
+        config = Config.fromfile(str(DIGITS / 'resnet8_digits-100.py'))
+        config.train_dataloader.batch_size = 25 if not dist.is_initialized() else 13
+        config.train_dataloader.dataset.data_root = str(folder / 'digits' / 'train')
+        for key in ('val', 'test'):
+            config[f'{key}_dataloader'].dataset.data_root = str(folder / 'digits' / 'val')
+        losses = dict(feature=dict(student='neck', teacher='neck'),
+                      logits=dict(type='KLDivLoss', student='head.fc', teacher='head.fc'))
+    config.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=9)
+    config.log_level = 'ERROR'
+    config.distill = dict(teacher=dict(config=str(folder / toolbox / 'teacher.py'),
+                                       checkpoint=str(folder / toolbox / 'teacher.pth')), losses=losses)
+    return config
+
+
+def train(config: Config, name: str, weight: float | None) -> tuple[dict[str, torch.Tensor], Any]:
+    """Weights of the student afterwards, with those of its average where there is one; and the distiller."""
+    config = copy.deepcopy(config)
+    config.work_dir = str(Path(config.work_dir) / name)
+    config.experiment_name = config.visualizer.name = f'{name} {weight}'
+    if weight is None:
+        config.pop('distill')
+    else:
+        config.runner_type = 'mmsrd.DistillRunner'
+        for loss in config.distill.losses.values():
+            loss.weight = weight
+    if dist.is_initialized():
+        config.launcher = 'pytorch'
+        config.model_wrapper_cfg = cpu_wrapper(config)
+    model = RUNNERS.build(config).train()
+    model = model.module if is_model_wrapper(model) else model
+    weights = {k: v.clone() for k, v in model.state_dict().items()}
+    if config.get('custom_hooks') and int(os.environ.get('RANK', 0)) == 0:
+        saved = torch.load(Path(config.work_dir) / 'epoch_2.pth', weights_only=True)
+        weights.update({f'ema.{k}': v for k, v in saved['ema_state_dict'].items()})
+    return weights, getattr(model, 'distiller', None)
+
+
+def check(toolbox: str, folder: Path, name: str) -> dict[str, Any]:
+    """Three trainings of one combination."""
+    config = config_of(toolbox, folder)
+    config.work_dir = str(folder / 'work' / toolbox / name.replace(' ', '_'))
+    config.merge_from_dict(OPTIONS[name])
+    if name == 'activation checkpointing':
+        config.activation_checkpointing = [STAGE[toolbox]]
+    alone, _ = train(config, f'{name} alone', None)
+    at_zero, idle = train(config, f'{name} zero', 0.0)
+    distilled, distiller = train(config, f'{name} on', 2.0)
+    values = [*distilled.values(), *distiller.state_dict().values()]
+    return dict(
+        name=name, at_zero_is_alone=_equal(alone, at_zero), distilled_is_alone=_equal(alone, distilled),
+        projectors_are_idle=_equal(idle.state_dict(), distiller.state_dict()),
+        finite=all(bool(v.isfinite().all()) for v in values),
+        checksum=float(sum(v.double().abs().sum() for k, v in distilled.items() if not k.startswith('ema.'))))
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def main() -> None:
+    toolbox, folder, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    torch.set_num_threads(1)
+    if 'RANK' in os.environ:
+        init_gloo()
+    for name in names:
+        print('RESULT', json.dumps(check(toolbox, folder, name)), flush=True)
+
+
+if __name__ == '__main__':
+    main()

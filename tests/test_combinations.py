@@ -1,0 +1,61 @@
+"""What users combine, on detectors and classifiers, in one and two processes: at weight 0 the undistilled run."""
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from combinations_worker import DIGITS, OPTIONS
+from mmengine.config import Config
+from prepare_data import digits
+from test_distributed import launch
+from tiny import build_detector, compose_set, tiny_teacher
+
+WORKER = Path(__file__).parent / 'combinations_worker.py'
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory):
+    """Data and teachers of both toolboxes."""
+    folder = tmp_path_factory.mktemp('combinations')
+    compose_set(folder / 'coco')
+    digits(folder / 'digits')
+    for toolbox in ('mmdet', 'mmpretrain'):
+        (folder / toolbox).mkdir()
+    tiny_teacher(folder / 'mmdet')
+    config = Config.fromfile(str(DIGITS / 'resnet20_digits.py'))
+    config.dump(str(folder / 'mmpretrain' / 'teacher.py'))
+    torch.manual_seed(3)
+    torch.save(dict(state_dict=build_detector(dict(config.model, _scope_='mmpretrain')).state_dict()),
+               folder / 'mmpretrain' / 'teacher.pth')
+    return folder
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('toolbox', ['mmdet', 'mmpretrain'])
+def test_matrix(folder, toolbox, processes):
+    # SyncBN has no CPU version for several processes, in PyTorch; in one process MMEngine makes it BN.
+    # Tracing the detector takes a minute and more, and once is enough of it.
+    left_out = {'SyncBN'} if processes == 2 else set()
+    names = [name for name in OPTIONS if name not in left_out]
+    if processes == 1:
+        done = subprocess.run([sys.executable, str(WORKER), toolbox, str(folder), *names], capture_output=True,
+                              text=True, timeout=600, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        output = done.stdout
+    else:
+        output = launch(processes, toolbox, folder, *names, worker=WORKER)
+    results = [json.loads(line.partition(' ')[2]) for line in output.splitlines() if line.startswith('RESULT')]
+    assert [result['name'] for result in results] == [name for name in names for _ in range(processes)]
+    for result in results:
+        name = result['name']
+        assert result['at_zero_is_alone'], name
+        assert not result['distilled_is_alone'], name
+        assert not result['projectors_are_idle'], name
+        assert result['finite'], name
+    sums = {}
+    for result in results:  # all processes hold the same weights
+        assert sums.setdefault(result['name'], result['checksum']) == result['checksum'], result['name']
