@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .calls import Batch, arguments_of, batches_of
 from .config_losses import LossConfig, build_module
+from .eager import eager
 from .ema_teacher import EmaTeacher
 from .errors import ConfigError, FeatureMismatchError, TapError
 from .finite import FiniteCheck
@@ -76,6 +77,7 @@ class ProjectorDistiller(nn.Module):
         """Tell where training is (both count from 0). A loop without a runner need not: every loss pass counts."""
         self.iteration, self.epoch, self.iterations_per_epoch = iteration, epoch, iterations_per_epoch
 
+    @eager
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the student: record its taps in ``mode='loss'`` while distillation acts."""
         arguments = arguments_of(student, args, kwargs)
@@ -83,11 +85,13 @@ class ProjectorDistiller(nn.Module):
             self.taps.arm()
             self._seen.clear()
 
+    @eager
     def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
         """Forward pre-hook of the backbone that is trained: remember which images it sees."""
         if self.taps.armed:
             self._seen.append(args[0] if args else None)
 
+    @eager
     def after_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
                       output: Any) -> dict[str, Any] | None:
         """Forward hook of the student, called also after an exception: add the ``loss_srd_*`` entries.

@@ -6,6 +6,7 @@ from typing import Any, Iterable, Mapping
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .eager import eager
 from .errors import TapError, did_you_mean
 
 
@@ -88,6 +89,7 @@ class Tap:
         self._versions: list[list[int]] = []
         self._handle: RemovableHandle = module.register_forward_hook(self._record)
 
+    @eager
     def _record(self, module: nn.Module, args: Any, output: Any) -> None:
         if not self.armed:
             return
