@@ -25,7 +25,7 @@ SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192
 # Of the configs of a folder the first in this order: small models are quicker, and all are built the same way.
 _ORDER = ('nano', 'tiny', 'r18', 'resnet18', 'xxs', 'xs', 'small', '-s0', 'r50', 'resnet50', '-b0', '400mf', 'mbv2', '',
           '101', '32x4d', 'base', '-b_', '64x4d', '152', 'x101', '200', '269', 'large', '-l_', '-l-', 'swin-l', 'xl',
-          'huge', 'giant')
+          'huge', 'giant', '-g-p')
 _MIDDLE = _ORDER.index('')
 
 
@@ -125,6 +125,16 @@ def _classifier_batch(model: nn.Module, config: Config, side: int) -> dict[str, 
     return processed
 
 
+@torch.no_grad()
+def replace_leftovers(model: nn.Module) -> None:
+    """Small random values for parameters that are neither initialised nor meant to be: TridentNet loads them from a
+    file, and before that they are what was in memory, zeros and NaN included."""
+    for parameter in model.parameters():
+        largest = parameter.abs().max() if parameter.numel() else torch.zeros(())
+        if not largest < 1e3 or (parameter.dim() > 1 and largest < 1e-12):
+            parameter.normal_(0, 0.01)
+
+
 def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, float]:
     """Build a model with random weights, take one optimisation step, with a teacher if one is named.
 
@@ -138,8 +148,10 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
     torch.manual_seed(0)
     model = build_model(config, 'config').train()
     initialise(model)
+    replace_leftovers(model)
     if teacher is not None:
-        mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
+        distiller = mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
+        replace_leftovers(distiller.teacher.model)
     wrapper = copy.deepcopy(config.get('optim_wrapper') or dict(optimizer=dict(type='SGD', lr=0.01)))
     if wrapper.get('type', 'OptimWrapper') != 'OptimWrapper':  # AMP needs an accelerator
         wrapper['type'] = 'OptimWrapper'
