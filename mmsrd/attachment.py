@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any, Mapping
 
 import torch
@@ -111,6 +112,23 @@ def _match(student: nn.Module, taps: TapSet, own: Probe, teacher: Teacher,
     return {loss.name: match_levels(loss.key, own.shapes[loss.student], other.shapes[loss.teacher], loss.levels,
                                     loss.pool, loss.resize, (own.image, other.image), loss.tokens)
             for loss in losses}
+
+
+def load_teachers(distiller: ProjectorDistiller, start: Any = None) -> None:
+    """Read the teachers' weights, when training is about to start.
+
+    Args:
+        distiller: Whose teachers.
+        start: Checkpoint that the student starts from (``load_from``), if any.
+
+    Raises:
+        CheckpointError: The weights of one cannot be read, or are of another architecture.
+    """
+    for teacher in distiller.teachers.values():
+        teacher.load_weights()
+        if start is not None and start == teacher.checkpoint:
+            print_log(f'{teacher.key}.checkpoint = {teacher.checkpoint!r} is load_from as well: teacher and student '
+                      'start as the same model', logger='current', level=logging.WARNING)
 
 
 def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistiller:

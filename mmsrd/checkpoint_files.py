@@ -9,8 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any, Iterator
+
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
 
 from .errors import CheckpointError
 
@@ -21,14 +26,28 @@ KEPT = '.newest_complete.pth'
 _NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth$')
 
 
-def finish(partial: Path, target: Path, keep: bool) -> None:
-    """Give a written file its name, in one step that happens wholly or not at all.
+@contextlib.contextmanager
+def whole_or_nothing(folder: str, name: str, keep: bool) -> Iterator[str]:
+    """Write a local checkpoint under another name, and give it its own when it is complete.
+
+    To be entered by all processes that take part in the writing; the first one renames.
 
     Args:
-        partial: The file, completely written.
-        target: Its name.
-        keep: Whether the content is to outlive ``target``, until the next file is finished.
+        folder: Where to.
+        name: Name of the file, or of the folder of a sharded checkpoint.
+        keep: Whether the content is to outlive ``name``, until the next one is complete.
+
+    Yields:
+        str: The name to write to.
     """
+    partial, target = Path(folder, name + PARTIAL), Path(folder, name)
+    yield partial.name
+    if not is_main_process():
+        return
+    if partial.is_dir():
+        shutil.rmtree(target, ignore_errors=True)  # of an earlier run; a folder cannot be replaced at once
+        os.replace(partial, target)
+        return
     with open(partial, 'rb') as file:
         os.fsync(file.fileno())  # a machine that goes down must not leave a name without content
     os.replace(partial, target)
@@ -39,6 +58,11 @@ def finish(partial: Path, target: Path, keep: bool) -> None:
             fresh.unlink(missing_ok=True)
             os.link(target, fresh)
             os.replace(fresh, link)
+
+
+def is_remote(folder: str, file_client_args: Any, backend_args: Any) -> bool:
+    """Whether a checkpoint goes to a storage service, where a name appears with its whole content anyway."""
+    return '://' in folder or bool(file_client_args) or bool(backend_args)
 
 
 def is_complete(path: Path) -> bool:
@@ -76,7 +100,14 @@ def newest_complete(folder: Path) -> Path | None:
     return None
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed processes have left half written."""
-    for path in folder.glob(f'*.pth{PARTIAL}'):
-        path.unlink(missing_ok=True)
+def automatic_resume(folder: Path) -> Path | None:
+    """:func:`newest_complete`, said in the log; removes what killed processes have left half written.
+
+    Raises:
+        CheckpointError: There were checkpoints, and none is complete.
+    """
+    found = newest_complete(folder)
+    for path in folder.glob(f'*.pth{PARTIAL}') if is_main_process() else ():
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
+    return found

@@ -16,4 +16,4 @@ MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd',
 HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.hooks'])
 
 RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
-                   locations=['mmsrd.runner'])
+                   locations=['mmsrd.runner', 'mmsrd.flexible_runner'])

@@ -1,18 +1,16 @@
 """``DistillRunner``: MMEngine's runner with a distiller in its student."""
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Optional, cast
 
-from mmengine.dist import is_main_process, master_only
-from mmengine.logging import print_log
+from mmengine.dist import master_only
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
-from .attachment import attach_distiller, build_teachers
-from .checkpoint_files import PARTIAL, finish, newest_complete, sweep
+from .attachment import attach_distiller, build_teachers, load_teachers
+from .checkpoint_files import automatic_resume, is_remote, whole_or_nothing
 from .config import parse
 from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .errors import ConfigError
@@ -82,11 +80,11 @@ class DistillRunner(Runner):
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
         """As MMEngine's, but a local file appears under its name only when it is complete."""
-        if '://' in out_dir or file_client_args or kwargs.get('backend_args'):
+        if is_remote(out_dir, file_client_args, kwargs.get('backend_args')):
             super().save_checkpoint(out_dir, filename, file_client_args, **kwargs)
             return
-        super().save_checkpoint(out_dir, filename + PARTIAL, **kwargs)
-        finish(Path(out_dir, filename + PARTIAL), Path(out_dir, filename), keep=kwargs.get('save_optimizer', True))
+        with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
+            super().save_checkpoint(out_dir, partial, **kwargs)
 
     def load_or_resume(self) -> None:
         """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
@@ -95,20 +93,13 @@ class DistillRunner(Runner):
             CheckpointError: Checkpoints were saved, and none is complete.
         """
         if self._resume and self._load_from is None:
-            found = newest_complete(Path(self.work_dir))
-            if is_main_process():
-                sweep(Path(self.work_dir))
+            found = automatic_resume(Path(self.work_dir))
             self._load_from: Optional[str] = None if found is None else str(found)
             self._resume: bool = found is not None
-            print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
         super().load_or_resume()
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""
-        for teacher in distiller_of(self).teachers.values():
-            teacher.load_weights()
-            if self._load_from and not self._resume and self._load_from == teacher.checkpoint:
-                print_log(f'{teacher.key}.checkpoint = {teacher.checkpoint!r} is load_from as well: teacher and '
-                          'student start as the same model', logger='current', level=logging.WARNING)
+        load_teachers(distiller_of(self), None if self._resume else self._load_from)
         trained: nn.Module = super().train()
         return trained

@@ -99,7 +99,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         if unfit:
             lines += ['', f'### {NAMES[package]}: pairs that do not work', '', 'The student config itself was the '
                       "teacher then. RepMLP takes images of one size, and the teacher's is another. HiViT keeps its "
-                      'default `out_indices` in one list, which each instance changes for its own depth.', '', '| student | teacher | why |', '|---|---|---|']
+                      'default `out_indices` in one list, which each instance changes for its own depth.', '',
+                      '| student | teacher | why |', '|---|---|---|']
             lines += [f'| {r["config"].partition("::")[2]} | {teacher.partition("::")[2]} | {_cell(why)} |'
                       for r, teacher, why in unfit]
         lines += ['', f'### {NAMES[package]}: left out', '', '| folder | student | why |', '|---|---|---|']

@@ -1,0 +1,107 @@
+"""``DistillFlexibleRunner``: MMEngine's runner with strategies (FSDP and others), with a distiller in its student."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Optional
+
+import torch.distributed as dist
+from mmengine.device import get_device
+from mmengine.dist import barrier
+from mmengine.registry import MODELS
+from mmengine.runner._flexible_runner import FlexibleRunner
+from torch import Tensor, nn
+
+from .attachment import attach_distiller, build_teachers, load_teachers
+from .checkpoint_files import automatic_resume, is_remote, whole_or_nothing
+from .config import parse
+from .distiller import CHILD, ProjectorDistiller
+from .distributed import init_gloo, on_cpu
+from .errors import ConfigError
+from .hooks import DistillHook
+from .registry import RUNNERS
+
+STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy')
+"""Strategies that distillation was run with."""
+
+
+@RUNNERS.register_module()
+class DistillFlexibleRunner(FlexibleRunner):
+    """As :class:`mmsrd.runner.DistillRunner`, for configs with a ``strategy``.
+
+    Projectors are small, so FSDP leaves them whole in each process; their gradients are
+    averaged as they come.
+
+    Raises:
+        ConfigError: The ``distill`` block or the strategy is not acceptable.
+    """
+
+    def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
+        self.distill_config = parse(None if cfg is None else cfg.get('distill'))
+        if kwargs.get('launcher') == 'pytorch' and on_cpu():
+            init_gloo()
+        super().__init__(*args, cfg=cfg, **kwargs)
+        kind = type(self.strategy).__name__
+        if kind not in STRATEGIES:
+            raise ConfigError.at('strategy.type', kind, f'has not been run with distillation; use one of '
+                                 f'{", ".join(STRATEGIES)}')
+
+    def train(self) -> nn.Module:
+        """Build the student, attach the distiller, read the teachers' weights, then train."""
+        student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
+        self.model: Any = student
+        distiller = attach_distiller(student, self.distill_config, build_teachers(self.distill_config, student))
+        load_teachers(distiller, None if self._resume else self._load_from)
+        self._prepare_wrapper(distiller)
+        self.register_hook(DistillHook())
+        trained: nn.Module = super().train()
+        return trained
+
+    def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
+        kind = type(self.strategy).__name__
+        if kind == 'SingleDeviceStrategy':
+            return
+        wrapper = dict(self.strategy.model_wrapper or {})
+        if kind == 'FSDPStrategy':
+            wrapper.setdefault('type', 'MMFullyShardedDataParallel')
+            wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
+            distiller.to(get_device())
+            for parameter in distiller.parameters():
+                parameter.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
+            if on_cpu():
+                wrapper.setdefault('device_id', None)
+        else:
+            wrapper.setdefault('type', 'MMDistributedDataParallel')
+            wrapper.setdefault('broadcast_buffers', False)
+            if on_cpu():
+                wrapper.setdefault('device_ids', None)
+        self.strategy.model_wrapper = wrapper
+
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
+        """As MMEngine's, but a local file or folder appears under its name only when it is complete."""
+        if is_remote(out_dir, file_client_args, kwargs.get('backend_args')):
+            super().save_checkpoint(out_dir, filename, file_client_args, **kwargs)
+            return
+        with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
+            super().save_checkpoint(out_dir, partial, **kwargs)
+            barrier()
+        barrier()  # no process goes on to a folder that has not got its name
+
+    def load_or_resume(self) -> None:
+        """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
+
+        Raises:
+            CheckpointError: Checkpoints were saved, and none is complete.
+        """
+        if self._resume is True and self._load_from is None:
+            found = automatic_resume(Path(self.work_dir))
+            self._load_from: Optional[str] = None if found is None else str(found)
+            self._resume: Any = found is not None
+        super().load_or_resume()
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    """What DistributedDataParallel does. Averaging a second time, when gradients accumulate, changes nothing."""
+    assert parameter.grad is not None, 'called when a gradient has been accumulated'
+    if dist.is_initialized():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
