@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional
 
+import torch
 import torch.distributed as dist
 from mmengine.device import get_device
 from mmengine.dist import barrier
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from .attachment import attach_distiller, build_teachers, load_teachers
 from .checkpoint_files import automatic_resume, is_remote, whole_or_nothing
+from .compat.fsdp import CurrentFSDPStrategy
 from .config import parse
 from .distiller import CHILD, ProjectorDistiller
 from .distributed import init_gloo, on_cpu
@@ -40,10 +42,21 @@ class DistillFlexibleRunner(FlexibleRunner):
         if kwargs.get('launcher') == 'pytorch' and on_cpu():
             init_gloo()
         super().__init__(*args, cfg=cfg, **kwargs)
-        kind = type(self.strategy).__name__
-        if kind not in STRATEGIES:
-            raise ConfigError.at('strategy.type', kind, f'has not been run with distillation; use one of '
+
+    def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:
+        """As MMEngine's, but only one that distillation has been run with.
+
+        Raises:
+            ConfigError: It is another one.
+        """
+        kind = strategy.get('type') if isinstance(strategy, dict) else None
+        name = getattr(kind, '__name__', kind)
+        if strategy is not None and name not in STRATEGIES:
+            raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
+        if name == 'FSDPStrategy':
+            strategy = {**strategy, 'type': CurrentFSDPStrategy}
+        return super().build_strategy(strategy, **kwargs)
 
     def train(self) -> nn.Module:
         """Build the student, attach the distiller, read the teachers' weights, then train."""
@@ -57,18 +70,17 @@ class DistillFlexibleRunner(FlexibleRunner):
         return trained
 
     def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
-        kind = type(self.strategy).__name__
-        if kind == 'SingleDeviceStrategy':
-            return
+        if not hasattr(self.strategy, 'model_wrapper'):
+            return  # one device
         wrapper = dict(self.strategy.model_wrapper or {})
-        if kind == 'FSDPStrategy':
+        if isinstance(self.strategy, CurrentFSDPStrategy):
             wrapper.setdefault('type', 'MMFullyShardedDataParallel')
             wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
             distiller.to(get_device())
             for parameter in distiller.parameters():
                 parameter.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
             if on_cpu():
-                wrapper.setdefault('device_id', None)
+                wrapper.setdefault('device_id', torch.device('cpu'))
         else:
             wrapper.setdefault('type', 'MMDistributedDataParallel')
             wrapper.setdefault('broadcast_buffers', False)

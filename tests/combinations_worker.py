@@ -48,7 +48,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 
 def config_of(toolbox: str, folder: Path) -> Config:
-    """A student of four iterations in one process, two in two."""
+    """A detector of four iterations in one process and two in two, or a classifier of four in each."""
     if toolbox == 'mmdet':
         config = tiny_student(folder / 'coco')
         losses: dict[str, Any] = dict(neck=dict(student='neck', teacher='neck'))
