@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, Iterator
@@ -34,7 +33,7 @@ def whole_or_nothing(folder: str, name: str, keep: bool) -> Iterator[str]:
 
     Args:
         folder: Where to.
-        name: Name of the file, or of the folder of a sharded checkpoint.
+        name: Name of the file.
         keep: Whether the content is to outlive ``name``, until the next one is complete.
 
     Yields:
@@ -43,10 +42,6 @@ def whole_or_nothing(folder: str, name: str, keep: bool) -> Iterator[str]:
     partial, target = Path(folder, name + PARTIAL), Path(folder, name)
     yield partial.name
     if not is_main_process():
-        return
-    if partial.is_dir():
-        shutil.rmtree(target, ignore_errors=True)  # of an earlier run; a folder cannot be replaced at once
-        os.replace(partial, target)
         return
     with open(partial, 'rb') as file:
         os.fsync(file.fileno())  # a machine that goes down must not leave a name without content
@@ -66,13 +61,7 @@ def is_remote(folder: str, file_client_args: Any, backend_args: Any) -> bool:
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a checkpoint file was written to its end: the table of a zip archive stands there.
-
-    Directories (sharded checkpoints) count where all of their files do.
-    """
-    if path.is_dir():
-        parts = sorted(path.glob('*.pth'))
-        return bool(parts) and all(map(is_complete, parts))
+    """Whether a checkpoint file was written to its end: the table of a zip archive stands there."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
@@ -108,6 +97,6 @@ def automatic_resume(folder: Path) -> Path | None:
     """
     found = newest_complete(folder)
     for path in folder.glob(f'*.pth{PARTIAL}') if is_main_process() else ():
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
     print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
     return found

@@ -55,6 +55,9 @@ class DistillFlexibleRunner(FlexibleRunner):
             raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
         if name == 'FSDPStrategy':
+            if strategy.get('state_dict_cfg', 'local') == 'local':
+                raise ConfigError.at('strategy.state_dict_cfg', 'local', "(MMEngine's default) writes objects that "
+                                     "PyTorch would only read again by running code from the file; use 'full'")
             strategy = {**strategy, 'type': CurrentFSDPStrategy}
         return super().build_strategy(strategy, **kwargs)
 
@@ -89,14 +92,14 @@ class DistillFlexibleRunner(FlexibleRunner):
         self.strategy.model_wrapper = wrapper
 
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
-        """As MMEngine's, but a local file or folder appears under its name only when it is complete."""
+        """As MMEngine's, but a local file appears under its name only when it is complete."""
         if is_remote(out_dir, file_client_args, kwargs.get('backend_args')):
             super().save_checkpoint(out_dir, filename, file_client_args, **kwargs)
             return
         with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
             super().save_checkpoint(out_dir, partial, **kwargs)
             barrier()
-        barrier()  # no process goes on to a folder that has not got its name
+        barrier()  # no process goes on before the file has its name
 
     def load_or_resume(self) -> None:
         """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.

@@ -43,24 +43,25 @@ def test_sharded_training_is_the_same(folder):  # noqa: F811
     assert not any('distiller' in key for state in (whole, sharded) for key in state['state_dict'])
 
 
-def test_sharded_checkpoints(folder):  # noqa: F811
-    local = dict(type='FSDPStrategy', state_dict_cfg='local')
-    train(folder, 'local', 1, local)
-    assert {p.name for p in (folder / 'local' / 'epoch_1.pth').iterdir()} == {'rank0.pth', 'rank1.pth'}
-    assert not list((folder / 'local').glob('*.partial'))
-    assert 'STUDENT ImageClassifier 8' in train(folder, 'local', 2, local, resume=True)
-
-
-def test_other_strategies_are_refused(student_config, distill, tmp_path):
-    from mmengine._strategy import SingleDeviceStrategy
-    from mmengine.registry import STRATEGIES
-
-    @STRATEGIES.register_module(force=True)
-    class UnknownStrategy(SingleDeviceStrategy):
-        """A strategy that nobody has tried."""
-
+@pytest.mark.parametrize(('strategy', 'message'), [
+    (dict(type='DeepSpeedStrategy'), "strategy.type = 'DeepSpeedStrategy': has not been run with distillation"),
+    (dict(type='FSDPStrategy'), "strategy.state_dict_cfg = 'local': .* use 'full'"),
+])
+def test_refused(student_config, distill, tmp_path, strategy, message):
     config = student_config.copy()
     config.update(work_dir=str(tmp_path), distill=distill, runner_type='mmsrd.DistillFlexibleRunner',
-                  strategy=dict(type='UnknownStrategy'))
-    with pytest.raises(ConfigError, match="strategy.type = 'UnknownStrategy': has not been run with distillation"):
+                  strategy=strategy)
+    with pytest.raises(ConfigError, match=message):
         RUNNERS.build(config)
+
+
+def test_one_device(student_config, distill, tmp_path):
+    config = student_config.copy()
+    config.update(work_dir=str(tmp_path), distill=distill, runner_type='mmsrd.DistillFlexibleRunner',
+                  experiment_name=tmp_path.name)
+    config.visualizer.name = tmp_path.name
+    config.train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=9)
+    runner = RUNNERS.build(config)
+    runner.train()
+    assert runner.model.distiller.iteration == 4
+    assert set(load(tmp_path / 'epoch_1.pth')) > {'state_dict', 'distiller'}

@@ -89,12 +89,8 @@ def test_a_pointer_to_nothing(tmp_path, pointer):
     assert newest_complete(tmp_path) == kept
 
 
-def test_sharded_checkpoints_are_complete_with_all_their_files(tmp_path):
-    folder = tmp_path / 'epoch_1.pth'
-    folder.mkdir()
-    checkpoint(folder / 'rank0.pth')
-    assert newest_complete(tmp_path) == folder
-    (folder / 'rank1.pth').write_bytes(b'PK')
+def test_no_complete_file_is_an_error(tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(b'PK')
     with pytest.raises(CheckpointError, match=r'none of the checkpoints in .* is complete \(epoch_1.pth\)'):
         newest_complete(tmp_path)
 
