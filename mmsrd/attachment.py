@@ -50,7 +50,7 @@ def build_teachers(config: DistillConfig, student: nn.Module) -> dict[str, Teach
             teachers[name] = EmaTeacher(student, teacher.momentum, teacher.key)
         else:
             assert teacher.config is not None, 'parse() lets no such teacher through'
-            teachers[name] = Teacher.from_config(teacher.config, teacher.checkpoint, teacher.key)
+            teachers[name] = Teacher.from_config(teacher.config, teacher.checkpoint, teacher.key, teacher.offload)
     return teachers
 
 

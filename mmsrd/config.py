@@ -24,12 +24,14 @@ class TeacherConfig:
         config: Config name (path or ``package::name``) or a whole config; None for an average of the student.
         checkpoint: Path, URL or ``'auto'``; None only with ``allow_random`` and for an average.
         momentum: Share of the student in each update of the average; None for a model of its own.
+        offload: Whether its weights stay in host memory.
     """
 
     key: str
     config: str | Config | None
     checkpoint: str | None
     momentum: float | None = None
+    offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if block is None:
         raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
     options = mapping(key, block)
-    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema'))
+    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload'))
     if options.get('ema') is not None:
         return _parse_average(key, options)
     config = options.get('config')
@@ -118,11 +120,12 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
                              "URL or 'auto', or write allow_random=True to accept random weights")
     if checkpoint is not None:
         typed(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
-    return TeacherConfig(key, config, checkpoint)
+    offload = typed(f'{key}.offload', options.get('offload', False), bool, 'True or False')
+    return TeacherConfig(key, config, checkpoint, offload=offload)
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> TeacherConfig:
-    given = [name for name in ('config', 'checkpoint', 'allow_random') if options.get(name)]
+    given = [name for name in ('config', 'checkpoint', 'allow_random', 'offload') if options.get(name)]
     if given:
         raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
     ema = mapping(f'{key}.ema', options['ema'])

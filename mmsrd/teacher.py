@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from .compat import load_checkpoint_file
 from .digest import weights_digest
 from .errors import CheckpointError, TeacherError
+from .offload import Offload
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import SIDES, Probe, probe, trained_part
+from .probe import SIDES, Probe, dry_run, probe, trained_part
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -74,30 +75,34 @@ class Teacher:
         config_name: Where its config came from, for messages and ``'auto'``.
         checkpoint: Path, URL, ``'auto'``, or None for random weights.
         key: Where it stands in the config, for messages.
+        offload: Whether the weights stay in host memory (see :class:`mmsrd.offload.Offload`).
     """
 
     def __init__(self, model: nn.Module, config_name: str = '', checkpoint: str | None = None,
-                 key: str = 'distill.teacher') -> None:
+                 key: str = 'distill.teacher', offload: bool = False) -> None:
         self.model = model.eval().requires_grad_(False)
         self.key = key
         self.config_name = config_name
         self.checkpoint = checkpoint
         self.loaded = checkpoint is None
         self.digest: int | None = None
+        self.offload = offload
+        self._offload: Offload | None = None
         self._taps: TapSet | None = None
         self._last_calls: dict[str, int] = {}
         self._convert: InputConverter | None = None
         self._device: torch.device | None = None
 
     @classmethod
-    def from_config(cls, config: str | Config, checkpoint: str | None, key: str = 'distill.teacher') -> Teacher:
+    def from_config(cls, config: str | Config, checkpoint: str | None, key: str = 'distill.teacher',
+                    offload: bool = False) -> Teacher:
         """Build the architecture; :meth:`load_weights` reads the weights when training is about to start."""
         name = config if isinstance(config, str) else str(config.filename or 'config given inline')
         loaded = load_config(config, f'{key}.config') if isinstance(config, str) else config
         model = build_model(loaded, f'{key}.config')
         if checkpoint is None:
             initialise(model)
-        return cls(model, name, checkpoint, key)
+        return cls(model, name, checkpoint, key, offload)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
@@ -163,6 +168,9 @@ class Teacher:
         """
         self._taps = TapSet(self.model, paths)
         result = probe(self.model, self._taps, sides)
+        if self.offload:
+            fitting = (result.image[0],)
+            self._offload = Offload(self.model, lambda: dry_run(self.model, next(iter(paths)), self.key, fitting))
         if channels not in (result.channels, 1):
             raise TeacherError.at(f'{self.key}.config', self.config_name, f'the teacher takes images of '
                                   f'{result.channels} channels, and the student\'s have {channels}')
@@ -181,7 +189,9 @@ class Teacher:
 
     def place(self, device: torch.device) -> None:
         """Move the model to ``device``, where it is not there yet."""
-        if self._device != device:
+        if self._offload is not None:
+            self._offload.device = device
+        elif self._device != device:
             self.model.to(device)
             self._device = device
 
