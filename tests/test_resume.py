@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import mmsrd
 from mmsrd.checkpoint_files import KEPT, newest_complete
 from mmsrd.errors import CheckpointError
+from mmsrd.record import describe_run, differences
 
 
 @pytest.fixture
@@ -64,6 +66,13 @@ def test_another_teacher_is_an_error(run_with, tmp_path):
 def test_another_meaning_of_the_same_width_is_an_error(run_with):
     with pytest.raises(CheckpointError, match='distill.losses.neck.pool was False and is True: the projectors'):
         run_with(lambda b: b['losses']['neck'].update(pool=True))
+
+
+def test_another_number_of_processes_is_notable(student, distill):
+    distiller = mmsrd.attach(student, distill)
+    fatal, notable = differences(describe_run(distiller, 8), describe_run(distiller, 4))
+    assert fatal == []
+    assert notable == ['number of processes was 8 and is 4']
 
 
 def checkpoint(path: Path) -> Path:

@@ -89,7 +89,7 @@ def slopes(records: list[dict[str, float]]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--iterations', type=int, default=4000)
+    parser.add_argument('--iterations', type=int, default=3000)
     parser.add_argument('--interval', type=int, default=200)
     args = parser.parse_args()
     torch.manual_seed(0)
