@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, RUNNERS, DefaultScope
+from mmpretrain.structures import DataSample
 from prepare_data import digits
 from test_training import load, same
 
@@ -120,15 +121,24 @@ def test_the_teacher_sees_the_same_mixed_pixels(make_runner, mix):
 
 
 def test_grey_images(teacher):
-    """Fashion-MNIST's models take one channel; a teacher for colour is refused by name."""
+    """Fashion-MNIST's models take one channel; a teacher for colour gets it three times, not the other way round."""
     folder = FOLDER.parent / 'fashion_mnist'
     grey = dict(config=str(folder / 'resnet20_fashion-mnist.py'), allow_random=True)
     student = Config.fromfile(str(folder / 'resnet8_fashion-mnist-1k.py'))
     model = build(student)
     distiller = mmsrd.attach(model, dict(teacher=grey))
     assert distiller.pairs['feature'][0].channels == (32, 64)
-    with pytest.raises(TeacherError, match=r"distill.teacher.config = .*teacher.py.*images of 3 channels, and the stu"):
-        mmsrd.attach(build(student), dict(teacher=teacher))
+    model = build(student)
+    distiller = mmsrd.attach(model, dict(teacher=teacher))
+    seen = []
+    distiller.teacher.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    assert 'loss_srd_feature' in model(inputs=torch.randn(2, 1, 28, 28), data_samples=samples, mode='loss')
+    assert seen == [(2, 3, 28, 28)]
+    colour = build(Config.fromfile(teacher['config']))
+    with pytest.raises(TeacherError, match=r"distill.teacher.config = .*mnist.py.*images of 1 channels, and the "
+                                           "student's have 3"):
+        mmsrd.attach(colour, dict(teacher=grey))
 
 
 def test_weights_of_timm_are_loaded(tmp_path):

@@ -13,12 +13,10 @@ from test_training import same, without
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]
 
+# More of them, also on classifiers and in two processes, in test_combinations.py.
 FEATURES = {
-    'gradient accumulation': {'optim_wrapper.accumulative_counts': 2},
-    'gradient clipping': {'optim_wrapper.clip_grad': dict(max_norm=1.0)},
     'per-parameter settings': {'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=0.0, custom_keys=dict(
         backbone=dict(lr_mult=0.1)))},
-    'activation checkpointing': {'activation_checkpointing': ['backbone.layer1']},
     'backbone with_cp': {'model.backbone.with_cp': True},
     'efficient_conv_bn_eval': {'efficient_conv_bn_eval': ['backbone'], 'model.backbone.norm_eval': True},
     'PipelineSwitchHook': {'custom_hooks': [dict(type='PipelineSwitchHook', switch_epoch=1,

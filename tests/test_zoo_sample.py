@@ -17,7 +17,6 @@ DETECTORS = [
     ('solov2/solov2-light_r18_fpn_ms-3x_coco.py', 128),
     ('sparse_rcnn/sparse-rcnn_r50_fpn_1x_coco.py', 128),
     ('pvt/retinanet_pvtv2-b0_fpn_1x_coco.py', 128),
-    ('tridentnet/tridentnet_r50-caffe_1x_coco.py', 128),  # three branches in training, one in its dry run
     ('soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py', 128),
 ]
 CLASSIFIERS = [
