@@ -65,7 +65,7 @@ def is_complete(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def newest_complete(folder: Path) -> Path | None:
+def newest_complete(folder: Path) -> str | None:
     """The checkpoint that a run in ``folder`` should resume from; None where it has saved none yet.
 
     That which ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one with the
@@ -76,12 +76,14 @@ def newest_complete(folder: Path) -> Path | None:
     """
     pointer = folder / 'last_checkpoint'
     named = pointer.read_text().strip() if pointer.is_file() else ''
+    if '://' in named:
+        return named  # in a storage service, see is_remote
     numbered = [(int(match.group(1)), path) for path in folder.glob('*.pth') if (match := _NUMBERED.match(path.name))]
     kept = [folder / KEPT] if (folder / KEPT).exists() else []
     candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
     for path in candidates:
         if is_complete(path):
-            return path
+            return str(path)
     if candidates:
         raise CheckpointError(f'resume: none of the checkpoints in {folder} is complete '
                               f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
@@ -89,7 +91,7 @@ def newest_complete(folder: Path) -> Path | None:
     return None
 
 
-def automatic_resume(folder: Path) -> Path | None:
+def automatic_resume(folder: Path) -> str | None:
     """:func:`newest_complete`, said in the log; removes what killed processes have left half written.
 
     Raises:

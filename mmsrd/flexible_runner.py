@@ -109,7 +109,7 @@ class DistillFlexibleRunner(FlexibleRunner):
         """
         if self._resume is True and self._load_from is None:
             found = automatic_resume(Path(self.work_dir))
-            self._load_from: Optional[str] = None if found is None else str(found)
+            self._load_from: Optional[str] = found
             self._resume: Any = found is not None
         super().load_or_resume()
 

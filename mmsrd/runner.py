@@ -94,7 +94,7 @@ class DistillRunner(Runner):
         """
         if self._resume and self._load_from is None:
             found = automatic_resume(Path(self.work_dir))
-            self._load_from: Optional[str] = None if found is None else str(found)
+            self._load_from: Optional[str] = found
             self._resume: bool = found is not None
         super().load_or_resume()
 

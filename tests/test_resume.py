@@ -84,7 +84,9 @@ def test_the_pointer_decides(tmp_path):
     assert newest_complete(tmp_path) is None
     first, _ = checkpoint(tmp_path / 'epoch_1.pth'), checkpoint(tmp_path / 'epoch_12.pth')
     (tmp_path / 'last_checkpoint').write_text(str(first))
-    assert newest_complete(tmp_path) == first
+    assert newest_complete(tmp_path) == str(first)
+    (tmp_path / 'last_checkpoint').write_text('s3://bucket/epoch_3.pth')
+    assert newest_complete(tmp_path) == 's3://bucket/epoch_3.pth'
 
 
 @pytest.mark.parametrize('pointer', ['', 'epoch_3.pth', '/moved/epoch_2.pth'])
@@ -93,9 +95,9 @@ def test_a_pointer_to_nothing(tmp_path, pointer):
     whole = checkpoint(tmp_path / 'epoch_10.pth')
     (tmp_path / 'epoch_11.pth').write_bytes(whole.read_bytes()[:5000])
     (tmp_path / 'last_checkpoint').write_text(pointer)
-    assert newest_complete(tmp_path) == whole
+    assert newest_complete(tmp_path) == str(whole)
     kept = checkpoint(tmp_path / KEPT)
-    assert newest_complete(tmp_path) == kept
+    assert newest_complete(tmp_path) == str(kept)
 
 
 def test_no_complete_file_is_an_error(tmp_path):
