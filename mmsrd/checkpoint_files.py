@@ -29,7 +29,7 @@ _NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth$')
 def whole_or_nothing(folder: str, name: str, keep: bool) -> Iterator[str]:
     """Write a local checkpoint under another name, and give it its own when it is complete.
 
-    To be entered by all processes that take part in the writing; the first one renames.
+    Any process may enter; the first one writes and renames.
 
     Args:
         folder: Where to.
@@ -55,11 +55,6 @@ def whole_or_nothing(folder: str, name: str, keep: bool) -> Iterator[str]:
             os.replace(fresh, link)
 
 
-def is_remote(folder: str, file_client_args: Any, backend_args: Any) -> bool:
-    """Whether a checkpoint goes to a storage service, where a name appears with its whole content anyway."""
-    return '://' in folder or bool(file_client_args) or bool(backend_args)
-
-
 def is_complete(path: Path) -> bool:
     """Whether a checkpoint file was written to its end: the table of a zip archive stands there."""
     return path.is_file() and zipfile.is_zipfile(path)
@@ -77,7 +72,7 @@ def newest_complete(folder: Path) -> str | None:
     pointer = folder / 'last_checkpoint'
     named = pointer.read_text().strip() if pointer.is_file() else ''
     if '://' in named:
-        return named  # in a storage service, see is_remote
+        return named  # in a storage service, where a name appears with its whole content
     numbered = [(int(match.group(1)), path) for path in folder.glob('*.pth') if (match := _NUMBERED.match(path.name))]
     kept = [folder / KEPT] if (folder / KEPT).exists() else []
     candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
@@ -102,3 +97,31 @@ def automatic_resume(folder: Path) -> str | None:
         path.unlink(missing_ok=True)
     print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
     return found
+
+
+class WholeCheckpoints:
+    """What both runners add to those of MMEngine; stands before them among the bases."""
+
+    work_dir: Any
+    _resume: Any
+    _load_from: Any
+
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
+        """As MMEngine's, but a local file appears under its name only when it is complete."""
+        save = super().save_checkpoint  # type: ignore[misc]
+        if '://' in out_dir or file_client_args or kwargs.get('backend_args'):
+            save(out_dir, filename, file_client_args, **kwargs)
+            return
+        with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
+            save(out_dir, partial, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
+
+        Raises:
+            CheckpointError: Checkpoints were saved, and none is complete.
+        """
+        if self._resume and not isinstance(self._resume, str) and self._load_from is None:
+            self._load_from = automatic_resume(Path(self.work_dir))
+            self._resume = self._load_from is not None
+        super().load_or_resume()  # type: ignore[misc]

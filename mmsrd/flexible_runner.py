@@ -1,23 +1,22 @@
 """``DistillFlexibleRunner``: MMEngine's runner with strategies (FSDP and others), with a distiller in its student."""
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Optional
 
 import torch
 import torch.distributed as dist
+from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
-from mmengine.dist import barrier
 from mmengine.registry import MODELS
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import Tensor, nn
 
 from .attachment import attach_distiller, build_teachers, load_teachers
-from .checkpoint_files import automatic_resume, is_remote, whole_or_nothing
+from .checkpoint_files import WholeCheckpoints
 from .compat.fsdp import CurrentFSDPStrategy
 from .config import parse
 from .distiller import CHILD, ProjectorDistiller
-from .distributed import init_gloo, on_cpu
+from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .errors import ConfigError
 from .hooks import DistillHook
 from .registry import RUNNERS
@@ -27,7 +26,7 @@ STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy')
 
 
 @RUNNERS.register_module()
-class DistillFlexibleRunner(FlexibleRunner):
+class DistillFlexibleRunner(WholeCheckpoints, FlexibleRunner):
     """As :class:`mmsrd.runner.DistillRunner`, for configs with a ``strategy``.
 
     Projectors are small, so FSDP leaves them whole in each process; their gradients are
@@ -73,45 +72,17 @@ class DistillFlexibleRunner(FlexibleRunner):
         return trained
 
     def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
-        if not hasattr(self.strategy, 'model_wrapper'):
-            return  # one device
-        wrapper = dict(self.strategy.model_wrapper or {})
         if isinstance(self.strategy, CurrentFSDPStrategy):
-            wrapper.setdefault('type', 'MMFullyShardedDataParallel')
+            wrapper = dict(self.strategy.model_wrapper or dict(type='MMFullyShardedDataParallel'))
             wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
             distiller.to(get_device())
             for parameter in distiller.parameters():
                 parameter.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
             if on_cpu():
                 wrapper.setdefault('device_id', torch.device('cpu'))
-        else:
-            wrapper.setdefault('type', 'MMDistributedDataParallel')
-            wrapper.setdefault('broadcast_buffers', False)
-            if on_cpu():
-                wrapper.setdefault('device_ids', None)
-        self.strategy.model_wrapper = wrapper
-
-    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
-        """As MMEngine's, but a local file appears under its name only when it is complete."""
-        if is_remote(out_dir, file_client_args, kwargs.get('backend_args')):
-            super().save_checkpoint(out_dir, filename, file_client_args, **kwargs)
-            return
-        with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
-            super().save_checkpoint(out_dir, partial, **kwargs)
-            barrier()
-        barrier()  # no process goes on before the file has its name
-
-    def load_or_resume(self) -> None:
-        """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
-
-        Raises:
-            CheckpointError: Checkpoints were saved, and none is complete.
-        """
-        if self._resume is True and self._load_from is None:
-            found = automatic_resume(Path(self.work_dir))
-            self._load_from: Optional[str] = found
-            self._resume: Any = found is not None
-        super().load_or_resume()
+            self.strategy.model_wrapper = wrapper
+        elif isinstance(self.strategy, DDPStrategy) and on_cpu():
+            self.strategy.model_wrapper = cpu_wrapper(dict(model_wrapper_cfg=self.strategy.model_wrapper))
 
 
 def _average_gradient(parameter: Tensor) -> None:

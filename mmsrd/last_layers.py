@@ -26,14 +26,14 @@ def last_linear(model: nn.Module, key: str) -> str | None:
     return None
 
 
-def last_feature(model: nn.Module, key: str) -> str | None:
+def last_feature(model: nn.Module, linear: str | None, key: str) -> str | None:
     """Path of the last feature: of a neck that pools, else the backbone, else what feeds the last linear layer.
 
     Args:
         model: A classifier.
+        linear: Its :func:`last_linear`.
         key: Config key, for messages.
     """
-    linear = last_linear(model, key)
     ends_in_logits = linear is not None and linear.startswith('backbone.')
     if isinstance(getattr(model, 'neck', None), nn.Module) and not ends_in_logits:
         with contextlib.suppress(TapError):

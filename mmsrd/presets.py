@@ -98,9 +98,10 @@ def _levels_by_octave(model: nn.Module) -> tuple[str, dict[int, int]] | None:
 
 
 def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list[LossConfig]:
+    logits = [last_linear(model, KEY) for model in (student, teacher)]
     features = []
-    for side, model in (('student', student), ('teacher', teacher)):
-        path = last_feature(model, KEY)
+    for side, model, linear in zip(('student', 'teacher'), (student, teacher), logits, strict=True):
+        path = last_feature(model, linear, KEY)
         if path is None:
             raise ConfigError.at(KEY, 'classification', f'taps the backbone or what feeds the last linear layer, and '
                                  f'the {side} {type(model).__name__} has neither; write `{ROOT}.losses`')
@@ -111,7 +112,6 @@ def _classification(student: nn.Module, teacher: nn.Module, source: str) -> list
                                  levels=[(-1, -1)], pool=True, tokens='patch', source=source))
     else:  # a linear probe
         _warn(f'the feature is not distilled, because the student is frozen up to {features[0]!r}')
-    logits = [last_linear(model, KEY) for model in (student, teacher)]
     classes = [None if path is None else model.get_submodule(path).out_features
                for path, model in zip(logits, (student, teacher), strict=True)]
     several = any('MultiLabel' in kind.__name__ for model in (student, teacher)

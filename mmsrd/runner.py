@@ -1,16 +1,14 @@
 """``DistillRunner``: MMEngine's runner with a distiller in its student."""
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Optional, cast
 
-from mmengine.dist import master_only
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 
 from .attachment import attach_distiller, build_teachers, load_teachers
-from .checkpoint_files import automatic_resume, is_remote, whole_or_nothing
+from .checkpoint_files import WholeCheckpoints
 from .config import parse
 from .distributed import cpu_wrapper, init_gloo, on_cpu
 from .errors import ConfigError
@@ -19,7 +17,7 @@ from .registry import RUNNERS
 
 
 @RUNNERS.register_module()
-class DistillRunner(Runner):
+class DistillRunner(WholeCheckpoints, Runner):
     """Builds the student as any runner would, then attaches a distiller to it.
 
     Chosen by ``runner_type='mmsrd.DistillRunner'``; reads the ``distill`` block.
@@ -76,27 +74,6 @@ class DistillRunner(Runner):
         """Register the config's hooks and the distiller's."""
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(DistillHook())
-
-    @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
-        """As MMEngine's, but a local file appears under its name only when it is complete."""
-        if is_remote(out_dir, file_client_args, kwargs.get('backend_args')):
-            super().save_checkpoint(out_dir, filename, file_client_args, **kwargs)
-            return
-        with whole_or_nothing(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
-            super().save_checkpoint(out_dir, partial, **kwargs)
-
-    def load_or_resume(self) -> None:
-        """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
-
-        Raises:
-            CheckpointError: Checkpoints were saved, and none is complete.
-        """
-        if self._resume and self._load_from is None:
-            found = automatic_resume(Path(self.work_dir))
-            self._load_from: Optional[str] = found
-            self._resume: bool = found is not None
-        super().load_or_resume()
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""

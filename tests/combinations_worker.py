@@ -23,6 +23,7 @@ from mmsrd.distributed import cpu_wrapper, init_gloo
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools' / 'reliability'))
+from kill import equal  # noqa: E402
 from tiny import tiny_student  # noqa: E402
 
 DIGITS = ROOT / 'configs' / 'mmpretrain' / 'digits'
@@ -105,14 +106,10 @@ def check(toolbox: str, folder: Path, name: str) -> dict[str, Any]:
     distilled, student = train(config, f'{name} on', 2.0)
     values = [*distilled.values(), *student.distiller.state_dict().values()]
     return dict(
-        name=name, at_zero_is_alone=_equal(alone, at_zero), distilled_is_alone=_equal(alone, distilled),
-        projectors_are_idle=_equal(idle.distiller.state_dict(), student.distiller.state_dict()),
+        name=name, at_zero_is_alone=equal(alone, at_zero), distilled_is_alone=equal(alone, distilled),
+        projectors_are_idle=equal(idle.distiller.state_dict(), student.distiller.state_dict()),
         finite=all(bool(v.isfinite().all()) for v in values),
         checksum=float(sum(p.double().abs().sum() for p in student.parameters())))
-
-
-def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return list(a) == list(b) and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def main() -> None:
