@@ -1,10 +1,23 @@
 """A frozen model whose weights stay in host memory and visit the device one module at a time."""
 from __future__ import annotations
 
-from typing import Any, Callable
+import contextlib
+from typing import Any, Iterator
 
 import torch
 from torch import Tensor, nn
+
+
+@contextlib.contextmanager
+def called_modules(model: nn.Module) -> Iterator[set[nn.Module]]:
+    """The modules of ``model`` that are called inside of the block."""
+    called: set[nn.Module] = set()
+    hooks = [module.register_forward_pre_hook(lambda module, args: called.add(module)) for module in model.modules()]
+    try:
+        yield called
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Offload:
@@ -15,18 +28,10 @@ class Offload:
 
     Args:
         model: A model that is not trained.
-        dry_run: Makes ``model`` run once, to learn which of its modules are called.
+        called: Modules that a forward pass calls (:func:`called_modules`).
     """
 
-    def __init__(self, model: nn.Module, dry_run: Callable[[], Any]) -> None:
-        called: set[nn.Module] = set()
-        hooks = [module.register_forward_pre_hook(lambda module, args: called.add(module))
-                 for module in model.modules()]
-        try:
-            dry_run()
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def __init__(self, model: nn.Module, called: set[nn.Module]) -> None:
         self.device: torch.device | None = None
         self.visiting = 0
         self.peak = 0

@@ -125,14 +125,13 @@ def probe(model: nn.Module, taps: TapSet, sides: Sequence[int] = SIDES, gradient
         taps.disarm()
 
 
-def dry_run(model: nn.Module, path: str, key: str, sides: Sequence[int] = SIDES, gradients: bool = False) -> Probe:
+def dry_run(model: nn.Module, path: str, key: str, gradients: bool = False) -> Probe:
     """Look at one module: :func:`probe` with a tap that is gone afterwards.
 
     Args:
         model: Model in MMEngine's calling convention.
         path: Dotted path of the module.
         key: Config key, for messages.
-        sides: As for :func:`probe`.
         gradients: As for :func:`probe`.
 
     Raises:
@@ -140,6 +139,6 @@ def dry_run(model: nn.Module, path: str, key: str, sides: Sequence[int] = SIDES,
     """
     taps = TapSet(model, {path: key})
     try:
-        return probe(model, taps, sides, gradients)
+        return probe(model, taps, SIDES, gradients)
     finally:
         taps.remove()

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from .compat import load_checkpoint_file
 from .digest import weights_digest
 from .errors import CheckpointError, TeacherError
-from .offload import Offload
+from .offload import Offload, called_modules
 from .preprocess import InputConverter, PixelFormat, image_preprocessor
-from .probe import SIDES, Probe, dry_run, probe, trained_part
+from .probe import SIDES, Probe, probe, trained_part
 from .rng import preserved_rng
 from .taps import AllTapsFiredSignal, TapSet
 from .zoo import load_config, local_checkpoint
@@ -167,10 +167,10 @@ class Teacher:
             TeacherError: It takes images of other channels; grey ones can be made grey RGB.
         """
         self._taps = TapSet(self.model, paths)
-        result = probe(self.model, self._taps, sides)
+        with called_modules(self.model) as called:
+            result = probe(self.model, self._taps, sides)
         if self.offload:
-            fitting = (result.image[0],)
-            self._offload = Offload(self.model, lambda: dry_run(self.model, next(iter(paths)), self.key, fitting))
+            self._offload = Offload(self.model, called)
         if channels not in (result.channels, 1):
             raise TeacherError.at(f'{self.key}.config', self.config_name, f'the teacher takes images of '
                                   f'{result.channels} channels, and the student\'s have {channels}')
