@@ -1,6 +1,7 @@
 """Several processes: sums that gradients flow through, and gloo where there are no accelerators."""
 from __future__ import annotations
 
+import atexit
 from typing import Any, Callable, Mapping
 
 import torch
@@ -33,10 +34,21 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     return total
 
 
+def processes(sync: bool) -> int:
+    """Number of processes that share a loss: all that train together if ``sync``, else 1."""
+    return dist.get_world_size() if sync and dist.is_available() and dist.is_initialized() else 1
+
+
+def gather_all(x: Tensor) -> Tensor:
+    """``x`` of every process, stacked in the order of their ranks; not differentiable."""
+    everywhere = [torch.empty_like(x) for _ in range(dist.get_world_size())]
+    dist.all_gather(everywhere, x.contiguous())
+    return torch.stack(everywhere)
+
+
 def reduction(sync: bool) -> Callable[[Tensor], Tensor] | None:
     """How a loss adds up over processes: :func:`all_reduce_sum` if ``sync`` and several train together, or None."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return all_reduce_sum if sync and several else None
+    return all_reduce_sum if processes(sync) > 1 else None
 
 
 def on_cpu() -> bool:
@@ -51,6 +63,13 @@ def init_gloo() -> None:
     """
     if not dist.is_initialized():
         dist.init_process_group('gloo')
+        # Its threads would otherwise live on while the process ends, which aborts it now and then (status -6).
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def cpu_wrapper(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import functional as SF
 from .distributed import reduction
 from .errors import ConfigError, FeatureMismatchError
+from .kernels import BACKENDS, Formula, choose_passes, fused_srd
 from .registry import MODELS
 
 FORMS = ('elementwise', 'correlation')
@@ -31,17 +32,21 @@ class SRDLoss(nn.Module):
         eps: Added to the variance in the standardisation.
         sync: Standardise and sum over all processes when there are several, so
             that the loss is that of one process with the whole batch.
+        backend: ``'triton'`` kernels, PyTorch's operators in ``'torch'``, the plain functions
+            differentiated by ``'autograd'``, or ``'auto'``: Triton on CUDA, else PyTorch's. All give the same
+            up to float32's rounding; with ``'autograd'`` only there are second derivatives.
 
     Raises:
         ConfigError: An argument is outside of what is listed.
     """
 
     def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
-                 sync: bool = True) -> None:
+                 sync: bool = True, backend: str = 'auto') -> None:
         super().__init__()
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 1 <= alpha < float('inf'):
             raise ConfigError.at('alpha', alpha, 'must be a number of at least 1 (the loss is not convex below)')
-        for key, value, accepted in (('form', form, FORMS), ('reduction', reduction, REDUCTIONS)):
+        for key, value, accepted in (('form', form, FORMS), ('reduction', reduction, REDUCTIONS),
+                                     ('backend', backend, BACKENDS)):
             if value not in accepted:
                 raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
         if not isinstance(eps, (int, float)) or not 0 <= eps < float('inf'):
@@ -53,6 +58,7 @@ class SRDLoss(nn.Module):
         self.reduction = reduction
         self.eps = float(eps)
         self.sync = sync
+        self.backend = backend
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compare two features of one shape; computed in float32 also under autocast.
@@ -73,7 +79,12 @@ class SRDLoss(nn.Module):
             raise FeatureMismatchError(
                 f'SRDLoss got a single row, {tuple(student.shape)}, which has no batch statistics; use a larger '
                 'batch or larger images, or leave this level out with `levels`')
+        passes = choose_passes(self.backend, student, teacher)
         with torch.autocast(device_type=student.device.type, enabled=False):
+            if passes is not None:
+                formula = Formula(self.alpha, self.form, self.reduction, self.eps, self.sync)
+                loss, alignment = fused_srd(student, teacher, formula, passes)
+                return loss, {'alignment': alignment}
             z = SF.standardize(SF.wide(student), self.eps, reduce)
             t = SF.standardize(SF.wide(teacher.detach()), self.eps, reduce)
             if self.form == 'correlation':

@@ -15,7 +15,7 @@ from mmsrd.projectors import LinearProjector
 
 SIZES = {2: [(2, 2), (4, 2), (3, 1)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
 """Images of each process, by number of processes: even, and an uneven last batch."""
-LOSSES = ('elementwise', 'sum', 'correlation', 'kl')
+LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', 'triton')
 KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
 
 
@@ -35,7 +35,8 @@ class Net(nn.Module):
         self.projector = LinearProjector(4, 5)
         self.loss = KLDivLoss(temperature=2.0, sync=sync) if loss == 'kl' else SRDLoss(
             form='correlation' if loss == 'correlation' else 'elementwise',
-            reduction='sum' if loss == 'sum' else 'mean', sync=sync)
+            reduction='sum' if loss == 'sum' else 'mean', sync=sync,
+            backend=loss if loss in ('autograd', 'triton') else 'auto')
 
     def features(self, x: torch.Tensor, teacher: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Both sides, as the distiller brings them together."""
