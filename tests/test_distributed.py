@@ -39,7 +39,7 @@ def test_processes_equal_one(tmp_path, processes):
     launch(processes, tmp_path / 'grads', True)
     got = [torch.load(f'{tmp_path}/grads.{rank}') for rank in range(processes)]
     for number, (loss, kind, sizes) in enumerate(cases(processes)):
-        # The reference is exact (Triton's is float32 also of doubles), so the tolerance is that of the workers' float32.
+        # The reference is exact (Triton would compute in float32), so the tolerance is that of the workers.
         net = Net('autograd' if loss == 'triton' else loss).double()
         shares = [tuple(x.double() for x in share(rank, kind, sizes)) for rank in range(processes)]
         expected = together(net, shares, kind)
