@@ -50,7 +50,8 @@ def build_teachers(config: DistillConfig, student: nn.Module) -> dict[str, Teach
             teachers[name] = EmaTeacher(student, teacher.momentum, teacher.key)
         else:
             assert teacher.config is not None, 'parse() lets no such teacher through'
-            teachers[name] = Teacher.from_config(teacher.config, teacher.checkpoint, teacher.key, teacher.offload)
+            teachers[name] = Teacher.from_config(teacher.config, teacher.checkpoint, teacher.key, teacher.offload,
+                                                 teacher.inference)
     return teachers
 
 
@@ -78,7 +79,7 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teachers: dict[s
             pairs.update(_match(student, taps, own, teacher, [loss for loss in losses if loss.source == name]))
         with preserved_rng():
             torch.manual_seed(torch.initial_seed())
-            distiller = ProjectorDistiller(losses, pairs, teachers, taps, config.schedule, own.channels)
+            distiller = ProjectorDistiller(losses, pairs, teachers, taps, config.schedule, own.calls, own.channels)
     except Exception:
         taps.remove()
         raise
@@ -88,6 +89,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, teachers: dict[s
     backbone = getattr(trained_part(student)[1], 'backbone', None)
     if isinstance(backbone, nn.Module):
         backbone.register_forward_pre_hook(distiller.before_backbone)
+    for path in taps.taps:
+        student.get_submodule(path).register_forward_hook(distiller.after_tap)
     student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True)
     student.register_state_dict_post_hook(_hide_state)  # type: ignore[no-untyped-call]
     student.register_load_state_dict_post_hook(_ignore_missing)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """The ``distill`` block: what it may contain, checked before anything is built."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Mapping
 
 from mmengine.config import Config
@@ -9,6 +9,7 @@ from mmengine.config import Config
 from .config_checks import ROOT, check_keys, count, mapping, typed
 from .config_losses import LossConfig, parse_losses
 from .errors import ConfigError
+from .inference import PRECISIONS, Inference
 from .schedule import Schedule
 
 PRESETS = ('detection', 'classification')
@@ -25,6 +26,7 @@ class TeacherConfig:
         checkpoint: Path, URL or ``'auto'``; None only with ``allow_random`` and for an average.
         momentum: Share of the student in each update of the average; None for a model of its own.
         offload: Whether its weights stay in host memory.
+        inference: How it is made fast.
     """
 
     key: str
@@ -32,6 +34,7 @@ class TeacherConfig:
     checkpoint: str | None
     momentum: float | None = None
     offload: bool = False
+    inference: Inference = field(default_factory=Inference)
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if block is None:
         raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
     options = mapping(key, block)
-    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload'))
+    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference'))
     if options.get('ema') is not None:
         return _parse_average(key, options)
     config = options.get('config')
@@ -121,11 +124,31 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if checkpoint is not None:
         typed(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
     offload = typed(f'{key}.offload', options.get('offload', False), bool, 'True or False')
-    return TeacherConfig(key, config, checkpoint, offload=offload)
+    inference = parse_inference(f'{key}.inference', options.get('inference') or {})
+    return TeacherConfig(key, config, checkpoint, offload=offload, inference=inference)
+
+
+def parse_inference(key: str, block: Any) -> Inference:
+    """Check how a teacher is made fast."""
+    options = mapping(key, block)
+    known = tuple(f.name for f in fields(Inference))
+    check_keys(key, options, known)
+    precision = options.get('precision', 'auto')
+    if precision not in PRECISIONS:
+        raise ConfigError.at(f'{key}.precision', precision, f'must be one of {", ".join(map(repr, PRECISIONS))}')
+    for name in ('fold', 'stream'):
+        typed(f'{key}.{name}', options.get(name, True), bool, 'True or False')
+    layout = options.get('channels_last', 'auto')
+    if layout != 'auto':
+        typed(f'{key}.channels_last', layout, bool, "True, False or 'auto'")
+    typed(f'{key}.compile', options.get('compile', False), (bool, Mapping),
+          'True, False, or a dict with arguments of torch.compile')
+    return Inference(**{name: options[name] for name in known if name in options})
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> TeacherConfig:
-    given = [name for name in ('config', 'checkpoint', 'allow_random', 'offload') if options.get(name)]
+    given = [name for name in ('config', 'checkpoint', 'allow_random', 'offload', 'inference')
+             if options.get(name)]
     if given:
         raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
     ema = mapping(f'{key}.ema', options['ema'])

@@ -100,12 +100,8 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
 
 
 def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
-    loaded, teacher.loaded = teacher.loaded, True  # any weights do for counting
-    try:
-        with FlopCounterMode(display=False) as counter:
-            return teacher.features(inputs, samples), counter.get_total_flops()
-    finally:
-        teacher.loaded = loaded
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        return teacher.run(inputs, samples), counter.get_total_flops()
 
 
 def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:

@@ -12,6 +12,7 @@ from .eager import eager
 from .ema_teacher import EmaTeacher
 from .errors import ConfigError, FeatureMismatchError, TapError
 from .finite import FiniteCheck
+from .inference import autocast_dtype
 from .matching import LevelPair, conform
 from .schedule import Schedule
 from .taps import TapSet
@@ -21,6 +22,8 @@ FP16_PATIENCE = 20
 """Steps in a row that may overflow under fp16: the loss scaler skips them and halves the scale."""
 CHILD = 'distiller'
 """Name of the distiller in the student."""
+Features = dict[str, dict[str, list[Tensor]]]
+"""What the teachers say of one batch: name of the teacher → path → levels."""
 
 
 class ProjectorDistiller(nn.Module):
@@ -35,23 +38,27 @@ class ProjectorDistiller(nn.Module):
         teachers: The tapped teachers, by name.
         taps: Taps of the student.
         schedule: When distillation acts.
+        calls: How often each tap of the student fires in a forward pass, by path.
         channels: Channels of the images.
     """
 
     def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teachers: dict[str, Teacher],
-                 taps: TapSet, schedule: Schedule, channels: int = 3) -> None:
+                 taps: TapSet, schedule: Schedule, calls: dict[str, int], channels: int = 3) -> None:
         super().__init__()
         self.configs = {loss.name: loss for loss in losses}
         self.pairs = pairs
         self.teachers = teachers
         self.taps = taps
         self.schedule = schedule
+        self.calls = calls
         self.channels = channels
         self.iteration = 0
         self.epoch = 0
         self.iterations_per_epoch: int | None = None
         self.finite = FiniteCheck()
         self._seen: list[Any] = []
+        self._batch: Batch | None = None
+        self._taught: Features | None = None
         self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
         self.projectors = nn.ModuleDict({
             loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
@@ -82,8 +89,34 @@ class ProjectorDistiller(nn.Module):
         """Forward pre-hook of the student: record its taps in ``mode='loss'`` while distillation acts."""
         arguments = arguments_of(student, args, kwargs)
         if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
+            self._forget()
             self.taps.arm()
-            self._seen.clear()
+            inputs = arguments['inputs']
+            if isinstance(inputs, Tensor):
+                self._batch = inputs, arguments.get('data_samples')
+                self._autocast = autocast_dtype(inputs.device)
+
+    def _forget(self) -> None:
+        """Let go of the step, so that no graph outlives it."""
+        self.taps.disarm()
+        self._seen.clear()
+        self._batch = self._taught = None
+        for teacher in self.teachers.values():
+            teacher.join()
+
+    @eager
+    def after_tap(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Forward hook of tapped modules: start the teachers once all taps have fired.
+
+        The student's head comes next: many small kernels that leave the device idle, beside which a teacher runs for
+        little.
+        """
+        if self.taps.armed and self._batch is not None and self._taught is None and self.taps.calls() == self.calls:
+            self._taught = self._teach(self._batch)
+
+    def _teach(self, batch: Batch) -> Features:
+        dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
+        return {name: teacher.start(*batch, dtype) for name, teacher in self.teachers.items()}
 
     @eager
     def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
@@ -113,12 +146,14 @@ class ProjectorDistiller(nn.Module):
             self.iteration += 1
             return {**output, **added}
         finally:
-            self.taps.disarm()
-            self._seen.clear()
+            self._forget()
 
     def no_losses(self, device: torch.device) -> dict[str, Tensor]:
-        """Zeros in place of the losses, before distillation starts and after it has ended."""
+        """Zeros in place of the losses, before distillation starts and after it has ended; then without teachers."""
         self.finite.settle()
+        if self.schedule.over(self.iteration, self.epoch):
+            for teacher in self.teachers.values():
+                teacher.release()
         return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
@@ -137,7 +172,9 @@ class ProjectorDistiller(nn.Module):
         """
         device = batches[0][0].device
         student = {path: self._by_batch(path, levels, batches) for path, levels in self.taps.take().items()}
-        teachers = [{name: teacher.features(*batch) for name, teacher in self.teachers.items()} for batch in batches]
+        teachers = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
+        for each in self.teachers.values():
+            each.join()
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
         entries: dict[str, Tensor] = {}
         seen: dict[str, Tensor] = {}
@@ -215,10 +252,8 @@ class ProjectorDistiller(nn.Module):
 
     def _nothing(self, name: str, device: torch.device) -> Tensor:
         """A zero that depends on the projectors, so that DDP finds their gradients whether or not they are used."""
-        zero = torch.zeros((), device=device)
-        for parameter in self.projectors[name].parameters():
-            zero = zero + parameter.flatten()[0].float() * 0
-        return zero
+        first = [parameter.flatten()[:1].float() for parameter in self.projectors[name].parameters()]
+        return torch.cat(first).sum() * 0 if first else torch.zeros((), device=device)
 
 
 def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:

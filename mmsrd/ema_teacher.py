@@ -7,6 +7,7 @@ import torch
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
+from .inference import Inference
 from .teacher import Teacher
 
 
@@ -25,7 +26,8 @@ class EmaTeacher(Teacher):
     def __init__(self, student: nn.Module, momentum: float, key: str = 'distill.teacher') -> None:
         # Batch statistics are averaged with the weights that they belong to.
         self.average = ExponentialMovingAverage(student, momentum, update_buffers=True)
-        super().__init__(self.average.module, f'an average of the student, momentum {momentum:g}', None, key)
+        super().__init__(self.average.module, f'an average of the student, momentum {momentum:g}', None, key,
+                         inference=Inference(fold=False))
         self.started = False
 
     def place(self, device: torch.device) -> None:
@@ -36,8 +38,13 @@ class EmaTeacher(Teacher):
             self.average.avg_parameters = self.average.module.state_dict()
             self._device = device
 
+    def _prepare(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Nothing: its weights go on changing."""
+
     def update(self, student: nn.Module) -> None:
-        """Take the student's weights the first time, a share of them each time after it."""
+        """Take the student's weights the first time, a share of them each time after it; none once released."""
+        if self.released:
+            return
         self.place(next(student.parameters()).device)
         self.average.update_parameters(student)
         self.started = True

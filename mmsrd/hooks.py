@@ -34,7 +34,8 @@ def distiller_of(runner: Runner) -> ProjectorDistiller:
 
 def _averages(runner: Runner) -> dict[str, EmaTeacher]:
     teachers = distiller_of(runner).teachers
-    return {name: teacher for name, teacher in teachers.items() if isinstance(teacher, EmaTeacher)}
+    return {name: teacher for name, teacher in teachers.items()
+            if isinstance(teacher, EmaTeacher) and not teacher.released}
 
 
 def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
@@ -121,6 +122,9 @@ class DistillHook(Hook):
             raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
                                   f'({" ".join(str(e).split())})') from e
         averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
+        meta = checkpoint.get('meta', {})
+        if distiller_of(runner).schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
+            return  # an average that has done its work is not saved
         for name, teacher in _averages(runner).items():
             if name not in averages:
                 raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; it is '

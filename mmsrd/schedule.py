@@ -26,6 +26,10 @@ class Schedule:
         now = epoch if self.by_epoch else iteration
         return now >= self.start and (self.end is None or now < self.end)
 
+    def over(self, iteration: int, epoch: int) -> bool:
+        """Whether distillation has ended for good."""
+        return self.end is not None and (epoch if self.by_epoch else iteration) >= self.end
+
     def factor(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> float:
         """Multiplier of the weights, from 0 to 1.
 

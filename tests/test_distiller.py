@@ -213,7 +213,7 @@ def test_a_feature_without_gradient_is_an_error(student, distill, batch, path):
 def test_a_tap_before_an_activation_in_place_compares_what_it_names(student, distill, batch, student_config):
     """The same network on both sides: any bn1, which the block's ReLU overwrites, is perfectly aligned."""
     distill['teacher'] = dict(config=Config(dict(model=student_config.model.to_dict(), default_scope='mmdet')),
-                              allow_random=True)
+                              allow_random=True, inference=dict(fold=False))
     distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn1', teacher='backbone.layer3.1.bn1', projector=None))
     distiller = mmsrd.attach(student, distill)
     distiller.teacher.model.load_state_dict(student.state_dict())

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from torch import nn
 
 import mmsrd
+from mmsrd.building import build_model, initialise
 from mmsrd.errors import ConfigError, ConfigTypeError
 from mmsrd.offload import Offload, called_modules
-from mmsrd.teacher import build_model, initialise
 from mmsrd.zoo import load_config
 
 

@@ -7,10 +7,10 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmsrd
+from mmsrd.building import build_model
 from mmsrd.errors import ConfigError
 from mmsrd.plan import describe, text_table
 from mmsrd.presets import fitting_preset, preset_losses
-from mmsrd.teacher import build_model
 from mmsrd.zoo import load_config
 
 RETINA = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'  # neck strides 8 to 128

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from zoo_cases import batch_for
 
 import mmsrd
+from mmsrd.building import build_model, initialise
 from mmsrd.calls import batches_of
 from mmsrd.errors import ConfigError
-from mmsrd.teacher import build_model, initialise
 from mmsrd.zoo import load_config
 
 NAME = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'

@@ -192,6 +192,7 @@ def test_resume_at_an_iteration(make_runner, distill, tmp_path):
 
 def test_epochs_need_a_loop_that_counts_them(make_runner, distill):
     distill['schedule'] = dict(end=1, by_epoch=True)
+    distill['teacher']['inference'] = dict(fold=False)  # which would run it before training
     runner = make_runner('run', distill, train_cfg=dict(
         _delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=100))
     with pytest.raises(ConfigError, match='by_epoch = True: IterBasedTrainLoop counts iterations'):
@@ -207,6 +208,7 @@ def test_a_tapped_syncbn_module_survives_the_runners_conversion(make_runner, dis
 
 def test_end_by_epoch(make_runner, distill):
     distill['schedule'] = dict(end=1, by_epoch=True)
+    distill['teacher']['inference'] = dict(fold=False)  # which would run it before training
     runner = make_runner('run', distill)
     calls = []
     runner.model.distiller.teacher.model.backbone.register_forward_hook(lambda *a: calls.append(runner.iter))

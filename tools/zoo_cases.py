@@ -15,8 +15,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmsrd
+from mmsrd.building import build_model, initialise
 from mmsrd.probe import channel_candidates
-from mmsrd.teacher import build_model, initialise
 from mmsrd.zoo import load_config, package_files
 
 OTHER_TEACHER = dict(mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',

@@ -12,11 +12,11 @@ import torch
 from mmengine.config import Config
 
 from mmsrd.attachment import attach_distiller, build_teachers
+from mmsrd.building import build_model
 from mmsrd.cli import parser_for, with_teacher
 from mmsrd.config import parse
 from mmsrd.costs import Costs, measure_costs
 from mmsrd.errors import MMSRDError
-from mmsrd.teacher import build_model
 from mmsrd.zoo import config_path
 
 

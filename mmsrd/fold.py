@@ -1,0 +1,115 @@
+"""Batch normalisation of a frozen model folded into the convolution before it, where one feeds the other alone."""
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from typing import Any, Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+
+TOLERANCE = 1e-3
+"""Relative change of features that folding may make: far above float32's rounding, far below a wrong fold's."""
+
+Pair = tuple[nn.Module, _BatchNorm]
+
+
+class FoldFinder:
+    """Pairs of a convolution and a batch normalisation, seen in the last forward pass of a model.
+
+    The normalisation's input is the convolution's output itself, each is called once, and neither is tapped.
+    That nothing else uses that output does not show here: compare the features before and after.
+    """
+
+    def __init__(self) -> None:
+        self._outputs: list[tuple[Tensor, nn.Module]] = []
+        self._calls: Counter[nn.Module] = Counter()
+        self._found: list[Pair] = []
+
+    @contextlib.contextmanager
+    def watch(self, model: nn.Module) -> Iterator[None]:
+        """Look at the forward passes inside of the block."""
+        handles = [model.register_forward_pre_hook(self._begin)]
+        for module in model.modules():
+            if type(module) in _CONVOLUTIONS:
+                handles.append(module.register_forward_hook(self._after_convolution))
+            elif isinstance(module, _BatchNorm) and module.running_mean is not None:
+                handles.append(module.register_forward_pre_hook(self._before_norm))
+        try:
+            yield
+        finally:
+            self._outputs.clear()
+            for handle in handles:
+                handle.remove()
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        self._outputs.clear()
+        self._calls.clear()
+        self._found.clear()
+
+    def _after_convolution(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self._calls[module] += 1
+        self._outputs.append((output, module))
+
+    def _before_norm(self, module: nn.Module, args: Any) -> None:
+        self._calls[module] += 1
+        source = next((conv for output, conv in self._outputs if args and output is args[0]), None)
+        if source is not None and isinstance(module, _BatchNorm):
+            self._found.append((source, module))
+
+    def pairs(self, tapped: set[nn.Module]) -> list[Pair]:
+        """What can be folded without changing what ``tapped`` modules return."""
+        return [(conv, norm) for conv, norm in self._found
+                if self._calls[conv] == self._calls[norm] == 1 and not {conv, norm} & tapped]
+
+
+def fold(model: nn.Module, pairs: list[Pair], features: Callable[[], dict[str, list[Tensor]]]) -> float | None:
+    """Fold ``pairs`` of a model in ``eval()``, unless that changes its features.
+
+    Args:
+        model: The model.
+        pairs: Of :meth:`FoldFinder.pairs`.
+        features: Runs the model on some images and returns what matters of it.
+
+    Returns:
+        float: None where all is well; else the relative change (:func:`relative_difference`) for which
+            everything has been put back, infinite where the model failed.
+    """
+    before = features()
+    weights = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
+    places = [(parent, name, norm) for _, norm in pairs for parent in model.modules()
+              for name, child in parent.named_children() if child is norm]
+    for conv, norm in pairs:
+        _fold_pair(conv, norm)
+    for parent, name, _ in places:
+        setattr(parent, name, nn.Identity().eval())
+    try:
+        change = relative_difference(features(), before)
+    except Exception:  # the model reads attributes of a layer that is gone
+        change = float('inf')
+    if change <= TOLERANCE:
+        return None
+    for conv, weight, bias in weights:
+        conv.weight, conv.bias = weight, bias
+    for parent, name, norm in places:
+        setattr(parent, name, norm)
+    return change
+
+
+def _fold_pair(conv: Any, norm: Any) -> None:
+    conv.weight, conv.bias = fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias,
+        transpose=isinstance(conv, nn.ConvTranspose2d))
+    conv.requires_grad_(False)
+
+
+def relative_difference(a: dict[str, list[Tensor]], b: dict[str, list[Tensor]]) -> float:
+    """Largest ``|a - b| / |b|`` (Euclidean norms) of the levels of two sets of features; infinite if one is not finite.
+    """
+    ratios = torch.stack([torch.linalg.vector_norm(x.float() - y.float()) / torch.linalg.vector_norm(y.float())
+                          .clamp_min(1e-30) for path in b for x, y in zip(a[path], b[path], strict=True)])
+    return float(ratios.max()) if ratios.isfinite().all() else float('inf')

@@ -1,0 +1,40 @@
+"""Work on a stream of its own, beside what the device does next."""
+from __future__ import annotations
+
+from typing import Callable, TypeVar
+
+import torch
+
+T = TypeVar('T')
+
+
+class SideStream:
+    """Starts work that nobody waits for before :meth:`join`; elsewhere than on CUDA it is done at once.
+
+    The work begins when the device has done what was asked of it so far, and what comes
+    after :meth:`join` begins when the work is done. So memory that either side
+    frees is not handed out while the other still reads it.
+    """
+
+    def __init__(self) -> None:
+        self._streams: dict[torch.device, torch.cuda.Stream] = {}
+        self._busy: torch.device | None = None
+
+    def __reduce__(self) -> tuple[type[SideStream], tuple[()]]:
+        return SideStream, ()  # a copy has streams of its own
+
+    def start(self, work: Callable[[], T], device: torch.device) -> T:
+        """Do ``work``, which must not wait for the device."""
+        if device.type != 'cuda':
+            return work()
+        stream = self._streams.setdefault(device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        self._busy = device
+        with torch.cuda.stream(stream):
+            return work()
+
+    def join(self) -> None:
+        """Let what the device does from now on wait for the work."""
+        if self._busy is not None:
+            torch.cuda.current_stream(self._busy).wait_stream(self._streams[self._busy])
+            self._busy = None

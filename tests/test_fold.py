@@ -1,0 +1,140 @@
+"""Folded batch normalisation gives the same features, and is left alone where it would not."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mmsrd.building import build_model, initialise
+from mmsrd.fold import FoldFinder, fold, relative_difference
+from mmsrd.inference import Inference
+from mmsrd.probe import dummy_samples
+from mmsrd.teacher import Teacher
+from mmsrd.zoo import load_config
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    """Statistics and weights of normalisation as a trained model might have them, in eval()."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            for value, low, high in ((module.running_mean, -0.2, 0.2), (module.running_var, 0.5, 1.5),
+                                     (module.weight, 0.5, 1.5), (module.bias, -0.2, 0.2)):
+                if value is not None:
+                    value.data.uniform_(low, high, generator=generator)
+    return model.eval().requires_grad_(False)
+
+
+def found(model: nn.Module, images: torch.Tensor, tapped: set[nn.Module] = frozenset()) -> list:
+    finder = FoldFinder()
+    with finder.watch(model), torch.no_grad():
+        model(images)
+    return finder.pairs(set(tapped))
+
+
+def apply(model: nn.Module, images: torch.Tensor) -> float | None:
+    with torch.no_grad():
+        return fold(model, found(model, images), lambda: {'': [model(images)]})
+
+
+@pytest.mark.parametrize('layer', [
+    nn.Conv2d(3, 6, 3, bias=False), nn.Conv2d(3, 6, 3, groups=3), nn.ConvTranspose2d(3, 6, 2),
+    nn.Conv2d(3, 6, 3, dtype=torch.float64)])
+@pytest.mark.parametrize('options', [{}, dict(affine=False), dict(eps=0.1)])
+def test_kinds_of_convolution(layer, options):
+    torch.manual_seed(0)
+    layer = copy.deepcopy(layer)
+    dtype = layer.weight.dtype
+    model = randomised(nn.Sequential(layer, nn.BatchNorm2d(6, dtype=dtype, **options), nn.ReLU(inplace=True)))
+    images = torch.randn(2, 3, 8, 8, dtype=dtype)
+    with torch.no_grad():
+        expected = model(images)
+        assert apply(model, images) is None
+        torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-6)  # one rounding more of each weight
+    assert isinstance(model[1], nn.Identity)
+    assert not any(m.training for m in model.modules())
+
+
+class _Forked(nn.Module):
+    """The convolution's output is used beside its normalisation: folding would change the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x + self.bn(x)
+
+
+class _Reads(_Forked):
+    """Reads an attribute of the normalisation."""
+
+    def forward(self, x):
+        return self.bn(self.conv(x)) * self.bn.weight[:, None, None]
+
+
+@pytest.mark.parametrize('kind', [_Forked, _Reads])
+def test_what_cannot_be_folded_is_put_back(kind):
+    torch.manual_seed(0)
+    model = randomised(kind())
+    images = torch.randn(2, 3, 8, 8)
+    state = copy.deepcopy(model.state_dict())
+    with torch.no_grad():
+        expected = model(images)
+    assert apply(model, images) > 0.01
+    assert list(model.state_dict()) == list(state)
+    with torch.no_grad():
+        assert torch.equal(model(images), expected)
+
+
+def test_shared_and_tapped_layers_are_not_pairs():
+    conv, other, norm = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+    images = torch.randn(2, 3, 8, 8)
+    assert len(found(nn.Sequential(conv, norm), images)) == 1
+    assert found(nn.Sequential(conv, norm), images, {conv}) == found(nn.Sequential(conv, norm), images, {norm}) == []
+    assert found(nn.Sequential(conv, norm, other, norm), images) == []  # one normalisation, called twice
+    assert found(nn.Sequential(conv, norm, conv, nn.BatchNorm2d(3)), images) == []
+    assert found(nn.Sequential(conv, nn.ReLU(), norm), images) == []
+    assert found(nn.Sequential(conv, nn.BatchNorm2d(3, track_running_stats=False)), images) == []
+
+
+def test_not_finite_is_not_equal():
+    ones = {'a': [torch.ones(3)]}
+    assert relative_difference({'a': [torch.full((3,), float('nan'))]}, ones) == float('inf')
+    assert relative_difference(ones, ones) == 0
+
+
+@pytest.mark.parametrize(('name', 'pairs', 'path'), [
+    ('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 53, 'neck'),
+    ('mmdet::faster_rcnn/faster-rcnn_x101-32x4d_fpn_1x_coco.py', 104, 'neck'),
+    ('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', None, 'neck'),
+    ('mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py', 52, 'backbone'),
+    ('mmpretrain::densenet/densenet121_4xb256_in1k.py', 59, 'backbone'),
+    ('mmpretrain::regnet/regnetx-400mf_8xb128_in1k.py', None, 'backbone'),
+    ('mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py', 0, 'backbone'),
+])
+def test_architectures_of_the_zoos(name, pairs, path):
+    """Counts from the papers' tables: ResNet-50 has 53 convolutions, each with its normalisation, and so on."""
+    model = build_model(load_config(name, 'k'), 'k')
+    initialise(model)
+    teacher = Teacher(randomised(model), inference=Inference(fold=False))
+    image = teacher.tap({path: 'k'}, model, (64, 224)).image
+    own = len(teacher._pairs)
+    assert own == pairs if pairs is not None else own > 10
+    images = torch.randn(1, 3, *image)
+    before = teacher.run(images, dummy_samples(images))
+    norms = _norms(model)
+    teacher.inference = Inference()
+    teacher._fold()
+    after = teacher.run(images, dummy_samples(images))
+    assert before[path][0].abs().max() > 0
+    assert _norms(model) == norms - own
+    # A hundred layers of float32 whose weights are rounded once more.
+    assert relative_difference(after, before) < 1e-4
+
+
+def _norms(model: nn.Module) -> int:
+    return sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
