@@ -1,0 +1,87 @@
+#!/usr/bin/env python
+"""Whether a fast teacher still says the same: its features against those of the plain float32 one.
+
+``compare_teacher.py CONFIG [--teacher CONFIG --teacher-checkpoint PATH] [--images N]`` runs every way of making the
+teacher fast on validation images of the student's config, and prints the alignment (mean correlation per channel)
+of each level. It fails where one is below 0.999.
+"""
+from __future__ import annotations
+
+import argparse
+import copy
+from typing import Any, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
+
+from mmsrd.attachment import attach_distiller, build_teachers
+from mmsrd.building import build_model
+from mmsrd.cli import parser_for, with_teacher
+from mmsrd.config import parse
+from mmsrd.errors import MMSRDError
+from mmsrd.functional import correlation, standardize
+from mmsrd.plan import text_table
+from mmsrd.zoo import config_path
+
+PLAIN: dict[str, Any] = dict(precision='fp32', fold=False, channels_last=False, stream=False)
+ALL = dict(fold=True, channels_last=True)
+WAYS: dict[str, dict[str, Any]] = {
+    'folded': dict(fold=True), 'channels last': dict(channels_last=True), 'bf16': dict(precision='bf16'),
+    'fp16': dict(precision='fp16'), 'all, bf16': dict(ALL, precision='bf16'), 'all, fp16': dict(ALL, precision='fp16')}
+LEAST = 0.999
+
+
+def features(config: Config, options: dict[str, Any], data: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
+    """Features of the first teacher, made fast with ``options``."""
+    block = copy.deepcopy(config.distill)
+    block.teacher.inference = options
+    parsed = parse(block)
+    student = build_model(config, 'model')
+    teachers = build_teachers(parsed, student)
+    for teacher in teachers.values():
+        teacher.load_weights()
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    attach_distiller(student, parsed, teachers)
+    prepared: Any = student.data_preprocessor
+    batch = prepared.to(device)(copy.deepcopy(data), True)
+    return next(iter(teachers.values())).features(batch['inputs'], batch['data_samples'])
+
+
+def alignment(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Mean correlation of the channels; dead ones, which are constant in both, do not count."""
+    z, t = (standardize(x.double(), eps=0) for x in (a, b))
+    alive = t.abs().amax([d for d in range(t.dim()) if d != (2 if t.dim() == 3 else 1)]) > 0
+    return float(correlation(z, t)[alive].mean())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0], parents=[parser_for('train')],
+                                     usage='compare_teacher.py CONFIG [--teacher CONFIG] [...]')
+    parser.add_argument('config', help='a path or a model zoo name (mmdet::...)')
+    parser.add_argument('--images', type=int, default=8, help='of the validation set, in one batch')
+    args = parser.parse_args(argv)
+    config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
+                          args.teacher_checkpoint, args.distill_preset)
+    loader = copy.deepcopy(config.val_dataloader)
+    loader.update(batch_size=args.images, num_workers=0, persistent_workers=False)
+    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')):
+        data = next(iter(Runner.build_dataloader(loader)))
+    expected = features(config, PLAIN, data)
+    rows, least = [], 1.0
+    for name, options in WAYS.items():
+        got = features(config, {**PLAIN, **options}, data)
+        levels = [alignment(x, y) for path in expected for x, y in zip(got[path], expected[path], strict=True)]
+        least = min(least, *levels)
+        rows.append((name, *(f'{level:.6f}' for level in levels)))
+    print(text_table([('teacher', *(f'{path}[{i}]' for path in expected for i in range(len(expected[path])))), *rows]))
+    if least < LEAST:
+        raise SystemExit(f'an alignment of {least:.6f} is below {LEAST}')
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except MMSRDError as e:
+        raise SystemExit(f'{type(e).__name__}: {e}') from None

@@ -1,0 +1,58 @@
+"""Results of the benchmark as a table and a picture."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_COLUMNS = {'variant': 'variant', 'step_ms': 'step, ms', 'step_ratio': 'over plain', 'step_ratio_range': 'range',
+            'peak_mib': 'peak, MiB', 'memory_ratio': 'over plain', 'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms',
+            'loss_floor_ms': 'its floor, ms'}
+
+
+def title(result: dict[str, Any]) -> str:
+    """Setting and machine in a line."""
+    case, machine = result['case'], result['machine']
+    return (f'{case["pair"]}, {case["height"]}×{case["width"]}, batch {case["batch"]}, '
+            f'{"float32" if case["amp"] == "none" else "AMP " + case["amp"]}, {machine["device"]}, {machine["date"]}')
+
+
+def table(result: dict[str, Any]) -> str:
+    """A Markdown table; the reason stands where a variant could not run."""
+    lines = [f'| {" | ".join(_COLUMNS.values())} |', '|' + '---|' * len(_COLUMNS)]
+    for row in result['rows']:
+        cells = [_cell(row.get(key)) for key in _COLUMNS]
+        if 'error' in row:
+            cells[1] = f'not measured: {row["error"]}'
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return f'{value[0]:.2f} to {value[1]:.2f}'
+    if isinstance(value, float):
+        return f'{value:.2f}' if value < 100 else f'{value:.0f}'
+    return '–' if value is None else str(value)
+
+
+def chart(result: dict[str, Any], path: Path) -> None:
+    """Bars of step time over the plain step, with the range over the turns."""
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    rows = [row for row in result['rows'] if 'step_ratio' in row][::-1]
+    figure, axes = plt.subplots(figsize=(8, 1.2 + 0.35 * len(rows)), layout='constrained')
+    ratios = [row['step_ratio'] for row in rows]
+    spread = [[row['step_ratio'] - row['step_ratio_range'][0] for row in rows],
+              [row['step_ratio_range'][1] - row['step_ratio'] for row in rows]]
+    colours = ['tab:gray' if row['variant'] == 'plain' else 'tab:orange' if ' ' in row['variant'] and row['variant']
+               .startswith(('MMRazor', 'torchdistill')) else 'tab:blue' for row in rows]
+    axes.barh([row['variant'] for row in rows], ratios, xerr=spread, color=colours, capsize=3)
+    axes.axvline(1, color='black', linewidth=0.8)
+    for row, ratio, high in zip(rows, ratios, spread[1], strict=True):
+        axes.text(ratio + high + 0.02, row['variant'], f'{ratio:.2f}', va='center')
+    axes.set_xlim(0, max(r + h for r, h in zip(ratios, spread[1], strict=True)) * 1.12)
+    axes.set_xlabel('step time over the plain student step (median, range over turns)')
+    axes.set_title(title(result), fontsize=10)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

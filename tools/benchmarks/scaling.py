@@ -1,0 +1,116 @@
+"""How the cost of distillation grows: with batch, image size, number of levels, channels, and processes."""
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import statistics
+import time
+from typing import Any, Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from harness import measure
+from pairs import Case
+
+from mmsrd.losses import SRDLoss
+
+PROCESSES = (1, 2, 4)
+
+
+def measure_scaling(case: Case, repeats: int, steps: int) -> list[dict[str, Any]]:
+    """Rows ``what``, ``value``, and milliseconds.
+
+    Whole steps where the batch or the image changes; elsewhere the loss alone, forward and backward, on features of
+    the setting's pyramid.
+    """
+    rows = []
+    for factor in (0.5, 1, 2):
+        changed = dataclasses.replace(case, batch=max(int(case.batch * factor), 1))
+        rows.append(_steps('batch', changed.batch, changed, repeats, steps))
+    for factor in (0.5, 1, 1.5):
+        changed = dataclasses.replace(case, height=int(case.height * factor), width=int(case.width * factor))
+        rows.append(_steps('image height', changed.height, changed, repeats, steps))
+    for levels in (1, 2, 3, 5):
+        rows.append(dict(what='levels', value=levels, loss_ms=loss_ms(case, levels, 256, repeats)))
+    for channels in (64, 256, 1024):
+        rows.append(dict(what='channels', value=channels, loss_ms=loss_ms(case, 3, channels, repeats)))
+    for processes in PROCESSES:
+        if case.device == 'cuda' and processes > torch.cuda.device_count():
+            break
+        rows.append(dict(what='processes', value=processes, **processes_ms(case, processes, repeats)))
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _steps(what: str, value: int, case: Case, repeats: int, steps: int) -> dict[str, Any]:
+    plain, ours = measure(case, ['plain', 'ours'], repeats, steps)
+    return dict(what=what, value=value, plain_ms=plain['step_ms'], ours_ms=ours['step_ms'],
+                step_ratio=ours['step_ratio'], loss_ms=ours['loss_ms'], teacher_ms=ours['teacher_ms'])
+
+
+def _pyramid(case: Case, levels: int, channels: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Student and teacher maps of strides 8, 16, ..."""
+    pairs = []
+    for level in range(levels):
+        stride = 8 * 2**level
+        shape = (case.batch, channels, max(case.height // stride, 1), max(case.width // stride, 1))
+        pairs.append((torch.randn(shape, device=case.device, requires_grad=True),
+                      torch.randn(shape, device=case.device)))
+    return pairs
+
+
+def _timer(case: Case, levels: int, channels: int, sync: bool) -> Callable[[], float]:
+    criterion, pairs = SRDLoss(sync=sync), _pyramid(case, levels, channels)
+
+    def once() -> float:
+        _wait(case)
+        started = time.perf_counter()
+        torch.stack([criterion(s, t)[0] for s, t in pairs]).mean().backward()
+        _wait(case)
+        for s, _ in pairs:
+            s.grad = None
+        return (time.perf_counter() - started) * 1e3
+
+    once()
+    return once
+
+
+def _wait(case: Case) -> None:
+    if case.device == 'cuda':
+        torch.cuda.synchronize()
+
+
+def loss_ms(case: Case, levels: int, channels: int, repeats: int) -> float:
+    """Median milliseconds of the losses of ``levels`` levels in this process."""
+    torch.set_num_threads(case.threads)
+    once = _timer(case, levels, channels, False)
+    return round(statistics.median(once() for _ in range(repeats)), 3)
+
+
+def processes_ms(case: Case, processes: int, repeats: int) -> dict[str, float]:
+    """The loss of three levels in each of several processes at once, with shared statistics and without."""
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    with multiprocessing.get_context('spawn').Manager() as manager:
+        out = manager.dict()
+        multiprocessing.spawn(_process, (processes, port, dataclasses.asdict(case), repeats, out), processes)
+        return dict(out)
+
+
+def _process(rank: int, processes: int, port: int, case: dict[str, Any], repeats: int, out: Any) -> None:
+    setting = Case(**case)
+    os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    if setting.device == 'cuda':
+        torch.cuda.set_device(rank)
+    dist.init_process_group('nccl' if setting.device == 'cuda' else 'gloo', rank=rank, world_size=processes)
+    for name, sync in (('synced_ms', True), ('alone_ms', False)):
+        once = _timer(setting, 3, 256, sync)
+        dist.barrier()
+        result = round(statistics.median(once() for _ in range(repeats)), 3)
+        if rank == 0:
+            out[name] = result
+    dist.destroy_process_group()
