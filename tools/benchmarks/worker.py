@@ -24,6 +24,7 @@ from torch import Tensor, nn  # noqa: E402
 
 import mmsrd  # noqa: E402
 from mmsrd.building import build_model, initialise  # noqa: E402
+from mmsrd.distiller import ProjectorDistiller  # noqa: E402
 from mmsrd.inference import autocast_dtype  # noqa: E402
 
 
@@ -45,7 +46,9 @@ def build(case: Case, variant: str) -> nn.Module:
             if variant in ('autograd loss', 'naive'):
                 for criterion in model.distiller.criteria.values():  # type: ignore[union-attr, operator]
                     criterion.backend = 'autograd'
-    return model.to(case.device).train()
+    model.to(case.device)
+    model.train()  # MMRazor's returns None
+    return model
 
 
 def optimizer(model: nn.Module, case: Case) -> Wrapper:
@@ -73,7 +76,8 @@ class Worker:
         self.model: Any = build(case, variant)
         self.wrapper = optimizer(self.model, case)
         self.data = batches(case, configs_of(case.pair)[0])
-        self.distiller = getattr(self.model, 'distiller', None)
+        distiller = getattr(self.model, 'distiller', None)  # MMRazor's has that name, too
+        self.distiller = distiller if isinstance(distiller, ProjectorDistiller) else None
         self.done = 0
         self.steps(3)  # libraries choose algorithms, kernels are compiled
 
@@ -115,7 +119,7 @@ class Worker:
             return torch.cuda.max_memory_allocated() / 2**20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
-    def parts(self, count: int = 3) -> dict[str, float]:
+    def parts(self, count: int = 9) -> dict[str, float]:
         """Teacher alone; losses forward and backward on features of its shapes, without projectors; their floor."""
         assert self.distiller is not None
         data = self.model.data_preprocessor(self.data[0], True)
