@@ -9,18 +9,21 @@ import pytest
 
 pytest.importorskip('triton')
 PROGRAM = '''
+import itertools
 import sys
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mmsrd.kernels import triton_kernels
 
 TILES = dict(contiguous=dict(BC=4, BR=1024, CHUNK=4096, al=1, bl=1, ol=1),
-             channels_last=dict(BC=64, BR=64, CHUNK=256, ac=1, bc=1, oc=1))
+             channels_last=dict(BC=64, BR=64, CHUNK=256, ac=1, bc=1, oc=1),
+             vectors=dict(BC=64, BR=64, CHUNK=256, ac=1, bc=1, oc=1, chunks=1, slots=1))
 TYPES = dict(a='*bf16', b='*bf16', partial='*fp32', mean='*fp64', scale='*fp64', coefficients='*fp64')
+ALPHAS = dict(gradient=(4.0, 2.5, 0), powers=(4.0, 2.5))  # 0: the correlation form
 for name, out in dict(moments='*fp32', powers='*fp32', gradient='*bf16', combine='*fp64').items():
     kernel = getattr(triton_kernels, f'{name}_kernel')
-    for layout, tiles in TILES.items():
-        constants = {k: v for k, v in dict(ALPHA=4.0, BS=32, **tiles).items() if k in kernel.arg_names}
+    for (layout, tiles), alpha in itertools.product(TILES.items(), ALPHAS.get(name, (None,))):
+        constants = {k: v for k, v in dict(ALPHA=alpha, BS=32, **tiles).items() if k in kernel.arg_names}
         if name == 'combine':
             constants['BC'] = 16
         types = {**TYPES, 'out': out}
@@ -41,6 +44,6 @@ def test_to_ptx(capability, tmp_path):
                           env={**environment, 'TRITON_CACHE_DIR': str(tmp_path)}, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 8
+    assert len(rows) == 3 * (3 + 2 + 1 + 1)
     assert all(wide == 'True' for name, _, wide, _ in rows if name != 'combine')  # that one reads little
     assert all(spilled == 'False' for *_, spilled in rows)

@@ -21,14 +21,9 @@ from typing import Any, Sequence
 sys.path.insert(0, str(Path(__file__).resolve().parent / 'benchmarks'))
 import torch
 from harness import measure
-from pairs import DEFAULTS, PAIRS, Case, configs_of, is_detector
-from report import chart, table, title
+from pairs import DEFAULTS, PAIRS, Case, variants_of
+from report import chart, scaling_table, table, title
 from scaling import measure_scaling
-
-OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
-        'compiled teacher', 'offload', 'ended')
-DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
-CLASSIFICATION = ('torchdistill SRD',)
 
 
 def machine(device: str) -> dict[str, str]:
@@ -50,13 +45,6 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def variants_of(case: Case) -> list[str]:
-    """All variants that make sense for a pair."""
-    others = DETECTION if is_detector(configs_of(case.pair)[0]) else CLASSIFICATION
-    gpu_only = () if case.device == 'cuda' else ('no stream', 'fp32 teacher', 'no channels last', 'compiled teacher')
-    return ['plain', *(variant for variant in OURS if variant not in gpu_only), *others]
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('--pair', choices=list(PAIRS), default='fcos', help='student and teacher')
@@ -76,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.report:
         for path in args.report:
             result = json.loads(path.read_text())
-            print(f'**{title(result)}**\n\n{table(result)}\n')
+            print(f'**{title(result)}**\n\n{(scaling_table if "scaling" in result else table)(result)}\n')
         return
     height, width, batch = DEFAULTS[args.device][args.pair]
     height, width = args.shape or (height, width)
@@ -87,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = f'{"scaling_" if args.scaling else ""}{case.pair}_{case.device}_{case.amp}'
     if args.scaling:
         result['scaling'] = measure_scaling(case, args.repeats, steps)
+        print(f'\n{title(result)}\n\n{scaling_table(result)}')
     else:
         variants = args.variants or variants_of(case)
         result['rows'] = measure(case, list(dict.fromkeys(['plain', *variants])), args.repeats, steps)

@@ -1,6 +1,8 @@
 """The passes as Triton kernels: each reads both features once, and nothing of their size is kept."""
 from __future__ import annotations
 
+from typing import Any, ContextManager
+
 import torch
 import triton
 from torch import Tensor
@@ -52,6 +54,11 @@ class _Layout:
         return dict(BC=self.bc, BR=self.br, CHUNK=self.chunk)
 
 
+def _device_of(x: Tensor) -> ContextManager[Any]:
+    """Triton launches on the current device, which need not be that of the features."""
+    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]
+
+
 class TritonPasses:
     """Computes in float32 from features of any floating dtype and strides.
 
@@ -72,10 +79,12 @@ class TritonPasses:
         """See :class:`mmsrd.kernels.passes.Passes`."""
         x, (a, b) = self.layout, self.features
         partial = torch.empty(x.slots, 5, x.channels, dtype=torch.float32, device=a.device)
-        K.moments_kernel[x.grid](a, b, partial, *x.shape, *x.strides, **x.blocks)
         out = torch.empty(5, x.channels, dtype=torch.float64, device=a.device)
-        K.combine_kernel[(triton.cdiv(x.channels, 16),)](
-            a, b, partial, out, *x.shape, x.slots, *(view.stride(1) for view in x.views), BC=16, BS=32, CHUNK=x.chunk)
+        strides = [view.stride(1) for view in x.views]
+        with _device_of(a):
+            K.moments_kernel[x.grid](a, b, partial, *x.shape, *x.strides, **x.blocks)
+            K.combine_kernel[(triton.cdiv(x.channels, 16),)](
+                a, b, partial, out, *x.shape, x.slots, *strides, BC=16, BS=32, CHUNK=x.chunk)
         return out
 
     def powers(self, statistics: Statistics, alpha: float) -> Tensor:
@@ -83,7 +92,8 @@ class TritonPasses:
         x, (a, b) = self.layout, self.features
         partial = torch.empty(x.slots, 3, x.channels, dtype=torch.float32, device=a.device)
         mean, scale = (s.contiguous() for s in statistics)
-        K.powers_kernel[x.grid](a, b, mean, scale, partial, *x.shape, *x.strides, ALPHA=alpha, **x.blocks)
+        with _device_of(a):
+            K.powers_kernel[x.grid](a, b, mean, scale, partial, *x.shape, *x.strides, ALPHA=alpha, **x.blocks)
         return partial.sum(0, dtype=torch.float64)
 
     def gradient(self, statistics: Statistics, alpha: float | None, coefficients: Tensor) -> Tensor:
@@ -92,6 +102,7 @@ class TritonPasses:
         out = torch.empty_like(a)
         x = _Layout(a, b, out)
         mean, scale = (s.contiguous() for s in statistics)
-        K.gradient_kernel[x.grid](a, b, mean, scale, coefficients.contiguous(), out, *x.shape, *x.strides,
-                                  ALPHA=alpha or 0, **x.blocks)
+        with _device_of(a):
+            K.gradient_kernel[x.grid](a, b, mean, scale, coefficients.contiguous(), out, *x.shape, *x.strides,
+                                      ALPHA=alpha or 0, **x.blocks)
         return out

@@ -12,6 +12,12 @@ from mmsrd.zoo import load_config
 
 TEACHER_OFF = dict(precision='fp32', fold=False, channels_last=False, stream=False)
 """A teacher as it comes: what ``mmsrd.inference`` does, switched off."""
+OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
+        'compiled teacher', 'offload', 'ended')
+DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
+CLASSIFICATION = ('torchdistill SRD',)
+VARIANTS = ('plain', *OURS, *DETECTION, *CLASSIFICATION)
+"""``'naive'``: the teacher as it comes, and the loss differentiated by PyTorch; ``'ended'``: after ``schedule.end``."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,13 @@ DEFAULTS = {
              'resnet': (224, 224, 256), 'tiny': (64, 64, 2)},
 }
 """Height, width and batch where the command names none."""
+
+
+def variants_of(case: Case) -> list[str]:
+    """All variants that make sense for a setting."""
+    others = DETECTION if is_detector(configs_of(case.pair)[0]) else CLASSIFICATION
+    gpu_only = () if case.device == 'cuda' else ('no stream', 'fp32 teacher', 'no channels last', 'compiled teacher')
+    return ['plain', *(variant for variant in OURS if variant not in gpu_only), *others]
 
 
 def _zoo(pattern: str, *depths: int) -> tuple[Config, ...]:

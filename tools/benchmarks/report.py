@@ -27,6 +27,16 @@ def table(result: dict[str, Any]) -> str:
     return '\n'.join(lines)
 
 
+def scaling_table(result: dict[str, Any]) -> str:
+    """A Markdown table of how the cost grows."""
+    names = dict(what='what', value='value', plain_ms='plain step, ms', ours_ms='ours, ms', step_ratio='ratio',
+                 teacher_ms='teacher, ms', loss_ms='loss, ms', synced_ms='loss, shared statistics, ms',
+                 alone_ms='loss, own statistics, ms')
+    lines = [f'| {" | ".join(names.values())} |', '|' + '---|' * len(names)]
+    lines += [f'| {" | ".join(_cell(row.get(key)) for key in names)} |' for row in result['scaling']]
+    return '\n'.join(lines)
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return f'{value[0]:.2f} to {value[1]:.2f}'

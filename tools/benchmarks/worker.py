@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import torch  # noqa: E402
 from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
 from mmengine.optim.optimizer.optimizer_wrapper import OptimWrapper as Wrapper  # noqa: E402
-from pairs import Case, batches, configs_of, distill_block  # noqa: E402
+from pairs import VARIANTS, Case, batches, configs_of, distill_block  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import mmsrd  # noqa: E402
@@ -30,6 +30,8 @@ from mmsrd.inference import autocast_dtype  # noqa: E402
 
 def build(case: Case, variant: str) -> nn.Module:
     """The model of a variant on its device, in training mode."""
+    if variant not in VARIANTS:
+        raise SystemExit(f'no variant {variant!r}; there are {", ".join(VARIANTS)}')
     student, teacher = configs_of(case.pair)
     torch.manual_seed(0)
     if variant.startswith('MMRazor'):
