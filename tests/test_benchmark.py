@@ -62,7 +62,8 @@ def test_variants_differ_in_what_their_names_say():
         'ours', 'no fold', 'fp32 teacher', 'no stream', 'no channels last', 'compiled teacher')}
     assert inference == {
         'ours': {}, 'no fold': dict(fold=False), 'fp32 teacher': dict(precision='fp32'),
-        'no stream': dict(stream=False), 'no channels last': dict(channels_last=False), 'compiled teacher': dict(compile=True)}
+        'no stream': dict(stream=False), 'no channels last': dict(channels_last=False),
+        'compiled teacher': dict(compile=True)}
     assert distill_block(None, 'ended')['schedule'] == dict(end=1)
     assert distill_block(None, 'offload')['teacher']['offload']
 

@@ -105,8 +105,8 @@ class Worker:
 
     def turn(self, count: int) -> dict[str, float]:
         """Time ``count`` steps; memory is given back to the device for the next worker's turn."""
+        self.steps(2 if self.cuda else 1)  # caches are cold after the others' turns, and a GPU's allocator is empty
         if self.cuda:
-            self.steps(2)  # fill the allocator again
             torch.cuda.reset_peak_memory_stats()
         result = dict(step_ms=self.time(lambda: self.steps(1), count), peak_mib=self.peak())
         if self.distiller is not None and not self.distiller.schedule.over(self.done, 0):
