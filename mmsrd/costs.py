@@ -100,6 +100,7 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
 
 
 def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
+    teacher.place(inputs.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         return teacher.run(inputs, samples), counter.get_total_flops()
 

@@ -59,6 +59,8 @@ class ProjectorDistiller(nn.Module):
         self._seen: list[Any] = []
         self._batch: Batch | None = None
         self._taught: Features | None = None
+        self._autocast: torch.dtype | None = None
+        self._original = id(self)
         self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
         self.projectors = nn.ModuleDict({
             loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
@@ -81,7 +83,8 @@ class ProjectorDistiller(nn.Module):
                 teacher.update(student)
 
     def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
-        """Tell where training is (both count from 0). A loop without a runner need not: every loss pass counts."""
+        """Tell where training is (both count from 0). A loop without a runner need not: loss passes
+        with gradients count."""
         self.iteration, self.epoch, self.iterations_per_epoch = iteration, epoch, iterations_per_epoch
 
     @eager
@@ -98,11 +101,11 @@ class ProjectorDistiller(nn.Module):
 
     def _forget(self) -> None:
         """Let go of the step, so that no graph outlives it."""
+        for teacher in self.teachers.values():
+            teacher.join()  # before what they read is let go of
         self.taps.disarm()
         self._seen.clear()
         self._batch = self._taught = None
-        for teacher in self.teachers.values():
-            teacher.join()
 
     @eager
     def after_tap(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -143,17 +146,22 @@ class ProjectorDistiller(nn.Module):
             acts = self.schedule.active(self.iteration, self.epoch)
             added = self.losses(batches_of(student, inputs, samples, self._seen)) if acts \
                 else self.no_losses(next(student.parameters()).device)
-            self.iteration += 1
+            if torch.is_grad_enabled():  # a validation loss is no step
+                self._release_if_over()
+                self.iteration += 1
             return {**output, **added}
         finally:
             self._forget()
 
-    def no_losses(self, device: torch.device) -> dict[str, Tensor]:
-        """Zeros in place of the losses, before distillation starts and after it has ended; then without teachers."""
-        self.finite.settle()
-        if self.schedule.over(self.iteration, self.epoch):
+    def _release_if_over(self) -> None:
+        """Give the teachers' memory back after the end; a copy of the student shares them, and lets them be."""
+        if self._original == id(self) and self.schedule.over(self.iteration, self.epoch):
             for teacher in self.teachers.values():
                 teacher.release()
+
+    def no_losses(self, device: torch.device) -> dict[str, Tensor]:
+        """Zeros in place of the losses, before distillation starts and after it has ended."""
+        self.finite.settle()
         return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:

@@ -41,6 +41,11 @@ class EmaTeacher(Teacher):
     def _prepare(self, device: torch.device, dtype: torch.dtype | None) -> None:
         """Nothing: its weights go on changing."""
 
+    def release(self) -> None:
+        """As :meth:`mmsrd.teacher.Teacher.release`; the average holds on to its tensors beside the model's."""
+        self.average.avg_parameters = {}
+        super().release()
+
     def update(self, student: nn.Module) -> None:
         """Take the student's weights the first time, a share of them each time after it; none once released."""
         if self.released:

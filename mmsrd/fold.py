@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+_NORM_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # a subclass with its own may do more (an activation)
 
 TOLERANCE = 1e-3
 """Relative change of features that folding may make: far above float32's rounding, far below a wrong fold's."""
@@ -26,7 +27,7 @@ class FoldFinder:
     """
 
     def __init__(self) -> None:
-        self._outputs: list[tuple[Tensor, nn.Module]] = []
+        self._outputs: list[tuple[Tensor, int, nn.Module]] = []
         self._calls: Counter[nn.Module] = Counter()
         self._found: list[Pair] = []
 
@@ -35,9 +36,10 @@ class FoldFinder:
         """Look at the forward passes inside of the block."""
         handles = [model.register_forward_pre_hook(self._begin)]
         for module in model.modules():
-            if type(module) in _CONVOLUTIONS:
+            if type(module) in _CONVOLUTIONS and _has_plain_weight(module):
                 handles.append(module.register_forward_hook(self._after_convolution))
-            elif isinstance(module, _BatchNorm) and module.running_mean is not None:
+            elif isinstance(module, _BatchNorm) and type(module).forward in _NORM_FORWARDS \
+                    and module.running_mean is not None:
                 handles.append(module.register_forward_pre_hook(self._before_norm))
         try:
             yield
@@ -53,11 +55,13 @@ class FoldFinder:
 
     def _after_convolution(self, module: nn.Module, args: Any, output: Tensor) -> None:
         self._calls[module] += 1
-        self._outputs.append((output, module))
+        self._outputs.append((output, output._version, module))
 
     def _before_norm(self, module: nn.Module, args: Any) -> None:
         self._calls[module] += 1
-        source = next((conv for output, conv in self._outputs if args and output is args[0]), None)
+        # An operation in place between the two leaves the tensor and changes its version.
+        source = next((conv for output, version, conv in self._outputs
+                       if args and output is args[0] and output._version == version), None)
         if source is not None and isinstance(module, _BatchNorm):
             self._found.append((source, module))
 
@@ -65,6 +69,11 @@ class FoldFinder:
         """What can be folded without changing what ``tapped`` modules return."""
         return [(conv, norm) for conv, norm in self._found
                 if self._calls[conv] == self._calls[norm] == 1 and not {conv, norm} & tapped]
+
+
+def _has_plain_weight(conv: Any) -> bool:
+    """Whether the weight is a parameter, not computed (weight norm), and PyTorch can fold such a convolution."""
+    return 'weight' in conv._parameters and not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)
 
 
 def fold(model: nn.Module, pairs: list[Pair], features: Callable[[], dict[str, list[Tensor]]]) -> float | None:
@@ -82,12 +91,12 @@ def fold(model: nn.Module, pairs: list[Pair], features: Callable[[], dict[str, l
     before = features()
     weights = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
     places = [(parent, name, norm) for _, norm in pairs for parent in model.modules()
-              for name, child in parent.named_children() if child is norm]
-    for conv, norm in pairs:
-        _fold_pair(conv, norm)
-    for parent, name, _ in places:
-        setattr(parent, name, nn.Identity().eval())
+              for name, child in parent._modules.items() if child is norm]
     try:
+        for conv, norm in pairs:
+            _fold_pair(conv, norm)
+        for parent, name, _ in places:
+            setattr(parent, name, nn.Identity().eval())
         change = relative_difference(features(), before)
     except Exception:  # the model reads attributes of a layer that is gone
         change = float('inf')

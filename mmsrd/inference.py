@@ -31,7 +31,7 @@ class Inference:
     stream: bool = True
     compile: Union[bool, Mapping[str, Any]] = False
 
-    def dtype(self, device: torch.device, students: torch.dtype | None) -> torch.dtype | None:
+    def dtype(self, students: torch.dtype | None) -> torch.dtype | None:
         """Autocast dtype of the teacher, None for none; ``students`` is that of the student."""
         if self.precision == 'auto':
             return students

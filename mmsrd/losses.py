@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from . import functional as SF
 from .distributed import reduction
 from .errors import ConfigError, FeatureMismatchError
-from .kernels import BACKENDS, Formula, choose_passes, fused_srd
+from .kernels import BACKENDS, Formula, choose_passes, fused_srd, has_triton
 from .registry import MODELS
 
 FORMS = ('elementwise', 'correlation')
@@ -49,6 +49,8 @@ class SRDLoss(nn.Module):
                                      ('backend', backend, BACKENDS)):
             if value not in accepted:
                 raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
+        if backend == 'triton' and not has_triton():
+            raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
         if not isinstance(eps, (int, float)) or not 0 <= eps < float('inf'):
             raise ConfigError.at('eps', eps, 'must be a finite number of at least 0')
         if not isinstance(sync, bool):
@@ -71,14 +73,14 @@ class SRDLoss(nn.Module):
             tuple: Scalar loss, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated).
 
         Raises:
-            FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row only.
+            FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row at most.
         """
         _check_shapes(self, student, teacher)
         reduce = reduction(self.sync)
-        if reduce is None and student.numel() == student.size(SF.channel_dim(student)):
+        if reduce is None and student.numel() <= student.size(SF.channel_dim(student)):
             raise FeatureMismatchError(
-                f'SRDLoss got a single row, {tuple(student.shape)}, which has no batch statistics; use a larger '
-                'batch or larger images, or leave this level out with `levels`')
+                f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
+                'larger batch or larger images, or leave this level out with `levels`')
         passes = choose_passes(self.backend, student, teacher)
         with torch.autocast(device_type=student.device.type, enabled=False):
             if passes is not None:

@@ -6,6 +6,7 @@ from typing import Any, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 @contextlib.contextmanager
@@ -34,6 +35,7 @@ class Offload:
     def __init__(self, model: nn.Module, called: set[nn.Module]) -> None:
         self.device: torch.device | None = None
         self.visiting = 0
+        self._handles: list[RemovableHandle] = []
         self.peak = 0
         self._adopt(model, model if model in called else None, called)
 
@@ -43,10 +45,17 @@ class Offload:
         own = [*module._parameters.values(), *module._buffers.values()]
         if user is not None and any(x is not None for x in own):
             stay = _Stay(self, module)
-            user.register_forward_pre_hook(stay.begin)
-            user.register_forward_hook(stay.end, always_call=True)  # the teacher stops by an exception
+            self._handles += [user.register_forward_pre_hook(stay.begin),
+                              user.register_forward_hook(stay.end, always_call=True)]  # teachers stop by an exception
         for child in module.children():
             self._adopt(child, user, called)
+
+
+    def remove(self) -> None:
+        """Let go of the model, which then stays where it is."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
 
 
 class _Stay:

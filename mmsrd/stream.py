@@ -12,8 +12,8 @@ class SideStream:
     """Starts work that nobody waits for before :meth:`join`; elsewhere than on CUDA it is done at once.
 
     The work begins when the device has done what was asked of it so far, and what comes
-    after :meth:`join` begins when the work is done. So memory that either side
-    frees is not handed out while the other still reads it.
+    after :meth:`join` begins when the work is done. Keep what the work reads until then:
+    memory that is freed before may be handed out while the work still reads it.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,9 @@ class SideStream:
         """Do ``work``, which must not wait for the device."""
         if device.type != 'cuda':
             return work()
-        stream = self._streams.setdefault(device, torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream = self._streams[device]
         stream.wait_stream(torch.cuda.current_stream(device))
         self._busy = device
         with torch.cuda.stream(stream):

@@ -52,6 +52,8 @@ class Teacher:
         self.inference = inference or Inference()
         self.released = False
         self._prepared = False
+        self._stored: torch.dtype | None = None
+        self._last = False
         self._offload: Offload | None = None
         self._taps: TapSet | None = None
         self._dry_run: Probe | None = None
@@ -138,8 +140,10 @@ class Teacher:
         """Give its memory back, for good: distillation has ended."""
         if not self.released:
             self.released = True
+            if self._offload is not None:
+                self._offload.remove()
+                self._offload = None
             self.model.to('meta')
-            self._offload = None
             if self._device is not None and self._device.type == 'cuda':
                 torch.cuda.empty_cache()  # to the device, once
 
@@ -177,21 +181,23 @@ class Teacher:
             raise TeacherError.at(f'{self.key}.checkpoint', self.checkpoint,
                                   'was never loaded; call load_weights() first')
         device = inputs.device
-        dtype = self.inference.dtype(device, students)
+        # Weights that are stored in half precision need autocast also where the student has none (validation).
+        dtype = self.inference.dtype(students) or self._stored
         if not self._prepared:
             self._prepare(device, dtype)
             self._prepared = True
         self.place(device)
-        images = self._convert(inputs, data_samples)
-        if self.inference.last(device, dtype):
-            images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            return self.run(images, data_samples)
+            return self.run(inputs, data_samples)
 
     @torch.no_grad()
-    def run(self, images: Tensor, data_samples: Sequence[Any] | None) -> dict[str, list[Tensor]]:
-        """Levels by path for the teacher's own normalised images, with the model as it is and where it is."""
+    def run(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> dict[str, list[Tensor]]:
+        """Levels by path for the student's batch, with the model as it is and where it is."""
         assert self._taps is not None, 'tap() comes first'
+        assert self._convert is not None, 'tap() comes first'
+        images = self._convert(inputs, data_samples)
+        if self._last:
+            images = images.contiguous(memory_format=torch.channels_last)
         self._taps.arm()
         try:
             # No early end where a tap is called more often than in the dry run, or less.
@@ -205,7 +211,9 @@ class Teacher:
         """Make the model fast, once, before it moves to the device."""
         if dtype is not None and self.inference.stores(device):
             store_weights(self.model, dtype)
-        if self.inference.last(device, dtype):
+            self._stored = dtype
+        self._last = self.inference.last(device, dtype)
+        if self._last:
             self.model.to(memory_format=torch.channels_last)
         if self.offload:
             self._offload = Offload(self.model, self._called)
@@ -218,6 +226,7 @@ class Teacher:
         if self._dry_run is None or not self.loaded or not self.inference.fold or not self._pairs:
             return
         with preserved_rng():
+            torch.manual_seed(0)
             images = torch.randn(2, self._dry_run.channels, *self._dry_run.image)
         images = images.to(next(self.model.parameters()).device)
         change = fold(self.model, self._pairs, lambda: self.run(images, dummy_samples(images)))

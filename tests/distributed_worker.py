@@ -13,8 +13,8 @@ from mmsrd.losses import KLDivLoss, SRDLoss
 from mmsrd.matching import LevelPair, conform
 from mmsrd.projectors import LinearProjector
 
-SIZES = {2: [(2, 2), (4, 2), (3, 1)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
-"""Images of each process, by number of processes: even, and an uneven last batch."""
+SIZES = {2: [(2, 2), (4, 2), (3, 1), (3, 0)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
+"""Images of each process, by number of processes: even, an uneven last batch, and a process that has none."""
 LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', 'triton')
 KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
 

@@ -1,11 +1,13 @@
 """The plan's costs against what they must be."""
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from tiny import build_detector
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmsrd
@@ -35,6 +37,21 @@ def test_costs_of_the_tiny_pair(student, distill):
     assert costs.saved >= costs.features
     assert 1.9 < measure_costs(student, torch.cat([images, images])).saved / costs.saved <= 2
     assert costs.memory == costs.teacher_weights + costs.features + costs.saved + 12 * costs.projectors
+
+
+def test_grey_students_of_colour_teachers(student, distill, student_config):
+    config = copy.deepcopy(student_config.model)
+    config.backbone.in_channels = 1
+    config.data_preprocessor.update(mean=[128.0], std=[64.0], bgr_to_rgb=False)
+    grey = build_detector(config)
+    mmsrd.attach(grey, distill)
+    colour = measure_costs(_attached(student, distill), torch.randn(1, 3, 64, 64))
+    assert measure_costs(grey, torch.randn(1, 1, 64, 64)).flops_to_tap == colour.flops_to_tap
+
+
+def _attached(student, distill):
+    mmsrd.attach(student, distill)
+    return student
 
 
 def test_print_distill(distill, student_config, tmp_path):

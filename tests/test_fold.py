@@ -76,6 +76,34 @@ class _Reads(_Forked):
         return self.bn(self.conv(x)) * self.bn.weight[:, None, None]
 
 
+@pytest.mark.parametrize('layer', [
+    nn.ConvTranspose2d(4, 4, 2, groups=2), nn.utils.weight_norm(nn.Conv2d(4, 4, 1)),
+    nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))])
+def test_weights_that_are_no_plain_parameters_are_left_alone(layer):
+    torch.manual_seed(0)
+    model = randomised(nn.Sequential(layer, nn.BatchNorm2d(4)))
+    assert found(model, torch.randn(2, 4, 8, 8)) == []
+
+
+class _Activated(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+def test_what_only_looks_like_a_pair():
+    conv, images = nn.Conv2d(3, 3, 1), torch.randn(2, 3, 8, 8)
+    assert found(nn.Sequential(conv, nn.ReLU(inplace=True), nn.BatchNorm2d(3)), images) == []
+    assert found(nn.Sequential(conv, _Activated(3)), images) == []
+
+
+def test_a_normalisation_under_two_names():
+    model = randomised(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    model._modules['again'] = model[1]
+    model.forward = lambda x: model.again(model[0](x))
+    assert apply(model, torch.randn(2, 3, 8, 8)) is None
+    assert isinstance(model.again, nn.Identity)
+
+
 @pytest.mark.parametrize('kind', [_Forked, _Reads])
 def test_what_cannot_be_folded_is_put_back(kind):
     torch.manual_seed(0)

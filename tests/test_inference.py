@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import oracle
 import pytest
@@ -62,12 +64,23 @@ def test_precision_follows_the_student(student, distill, batch):
             dtypes.append(teacher.features(data['inputs'], data['data_samples'])['neck'][0].dtype)
     assert dtypes == [torch.bfloat16, torch.float32, torch.bfloat16]
     cuda, cpu = torch.device('cuda'), torch.device('cpu')
-    assert Inference().dtype(cuda, torch.float16) == torch.float16
-    assert Inference().dtype(cuda, None) is None
+    assert Inference().dtype(torch.float16) == torch.float16
+    assert Inference().dtype(None) is None
     assert (Inference().stores(cuda), Inference().stores(cpu), Inference(precision='bf16').stores(cpu)) == (1, 0, 1)
     assert Inference().last(cuda, torch.float16)
     assert not Inference().last(cuda, None)
     assert not Inference(channels_last=False).last(cuda, torch.float16)
+
+
+def test_stored_weights_work_without_autocast_too(student, distill, batch, monkeypatch):
+    """As on CUDA: stored when the first step is under autocast, and then a validation loss that is not."""
+    monkeypatch.setattr(Inference, 'stores', lambda self, device: True)
+    data = batch(student)
+    mmsrd.attach(student, distill)
+    for enabled in (True, False):
+        with torch.autocast('cpu', dtype=torch.bfloat16, enabled=enabled):
+            assert torch.isfinite(student(**data)['loss_srd_neck'])
+    assert student.distiller.teacher.model.backbone.conv1.weight.dtype == torch.bfloat16
 
 
 def test_all_of_it_in_training(student, distill, batch):
@@ -147,25 +160,44 @@ def test_work_without_a_device_is_done_at_once():
     assert isinstance(copy.deepcopy(stream), SideStream)
 
 
-@pytest.mark.parametrize('ema', [False, True])
-def test_after_the_end_the_teacher_is_gone(student, distill, batch, ema):
+@pytest.mark.parametrize('kind', [dict(), dict(offload=True), dict(ema=dict())])
+def test_after_the_end_the_teacher_is_gone(student, distill, batch, kind):
     block = dict(distill, schedule=dict(end=1))
-    if ema:
-        block['teacher'] = dict(ema=dict())
+    block['teacher'] = kind if 'ema' in kind else dict(block['teacher'], **kind)
     distiller = mmsrd.attach(student, block)
     data = batch(student)
     first = student(**data)
     assert float(first['loss_srd_neck'].detach()) != 0
     distiller.follow(student)
+    teacher = distiller.teacher
+    held = [weakref.ref(x.untyped_storage()) for x in (*teacher.model.parameters(), *teacher.model.buffers())]
     second = student(**data)
     assert float(second['loss_srd_neck'].detach()) == 0
     second['loss_srd_neck'].backward()  # to zeros, which distributed training waits for
     assert all(p.grad is not None and not p.grad.any() for p in distiller.parameters())
     distiller.follow(student)
+    gc.collect()
     teacher = distiller.teacher
     assert all(x.is_meta for x in (*teacher.model.parameters(), *teacher.model.buffers()))
+    assert not any(ref() is not None for ref in held)
     with pytest.raises(TeacherError, match='distill.teacher: the teacher was released when distillation ended'):
         teacher.features(data['inputs'], None)
+
+
+def test_what_is_no_training_step_releases_nothing(student, distill, batch):
+    """Validation losses do not count, and a copy of the student leaves the teacher that it shares alone."""
+    distiller = mmsrd.attach(student, dict(distill, schedule=dict(end=2)))
+    data = batch(student)
+    with torch.no_grad():
+        for _ in range(3):
+            student(**data)
+    assert distiller.iteration == 0
+    duplicate = copy.deepcopy(student)
+    for _ in range(4):
+        duplicate(**data)
+    assert duplicate.distiller.iteration == 4
+    assert not distiller.teacher.released
+    assert float(student(**data)['loss_srd_neck'].detach()) != 0
 
 
 @pytest.mark.parametrize('ema', [False, True])

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 
 import oracle
 import pytest
@@ -187,6 +188,52 @@ def test_backward_twice_and_through_a_projector():
         grads[backend] = once
     for backend in FAST:
         torch.testing.assert_close(grads[backend], grads['autograd'], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('backend', FAST)
+def test_no_gradient_is_made_where_none_is_wanted(backend, monkeypatch):
+    s, t = features((2, 5, 9, 7))
+    passes = choose_passes(backend, s, t)
+    made = []
+    plain = passes.gradient
+    monkeypatch.setattr(passes, 'gradient', lambda *args: made.append(1) or plain(*args))
+    with torch.no_grad():
+        SRDLoss(backend=backend)(s.requires_grad_(), t)
+    assert not made
+    SRDLoss(backend=backend)(s, t)[0].backward()
+    assert made == [1]
+
+
+def test_the_long_axis_of_the_grid_is_the_first():
+    """The others end at 65,535 programs, which a few thousand images of regions reach."""
+    from mmsrd.kernels.triton_passes import _Layout
+    assert _Layout(torch.empty(70000, 2, 3, 3)).grid == (70000, 1)
+
+
+def test_where_triton_does_not_work(monkeypatch):
+    from mmsrd.kernels import choice, triton_passes
+    on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)
+    choice.triton_works.cache_clear()
+    assert choose_passes('auto', on_cuda, on_cuda).__name__ == 'TritonPasses'
+    choice.triton_works.cache_clear()
+    monkeypatch.setattr(triton_passes.TritonPasses, 'moments', lambda self: 1 / 0)
+    warnings = []
+    monkeypatch.setattr(choice, 'print_log', lambda text, **options: warnings.append(text))
+    assert choose_passes('auto', on_cuda, on_cuda) is TorchPasses
+    assert choose_passes('auto', on_cuda, on_cuda) is TorchPasses
+    assert len(warnings) == 1
+    assert 'Triton cannot be used' in warnings[0]
+    choice.triton_works.cache_clear()
+
+
+def test_asking_for_triton_in_vain(monkeypatch):
+    s, t = (x.cpu() for x in features((16, 5)))
+    monkeypatch.delenv('TRITON_INTERPRET', raising=False)
+    with pytest.raises(ConfigError, match="backend = 'triton': needs features on CUDA, not on cpu"):
+        choose_passes('triton', s, t)
+    monkeypatch.setattr('mmsrd.losses.has_triton', lambda: False)
+    with pytest.raises(ConfigError, match="backend = 'triton': Triton is not installed"):
+        SRDLoss(backend='triton')
 
 
 def test_choice():

@@ -144,9 +144,9 @@ def test_shapes_that_do_not_fit_are_quoted(shapes):
     assert str(shapes[1]) in str(error.value)
 
 
-@pytest.mark.parametrize('shape', [(1, 5), (1, 1, 5), (1, 5, 1, 1)])
+@pytest.mark.parametrize('shape', [(1, 5), (1, 1, 5), (1, 5, 1, 1), (0, 5), (2, 5, 0, 3)])
 def test_a_single_row_has_no_statistics(shape):
-    with pytest.raises(FeatureMismatchError, match='single row.*no batch statistics'):
+    with pytest.raises(FeatureMismatchError, match='single row or none.*no batch statistics'):
         SRDLoss()(torch.zeros(shape), torch.zeros(shape))
 
 

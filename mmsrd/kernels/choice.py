@@ -3,11 +3,15 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
+import os
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
+from ..errors import ConfigError
 from .torch_passes import TorchPasses
 
 BACKENDS = ('auto', 'triton', 'torch', 'autograd')
@@ -20,15 +24,34 @@ def has_triton() -> bool:
     return importlib.util.find_spec('triton') is not None
 
 
+@functools.cache
+def triton_works(device: torch.device) -> bool:
+    """Whether a kernel runs on ``device``; tried once, since Triton needs a C compiler and a GPU that it knows."""
+    try:
+        from .triton_passes import TritonPasses
+        x = torch.ones(2, 1, device=device)
+        return bool(TritonPasses(x, x).moments().isfinite().all())  # waits, so that a failed launch shows here
+    except Exception as e:
+        print_log(f'SRDLoss: Triton cannot be used on {device} ({type(e).__name__}: {e}); PyTorch\'s operators are '
+                  'used instead, which is slower', logger='current', level=logging.WARNING)
+        return False
+
+
 def choose_passes(backend: str, student: Tensor, teacher: Tensor) -> type[Any] | None:
     """Class of :class:`mmsrd.kernels.passes.Passes` for ``backend``; None for ``'autograd'``.
 
-    ``'auto'`` is Triton for CUDA tensors of at most 32 bits, where it is installed, else PyTorch's operators.
+    ``'auto'`` is Triton for CUDA tensors of at most 32 bits, where it works, else PyTorch's operators.
+
+    Raises:
+        ConfigError: ``'triton'`` was asked for and the features are not on CUDA.
     """
     if backend == 'autograd':
         return None
+    if backend == 'triton' and not student.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
+        raise ConfigError.at('backend', backend, f'needs features on CUDA, not on {student.device}; write \'auto\'')
     wide = torch.float64 in (student.dtype, teacher.dtype)  # the Triton kernels compute in float32
-    if backend == 'triton' or (backend == 'auto' and student.is_cuda and not wide and has_triton()):
+    if backend == 'triton' or (backend == 'auto' and student.is_cuda and not wide and has_triton()
+                               and triton_works(student.device)):
         from .triton_passes import TritonPasses  # only here: importing Triton takes a second
         return TritonPasses
     return TorchPasses

@@ -45,6 +45,33 @@ class Passes(Protocol):
         """
 
 
+class NoRows:
+    """The passes of a process that has no rows, while others have some.
+
+    Args:
+        student: Feature without elements.
+        teacher: Feature of the same shape.
+    """
+
+    recomputes = True
+
+    def __init__(self, student: Tensor, teacher: Tensor) -> None:
+        self.student = student
+        self.channels = student.size(2 if student.dim() == 3 else 1)
+
+    def moments(self) -> Tensor:
+        """See :class:`Passes`."""
+        return torch.zeros(5, self.channels, dtype=glue_dtype(self.student.device), device=self.student.device)
+
+    def powers(self, statistics: Statistics, alpha: float) -> Tensor:
+        """See :class:`Passes`."""
+        return torch.zeros_like(self.moments()[:3])
+
+    def gradient(self, statistics: Statistics, alpha: float | None, coefficients: Tensor) -> Tensor:
+        """See :class:`Passes`."""
+        return torch.empty_like(self.student)
+
+
 def channel_view(x: Tensor) -> Tensor:
     """A feature (N, C), (N, L, C) or (N, C, H, W) as (N, C, L), without a copy where strides allow."""
     if x.dim() == 3:

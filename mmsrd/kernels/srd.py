@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..distributed import gather_all, processes
-from .passes import Passes, Statistics
+from .passes import NoRows, Passes, Statistics
 
 
 class Formula(NamedTuple):
@@ -126,5 +126,7 @@ def fused_srd(student: Tensor, teacher: Tensor, formula: Formula, kind: type[Any
     Returns:
         tuple: Scalar loss, and the mean of rho without gradient; float32, or float64 for float64 students.
     """
-    value, alignment = _FusedSRD.apply(student, teacher, formula, kind)
+    if not torch.is_grad_enabled():
+        student = student.detach()  # what is seen inside of a Function says nothing of no_grad
+    value, alignment = _FusedSRD.apply(student, teacher, formula, kind if student.numel() else NoRows)
     return value, alignment

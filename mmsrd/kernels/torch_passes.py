@@ -4,7 +4,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..functional import wide
 from .passes import Statistics, channel_view, glue_dtype
 
 
@@ -24,7 +23,7 @@ class TorchPasses:
 
     def __init__(self, student: Tensor, teacher: Tensor) -> None:
         self.student = student
-        dtype = torch.promote_types(wide(student).dtype, wide(teacher).dtype)
+        dtype = torch.promote_types(torch.promote_types(student.dtype, teacher.dtype), torch.float32)
         self.glue = glue_dtype(student.device)
         views = [channel_view(x.detach()).to(dtype) for x in (student, teacher)]
         # Differences to one row are exact for constant channels, and lose nothing for those far from 0.

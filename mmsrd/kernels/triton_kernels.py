@@ -1,9 +1,9 @@
 """Triton kernels over features seen as (batch, channels, rows) with any strides.
 
-A program handles BC channels of a chunk of CHUNK rows of one batch element, in tiles of BC × BR. ``grid =
-(channel blocks, batch · chunks)``. Partial results go to one slot for each (batch, chunk), so that sums do not
-depend on the order in which programs run. Values are differences to the channel's first row (``pilot``): exact for
-constant channels, and without loss for means that are large against the deviation.
+A program handles BC channels of a chunk of CHUNK rows of one batch element, in tiles of BC × BR. ``grid = (batch ·
+chunks, channel blocks)``, as the second axis ends at 65,535. Partial results go to one slot for each (batch, chunk), so
+that sums do not depend on the order in which programs run. Values are differences to the channel's first row
+(``pilot``): exact for constant channels, and without loss for means that are large against the deviation.
 """
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def moments_kernel(
         a, b, out, channels, length, chunks, an, ac, al, bn, bc, bl,
         BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """Per slot and channel: means less the pilots, centred squares and product: out (slots, 5, C), float32."""
-    channel = tl.program_id(0) * BC + tl.arange(0, BC)
-    slot = tl.program_id(1)
+    channel = tl.program_id(1) * BC + tl.arange(0, BC)
+    slot = tl.program_id(0)
     batch = slot // chunks
     first = (slot % chunks) * CHUNK
     within = channel < channels
@@ -142,8 +142,8 @@ def powers_kernel(
         a, b, mean, scale, out, channels, length, chunks, an, ac, al, bn, bc, bl,
         ALPHA: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """Per slot and channel: sums of ``h * d``, ``h``, ``h * z``: out (slots, 3, C), float32."""
-    channel = tl.program_id(0) * BC + tl.arange(0, BC)
-    slot = tl.program_id(1)
+    channel = tl.program_id(1) * BC + tl.arange(0, BC)
+    slot = tl.program_id(0)
     batch = slot // chunks
     first = (slot % chunks) * CHUNK
     within = channel < channels
@@ -175,8 +175,8 @@ def gradient_kernel(
         an, ac, al, bn, bc, bl, on, oc, ol,
         ALPHA: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """``c0 * (h - c1 - z * c2)`` into out, which has the student's shape; t in place of h where ALPHA is 0."""
-    channel = tl.program_id(0) * BC + tl.arange(0, BC)
-    slot = tl.program_id(1)
+    channel = tl.program_id(1) * BC + tl.arange(0, BC)
+    slot = tl.program_id(0)
     batch = slot // chunks
     first = (slot % chunks) * CHUNK
     within = channel < channels

@@ -47,7 +47,7 @@ class _Layout:
 
     @property
     def grid(self) -> tuple[int, int]:
-        return triton.cdiv(self.channels, self.bc), self.slots
+        return self.slots, triton.cdiv(self.channels, self.bc)
 
     @property
     def blocks(self) -> dict[str, int]:
