@@ -33,7 +33,11 @@ def scaling_table(result: dict[str, Any]) -> str:
                  teacher_ms='teacher, ms', loss_ms='loss, ms', synced_ms='loss, shared statistics, ms',
                  alone_ms='loss, own statistics, ms')
     lines = [f'| {" | ".join(names.values())} |', '|' + '---|' * len(names)]
-    lines += [f'| {" | ".join(_cell(row.get(key)) for key in names)} |' for row in result['scaling']]
+    for row in result['scaling']:
+        cells = [_cell(row.get(key)) for key in names]
+        if 'error' in row:
+            cells[3] = f'not measured: {row["error"]}'
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 

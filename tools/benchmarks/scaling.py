@@ -46,6 +46,8 @@ def measure_scaling(case: Case, repeats: int, steps: int) -> list[dict[str, Any]
 
 def _steps(what: str, value: int, case: Case, repeats: int, steps: int) -> dict[str, Any]:
     plain, ours = measure(case, ['plain', 'ours'], repeats, steps)
+    if 'error' in ours:  # a batch so small that the coarsest level has a single row
+        return dict(what=what, value=value, plain_ms=plain['step_ms'], error=ours['error'])
     return dict(what=what, value=value, plain_ms=plain['step_ms'], ours_ms=ours['step_ms'],
                 step_ratio=ours['step_ratio'], loss_ms=ours['loss_ms'], teacher_ms=ours['teacher_ms'])
 
