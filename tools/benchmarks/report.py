@@ -30,7 +30,7 @@ def table(result: dict[str, Any]) -> str:
 def scaling_table(result: dict[str, Any]) -> str:
     """A Markdown table of how the cost grows."""
     names = dict(what='what', value='value', plain_ms='plain step, ms', ours_ms='ours, ms', step_ratio='ratio',
-                 teacher_ms='teacher, ms', loss_ms='loss, ms', synced_ms='loss, shared statistics, ms',
+                 teacher_ms='teacher, ms', loss_ms='loss, ms', autograd_ms="loss by 'autograd', ms", synced_ms='loss, shared statistics, ms',
                  alone_ms='loss, own statistics, ms')
     lines = [f'| {" | ".join(names.values())} |', '|' + '---|' * len(names)]
     for row in result['scaling']:

@@ -33,9 +33,9 @@ def measure_scaling(case: Case, repeats: int, steps: int) -> list[dict[str, Any]
         changed = dataclasses.replace(case, height=int(case.height * factor), width=int(case.width * factor))
         rows.append(_steps('image height', changed.height, changed, repeats, steps))
     for levels in (1, 2, 3, 5):
-        rows.append(dict(what='levels', value=levels, loss_ms=loss_ms(case, levels, 256, repeats)))
+        rows.append(dict(what='levels', value=levels, **loss_ms(case, levels, 256, repeats)))
     for channels in (64, 256, 1024):
-        rows.append(dict(what='channels', value=channels, loss_ms=loss_ms(case, 3, channels, repeats)))
+        rows.append(dict(what='channels', value=channels, **loss_ms(case, 3, channels, repeats)))
     for processes in PROCESSES:
         if case.device == 'cuda' and processes > torch.cuda.device_count():
             break
@@ -63,8 +63,8 @@ def _pyramid(case: Case, levels: int, channels: int) -> list[tuple[torch.Tensor,
     return pairs
 
 
-def _timer(case: Case, levels: int, channels: int, sync: bool) -> Callable[[], float]:
-    criterion, pairs = SRDLoss(sync=sync), _pyramid(case, levels, channels)
+def _timer(case: Case, levels: int, channels: int, sync: bool, backend: str = 'auto') -> Callable[[], float]:
+    criterion, pairs = SRDLoss(sync=sync, backend=backend), _pyramid(case, levels, channels)
 
     def once() -> float:
         _wait(case)
@@ -84,11 +84,13 @@ def _wait(case: Case) -> None:
         torch.cuda.synchronize()
 
 
-def loss_ms(case: Case, levels: int, channels: int, repeats: int) -> float:
-    """Median milliseconds of the losses of ``levels`` levels in this process."""
+def loss_ms(case: Case, levels: int, channels: int, repeats: int) -> dict[str, float]:
+    """Median milliseconds of the losses of ``levels`` levels in this process: ours, and differentiated by PyTorch."""
     torch.set_num_threads(case.threads)
-    once = _timer(case, levels, channels, False)
-    return round(statistics.median(once() for _ in range(repeats)), 3)
+    timers = [_timer(case, levels, channels, False, backend) for backend in ('auto', 'autograd')]
+    turns = [[once() for once in timers] for _ in range(4 * repeats)]
+    ours, autograd = (round(statistics.median(column), 3) for column in zip(*turns, strict=True))
+    return dict(loss_ms=ours, autograd_ms=autograd)
 
 
 def processes_ms(case: Case, processes: int, repeats: int) -> dict[str, float]:
