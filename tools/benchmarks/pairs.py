@@ -16,8 +16,10 @@ OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 
         'compiled teacher', 'offload', 'ended')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
 CLASSIFICATION = ('torchdistill SRD',)
-VARIANTS = ('plain', *OURS, *DETECTION, *CLASSIFICATION)
-"""``'naive'``: the teacher as it comes, and the loss differentiated by PyTorch; ``'ended'``: after ``schedule.end``."""
+CONTROL = 'plain again'
+VARIANTS = ('plain', CONTROL, *OURS, *DETECTION, *CLASSIFICATION)
+"""``'naive'``: the teacher as it comes, and the loss differentiated by PyTorch; ``'ended'``: after ``schedule.end``;
+the control: what two processes that do the same differ by."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def variants_of(case: Case) -> list[str]:
     """All variants that make sense for a setting."""
     others = DETECTION if is_detector(configs_of(case.pair)[0]) else CLASSIFICATION
     gpu_only = () if case.device == 'cuda' else ('no stream', 'fp32 teacher', 'no channels last', 'compiled teacher')
-    return ['plain', *(variant for variant in OURS if variant not in gpu_only), *others]
+    return ['plain', CONTROL, *(variant for variant in OURS if variant not in gpu_only), *others]
 
 
 def _zoo(pattern: str, *depths: int) -> tuple[Config, ...]:

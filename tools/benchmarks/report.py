@@ -30,8 +30,8 @@ def table(result: dict[str, Any]) -> str:
 def scaling_table(result: dict[str, Any]) -> str:
     """A Markdown table of how the cost grows."""
     names = dict(what='what', value='value', plain_ms='plain step, ms', ours_ms='ours, ms', step_ratio='ratio',
-                 teacher_ms='teacher, ms', loss_ms='loss, ms', autograd_ms="loss by 'autograd', ms", synced_ms='loss, shared statistics, ms',
-                 alone_ms='loss, own statistics, ms')
+                 teacher_ms='teacher, ms', loss_ms='loss, ms', autograd_ms='the reference, ms',
+                 synced_ms='loss, shared statistics, ms', alone_ms='loss, own statistics, ms')
     lines = [f'| {" | ".join(names.values())} |', '|' + '---|' * len(names)]
     for row in result['scaling']:
         cells = [_cell(row.get(key)) for key in names]
@@ -59,7 +59,7 @@ def chart(result: dict[str, Any], path: Path) -> None:
     ratios = [row['step_ratio'] for row in rows]
     spread = [[row['step_ratio'] - row['step_ratio_range'][0] for row in rows],
               [row['step_ratio_range'][1] - row['step_ratio'] for row in rows]]
-    colours = ['tab:gray' if row['variant'] == 'plain' else 'tab:orange' if ' ' in row['variant'] and row['variant']
+    colours = ['tab:gray' if row['variant'].startswith('plain') else 'tab:orange' if ' ' in row['variant'] and row['variant']
                .startswith(('MMRazor', 'torchdistill')) else 'tab:blue' for row in rows]
     axes.barh([row['variant'] for row in rows], ratios, xerr=spread, color=colours, capsize=3)
     axes.axvline(1, color='black', linewidth=0.8)

@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import torch  # noqa: E402
 from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
 from mmengine.optim.optimizer.optimizer_wrapper import OptimWrapper as Wrapper  # noqa: E402
-from pairs import VARIANTS, Case, batches, configs_of, distill_block  # noqa: E402
+from pairs import CONTROL, VARIANTS, Case, batches, configs_of, distill_block  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 import mmsrd  # noqa: E402
@@ -43,7 +43,7 @@ def build(case: Case, variant: str) -> nn.Module:
     else:
         model = build_model(student, 'student')
         initialise(model)
-        if variant != 'plain':
+        if variant not in ('plain', CONTROL):
             mmsrd.attach(model, distill_block(teacher, variant))
             if variant in ('autograd loss', 'naive'):
                 for criterion in model.distiller.criteria.values():  # type: ignore[union-attr, operator]
