@@ -7,6 +7,7 @@ from typing import Any
 _COLUMNS = {'variant': 'variant', 'step_ms': 'step, ms', 'step_ratio': 'over plain', 'step_ratio_range': 'range',
             'peak_mib': 'peak, MiB', 'memory_ratio': 'over plain', 'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms',
             'loss_floor_ms': 'its floor, ms'}
+_COLOURS = {'plain': 'tab:gray', 'MMRazor': 'tab:orange', 'torchdistill': 'tab:orange'}
 
 
 def title(result: dict[str, Any]) -> str:
@@ -59,8 +60,8 @@ def chart(result: dict[str, Any], path: Path) -> None:
     ratios = [row['step_ratio'] for row in rows]
     spread = [[row['step_ratio'] - row['step_ratio_range'][0] for row in rows],
               [row['step_ratio_range'][1] - row['step_ratio'] for row in rows]]
-    colours = ['tab:gray' if row['variant'].startswith('plain') else 'tab:orange' if ' ' in row['variant'] and row['variant']
-               .startswith(('MMRazor', 'torchdistill')) else 'tab:blue' for row in rows]
+    colours = [next((colour for start, colour in _COLOURS.items() if row['variant'].startswith(start)), 'tab:blue')
+               for row in rows]
     axes.barh([row['variant'] for row in rows], ratios, xerr=spread, color=colours, capsize=3)
     axes.axvline(1, color='black', linewidth=0.8)
     for row, ratio, high in zip(rows, ratios, spread[1], strict=True):
