@@ -61,6 +61,17 @@ def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:
     return centred * torch.rsqrt(variance + eps)
 
 
+def unit_rows(x: Tensor) -> Tensor:
+    """Each row over its Euclidean norm over the channels; rows of zeros stay."""
+    return F.normalize(x, dim=channel_dim(x))
+
+
+def mean_square(x: Tensor, reduce: Reduce = None) -> Tensor:
+    """Mean of the squares of all elements, a scalar."""
+    total = x.square().sum()
+    return (reduce(total) if reduce else total) / (row_count(x, reduce) * x.size(channel_dim(x)))
+
+
 def correlation(z: Tensor, t: Tensor, reduce: Reduce = None) -> Tensor:
     """Mean over the rows of z·t per channel: the correlation where both are standardised.
 

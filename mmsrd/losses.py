@@ -17,6 +17,7 @@ from .registry import MODELS
 
 FORMS = ('elementwise', 'correlation')
 REDUCTIONS = ('mean', 'sum')
+NORMS = ('batch', 'l2', 'none')
 
 
 @MODELS.register_module()
@@ -35,20 +36,24 @@ class SRDLoss(nn.Module):
         backend: ``'triton'`` kernels, PyTorch's operators in ``'torch'``, the plain functions
             differentiated by ``'autograd'``, or ``'auto'``: Triton on CUDA, else PyTorch's. All give the same
             up to float32's rounding; with ``'autograd'`` only there are second derivatives.
+        norm: ``'batch'``: what the method is. ``'l2'`` (rows of unit length) and ``'none'`` are there for
+            comparison, as in the paper's ablation; they have the ``'autograd'`` backend only.
 
     Raises:
         ConfigError: An argument is outside of what is listed.
     """
 
     def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
-                 sync: bool = True, backend: str = 'auto') -> None:
+                 sync: bool = True, backend: str = 'auto', norm: str = 'batch') -> None:
         super().__init__()
         if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 1 <= alpha < float('inf'):
             raise ConfigError.at('alpha', alpha, 'must be a number of at least 1 (the loss is not convex below)')
         for key, value, accepted in (('form', form, FORMS), ('reduction', reduction, REDUCTIONS),
-                                     ('backend', backend, BACKENDS)):
+                                     ('backend', backend, BACKENDS), ('norm', norm, NORMS)):
             if value not in accepted:
                 raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
+        if norm != 'batch' and form == 'correlation':
+            raise ConfigError.at('norm', norm, "the correlation form needs 'batch'")
         if backend == 'triton' and not has_triton():
             raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
         if not isinstance(eps, (int, float)) or not 0 <= eps < float('inf'):
@@ -61,6 +66,7 @@ class SRDLoss(nn.Module):
         self.eps = float(eps)
         self.sync = sync
         self.backend = backend
+        self.norm = norm
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Compare two features of one shape; computed in float32 also under autocast.
@@ -75,13 +81,13 @@ class SRDLoss(nn.Module):
         Raises:
             FeatureMismatchError: The shapes differ, the rank is not 2, 3 or 4, or there is one row at most.
         """
-        _check_shapes(self, student, teacher)
+        check_features(self, student, teacher)
         reduce = reduction(self.sync)
         if reduce is None and student.numel() <= student.size(SF.channel_dim(student)):
             raise FeatureMismatchError(
                 f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
                 'larger batch or larger images, or leave this level out with `levels`')
-        passes = choose_passes(self.backend, student, teacher)
+        passes = choose_passes(self.backend, student, teacher) if self.norm == 'batch' else None
         with torch.autocast(device_type=student.device.type, enabled=False):
             if passes is not None:
                 formula = Formula(self.alpha, self.form, self.reduction, self.eps, self.sync)
@@ -93,7 +99,10 @@ class SRDLoss(nn.Module):
                 rho = SF.correlation(z, t, reduce)
                 loss = SF.correlation_log_sum(rho, self.alpha)
             else:
-                loss = SF.log_sum(z, t, self.alpha, self.reduction, reduce=reduce)
+                s, u = (z, t) if self.norm == 'batch' else (SF.wide(student), SF.wide(teacher.detach()))
+                if self.norm == 'l2':
+                    s, u = SF.unit_rows(s), SF.unit_rows(u)
+                loss = SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce)
                 with torch.no_grad():
                     rho = SF.correlation(z, t, reduce)
         return loss, {'alignment': rho.detach().mean()}
@@ -141,7 +150,7 @@ class KLDivLoss(nn.Module):
         Raises:
             FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
         """
-        _check_shapes(self, student, teacher)
+        check_features(self, student, teacher)
         reduce = reduction(self.sync)
         with torch.autocast(device_type=student.device.type, enabled=False):
             return SF.kl_divergence(SF.wide(student), SF.wide(teacher.detach()), self.temperature, reduce), {}
@@ -150,7 +159,12 @@ class KLDivLoss(nn.Module):
         return f'temperature={self.temperature:g}, sync={self.sync}'
 
 
-def _check_shapes(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
+def check_features(loss: nn.Module, student: Tensor, teacher: Tensor) -> None:
+    """Refuse features that no loss can compare.
+
+    Raises:
+        FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+    """
     if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
         raise FeatureMismatchError(
             f'{type(loss).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '

@@ -1,6 +1,7 @@
 """Projectors: maps from student to teacher channels, trained with the student."""
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -52,3 +53,36 @@ class LinearProjector(nn.Module):
 
     def extra_repr(self) -> str:
         return f'{self.in_channels} -> {self.out_channels}, bias={self.bias is not None}'
+
+
+@MODELS.register_module()
+class MLPProjector(nn.Module):
+    """Linear maps with ReLU between them: the larger projector of the paper's ablation, where it helps less.
+
+    Args:
+        in_channels: Channels of the student feature.
+        out_channels: Channels of the teacher feature.
+        layers: Linear maps, at least 2.
+        hidden: Width between them; None for ``out_channels``.
+
+    Raises:
+        ConfigError: An argument is outside of what is listed.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layers: int = 2, hidden: int | None = None) -> None:
+        super().__init__()
+        for key, value, least in (('layers', layers, 2), ('hidden', out_channels if hidden is None else hidden, 1)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ConfigError.at(key, value, f'must be a whole number of at least {least}')
+        widths = [in_channels, *[hidden or out_channels] * (layers - 1), out_channels]
+        self.linears = nn.ModuleList(LinearProjector(a, b, bias=True) for a, b in itertools.pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project (N, C_in, H, W), (N, L, C_in) or (N, C_in); the layout stays.
+
+        Raises:
+            FeatureMismatchError: The feature has another rank.
+        """
+        for i, linear in enumerate(self.linears):
+            x = linear(F.relu(x) if i else x)
+        return x
