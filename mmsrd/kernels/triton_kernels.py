@@ -114,13 +114,17 @@ def combine_kernel(
 
 
 @triton.jit
-def _standardised(pointer, places, inside, pilot, mean, scale, channel,
-                  within):
-    """Values times scale, less the mean: taken away in two steps, pilot and rest, that lose nothing."""
+def _standard(pointer, mean, scale, channel, within, stride_c):
+    """How to standardise channels: pilot, rest of the mean, factor. Taking the mean away in two steps loses nothing."""
+    pilot = _pilot(pointer, channel, stride_c, within)
     rest = (tl.load(mean + channel, mask=within, other=0.0) - pilot.to(tl.float64)).to(tl.float32)
-    factor = tl.load(scale + channel, mask=within, other=0.0).to(tl.float32)
+    return pilot[:, None], rest[:, None], tl.load(scale + channel, mask=within, other=0.0).to(tl.float32)[:, None]
+
+
+@triton.jit
+def _standardised(pointer, places, inside, pilot, rest, factor):
     x = tl.load(pointer + places, mask=inside, other=0.0).to(tl.float32)
-    return tl.where(inside, ((x - pilot[:, None]) - rest[:, None]) * factor[:, None], 0.0)
+    return tl.where(inside, ((x - pilot) - rest) * factor, 0.0)
 
 
 @triton.jit
@@ -147,8 +151,8 @@ def powers_kernel(
     batch = slot // chunks
     first = (slot % chunks) * CHUNK
     within = channel < channels
-    pilot_a = _pilot(a, channel, ac, within)
-    pilot_b = _pilot(b, channel, bc, within)
+    pilot_a, rest_a, factor_a = _standard(a, mean, scale, channel, within, ac)
+    pilot_b, rest_b, factor_b = _standard(b, mean + channels, scale + channels, channel, within, bc)
     hd = tl.zeros([BC], tl.float32)
     hs = tl.zeros([BC], tl.float32)
     hz = tl.zeros([BC], tl.float32)
@@ -156,9 +160,8 @@ def powers_kernel(
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
         inside = within[:, None] & (row < last)[None, :]
-        z = _standardised(a, _place(batch, channel, row, an, ac, al), inside, pilot_a, mean, scale, channel, within)
-        t = _standardised(b, _place(batch, channel, row, bn, bc, bl), inside, pilot_b, mean + channels,
-                          scale + channels, channel, within)
+        z = _standardised(a, _place(batch, channel, row, an, ac, al), inside, pilot_a, rest_a, factor_a)
+        t = _standardised(b, _place(batch, channel, row, bn, bc, bl), inside, pilot_b, rest_b, factor_b)
         h = _signed_power(z - t, ALPHA)
         hd += tl.sum(h * (z - t), 1)
         hs += tl.sum(h, 1)
@@ -180,8 +183,8 @@ def gradient_kernel(
     batch = slot // chunks
     first = (slot % chunks) * CHUNK
     within = channel < channels
-    pilot_a = _pilot(a, channel, ac, within)
-    pilot_b = _pilot(b, channel, bc, within)
+    pilot_a, rest_a, factor_a = _standard(a, mean, scale, channel, within, ac)
+    pilot_b, rest_b, factor_b = _standard(b, mean + channels, scale + channels, channel, within, bc)
     c0 = tl.load(coefficients + channel, mask=within, other=0.0).to(tl.float32)[:, None]
     c1 = tl.load(coefficients + channels + channel, mask=within, other=0.0).to(tl.float32)[:, None]
     c2 = tl.load(coefficients + 2 * channels + channel, mask=within, other=0.0).to(tl.float32)[:, None]
@@ -189,9 +192,8 @@ def gradient_kernel(
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
         inside = within[:, None] & (row < last)[None, :]
-        z = _standardised(a, _place(batch, channel, row, an, ac, al), inside, pilot_a, mean, scale, channel, within)
-        t = _standardised(b, _place(batch, channel, row, bn, bc, bl), inside, pilot_b, mean + channels,
-                          scale + channels, channel, within)
+        z = _standardised(a, _place(batch, channel, row, an, ac, al), inside, pilot_a, rest_a, factor_a)
+        t = _standardised(b, _place(batch, channel, row, bn, bc, bl), inside, pilot_b, rest_b, factor_b)
         if ALPHA == 0:
             h = t
         else:
