@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
+import count_passes  # noqa: E402
 import harness  # noqa: E402
 import one_read  # noqa: E402
 import report  # noqa: E402
@@ -74,6 +75,13 @@ def test_scaling_of_the_loss():
     result = scaling.processes_ms(TINY, 2, 2)
     assert set(result) == {'synced_ms', 'alone_ms'}
     assert all(value > 0 for value in result.values())
+
+
+def test_what_the_reference_costs():
+    """The documentation's 68 passes and three copies."""
+    reference, ours = count_passes.count('autograd'), count_passes.count('torch')
+    assert (reference['forward'] + reference['backward'], reference['kept']) == (68, 3)
+    assert (ours['backward'], ours['kept']) == (2, 1)
 
 
 def test_one_read_is_not_exact_where_features_are_close():
