@@ -1,6 +1,7 @@
 """The benchmark measures what it says, and the documentation has what was measured."""
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -112,6 +113,7 @@ def test_unmeasured_cells_say_so():
 
 
 def test_compare_teacher(distill, student_config, tmp_path):
+    student_config = copy.deepcopy(student_config)  # the tests of a session share it
     student_config.distill = distill
     student_config.dump(str(tmp_path / 'student.py'))
     done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/compare_teacher.py'),
