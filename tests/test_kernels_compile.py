@@ -37,7 +37,7 @@ for name, out in dict(moments='*fp32', powers='*fp32', gradient='*bf16', combine
 '''
 
 
-@pytest.mark.parametrize('capability', ['80', '90'])
+@pytest.mark.parametrize('capability', ['90', pytest.param('80', marks=pytest.mark.slow)])
 def test_to_ptx(capability, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != 'TRITON_INTERPRET'}
     done = subprocess.run([sys.executable, '-c', PROGRAM, capability], capture_output=True, text=True, check=False,
