@@ -138,7 +138,7 @@ def test_a_preset_for_a_model_without_features(distill):
 
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(type='SRDLos'), r"type = 'SRDLos': is not a registered loss or projector \(did you mean 'SRDLoss'"),
-    (dict(type='MobileNetV1'), r"type = 'MobileNetV1': is not a registered loss or projector; mmsrd has FeatureMSELoss, KLDivLoss"),
+    (dict(type='MobileNetV1'), r"type = 'MobileNetV1': is not a registered loss or projector; mmsrd has FeatureMSE"),
     (dict(projector=dict(type='CifarVGG')), r"projector\.type = 'CifarVGG': is not a registered loss or projector"),
 ])
 def test_types_that_are_no_losses(student, distill, options, message):
