@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+PLAIN: dict[str, Any] = dict(precision='fp32', fold=False, channels_last=False, stream=False, compile=False)
+"""A teacher as it comes: every part switched off."""
 _DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 _MATRIX_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 

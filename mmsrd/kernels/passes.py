@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ..functional import channel_dim
+
 
 class Statistics(NamedTuple):
     """How to standardise: ``(x - mean) * scale`` per channel.
@@ -57,7 +59,7 @@ class NoRows:
 
     def __init__(self, student: Tensor, teacher: Tensor) -> None:
         self.student = student
-        self.channels = student.size(2 if student.dim() == 3 else 1)
+        self.channels = student.size(channel_dim(student))
 
     def moments(self) -> Tensor:
         """See :class:`Passes`."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..distributed import gather_all, processes
+from ..functional import channel_dim
 from .passes import NoRows, Passes, Statistics
 
 
@@ -85,7 +86,7 @@ class _FusedSRD(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, formula: Formula, kind: type[Any]) -> tuple[Tensor, Tensor]:
         passes = kind(student, teacher)
-        rows = student.numel() // student.size(2 if student.dim() == 3 else 1)
+        rows = student.numel() // student.size(channel_dim(student))
         terms = _terms(passes, rows, formula)
         ctx.kind, ctx.alpha, ctx.dtype = kind, terms.alpha, student.dtype
         if ctx.needs_input_grad[0]:

@@ -12,6 +12,15 @@ import triton.language as tl
 
 
 @triton.jit
+def _program(channels, length, chunks, BC: tl.constexpr, CHUNK: tl.constexpr):
+    """What this program handles: slot, batch element, rows from first to before last, channels, which of them exist."""
+    slot = tl.program_id(0)
+    first = (slot % chunks) * CHUNK
+    channel = tl.program_id(1) * BC + tl.arange(0, BC)
+    return slot, slot // chunks, first, tl.minimum(first + CHUNK, length), channel, channel < channels
+
+
+@triton.jit
 def _place(batch, channel, row, stride_n, stride_c, stride_l):
     rows = batch.to(tl.int64) * stride_n + row.to(tl.int64) * stride_l
     return channel.to(tl.int64)[:, None] * stride_c + rows[None, :]
@@ -27,11 +36,7 @@ def moments_kernel(
         a, b, out, channels, length, chunks, an, ac, al, bn, bc, bl,
         BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """Per slot and channel: means less the pilots, centred squares and product: out (slots, 5, C), float32."""
-    channel = tl.program_id(1) * BC + tl.arange(0, BC)
-    slot = tl.program_id(0)
-    batch = slot // chunks
-    first = (slot % chunks) * CHUNK
-    within = channel < channels
+    slot, batch, first, last, channel, within = _program(channels, length, chunks, BC, CHUNK)
     pilot_a = _pilot(a, channel, ac, within)[:, None]
     pilot_b = _pilot(b, channel, bc, within)[:, None]
     mean_a = tl.zeros([BC], tl.float32)
@@ -40,7 +45,6 @@ def moments_kernel(
     bb = tl.zeros([BC], tl.float32)
     ab = tl.zeros([BC], tl.float32)
     seen = 0.0
-    last = tl.minimum(first + CHUNK, length)
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
         inside = within[:, None] & (row < last)[None, :]
@@ -146,17 +150,12 @@ def powers_kernel(
         a, b, mean, scale, out, channels, length, chunks, an, ac, al, bn, bc, bl,
         ALPHA: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """Per slot and channel: sums of ``h * d``, ``h``, ``h * z``: out (slots, 3, C), float32."""
-    channel = tl.program_id(1) * BC + tl.arange(0, BC)
-    slot = tl.program_id(0)
-    batch = slot // chunks
-    first = (slot % chunks) * CHUNK
-    within = channel < channels
+    slot, batch, first, last, channel, within = _program(channels, length, chunks, BC, CHUNK)
     pilot_a, rest_a, factor_a = _standard(a, mean, scale, channel, within, ac)
     pilot_b, rest_b, factor_b = _standard(b, mean + channels, scale + channels, channel, within, bc)
     hd = tl.zeros([BC], tl.float32)
     hs = tl.zeros([BC], tl.float32)
     hz = tl.zeros([BC], tl.float32)
-    last = tl.minimum(first + CHUNK, length)
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
         inside = within[:, None] & (row < last)[None, :]
@@ -178,17 +177,12 @@ def gradient_kernel(
         an, ac, al, bn, bc, bl, on, oc, ol,
         ALPHA: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr, CHUNK: tl.constexpr):
     """``c0 * (h - c1 - z * c2)`` into out, which has the student's shape; t in place of h where ALPHA is 0."""
-    channel = tl.program_id(1) * BC + tl.arange(0, BC)
-    slot = tl.program_id(0)
-    batch = slot // chunks
-    first = (slot % chunks) * CHUNK
-    within = channel < channels
+    _slot, batch, first, last, channel, within = _program(channels, length, chunks, BC, CHUNK)
     pilot_a, rest_a, factor_a = _standard(a, mean, scale, channel, within, ac)
     pilot_b, rest_b, factor_b = _standard(b, mean + channels, scale + channels, channel, within, bc)
     c0 = tl.load(coefficients + channel, mask=within, other=0.0).to(tl.float32)[:, None]
     c1 = tl.load(coefficients + channels + channel, mask=within, other=0.0).to(tl.float32)[:, None]
     c2 = tl.load(coefficients + 2 * channels + channel, mask=within, other=0.0).to(tl.float32)[:, None]
-    last = tl.minimum(first + CHUNK, length)
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
         inside = within[:, None] & (row < last)[None, :]

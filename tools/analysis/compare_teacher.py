@@ -21,11 +21,11 @@ from mmsrd.building import build_model
 from mmsrd.cli import parser_for, with_teacher
 from mmsrd.config import parse
 from mmsrd.errors import MMSRDError
-from mmsrd.functional import correlation, standardize
+from mmsrd.functional import channel_dim, correlation, standardize
+from mmsrd.inference import PLAIN
 from mmsrd.plan import text_table
 from mmsrd.zoo import config_path
 
-PLAIN: dict[str, Any] = dict(precision='fp32', fold=False, channels_last=False, stream=False)
 ALL = dict(fold=True, channels_last=True)
 WAYS: dict[str, dict[str, Any]] = {
     'folded': dict(fold=True), 'channels last': dict(channels_last=True), 'bf16': dict(precision='bf16'),
@@ -52,7 +52,7 @@ def features(config: Config, options: dict[str, Any], data: dict[str, Any]) -> d
 def alignment(a: torch.Tensor, b: torch.Tensor) -> float:
     """Mean correlation of the channels; dead ones, which are constant in both, do not count."""
     z, t = (standardize(x.double(), eps=0) for x in (a, b))
-    alive = t.abs().amax([d for d in range(t.dim()) if d != (2 if t.dim() == 3 else 1)]) > 0
+    alive = t.abs().amax([d for d in range(t.dim()) if d != channel_dim(t)]) > 0
     return float(correlation(z, t)[alive].mean())
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmsrd.inference import PLAIN
 from mmsrd.zoo import load_config
 
-TEACHER_OFF = dict(precision='fp32', fold=False, channels_last=False, stream=False)
-"""A teacher as it comes: what ``mmsrd.inference`` does, switched off."""
 OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
         'compiled teacher', 'offload', 'ended')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
@@ -127,7 +126,7 @@ def distill_block(teacher: Config, variant: str) -> dict[str, Any]:
     block: dict[str, Any] = dict(teacher=dict(config=teacher, allow_random=True, inference=inference))
     switched = {'no fold': dict(fold=False), 'fp32 teacher': dict(precision='fp32'),
                 'no channels last': dict(channels_last=False), 'no stream': dict(stream=False),
-                'naive': TEACHER_OFF, 'compiled teacher': dict(compile=True)}
+                'naive': PLAIN, 'compiled teacher': dict(compile=True)}
     inference.update(switched.get(variant, {}))
     if variant == 'ended':
         block['schedule'] = dict(end=1)

@@ -7,6 +7,10 @@ from typing import Any
 _COLUMNS = {'variant': 'variant', 'step_ms': 'step, ms', 'step_ratio': 'over plain', 'step_ratio_range': 'range',
             'peak_mib': 'peak, MiB', 'memory_ratio': 'over plain', 'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms',
             'loss_floor_ms': 'its floor, ms'}
+_SCALING_COLUMNS = {
+    'what': 'what', 'value': 'value', 'plain_ms': 'plain step, ms', 'ours_ms': 'ours, ms', 'step_ratio': 'ratio',
+    'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms', 'autograd_ms': 'the reference, ms',
+    'synced_ms': 'loss, shared statistics, ms', 'alone_ms': 'loss, own statistics, ms'}
 _COLOURS = {'plain': 'tab:gray', 'MMRazor': 'tab:orange', 'torchdistill': 'tab:orange'}
 
 
@@ -18,26 +22,21 @@ def title(result: dict[str, Any]) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """A Markdown table; the reason stands where a variant could not run."""
-    lines = [f'| {" | ".join(_COLUMNS.values())} |', '|' + '---|' * len(_COLUMNS)]
-    for row in result['rows']:
-        cells = [_cell(row.get(key)) for key in _COLUMNS]
-        if 'error' in row:
-            cells[1] = f'not measured: {row["error"]}'
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    """A Markdown table of the variants; the reason stands where one could not run."""
+    return _markdown(_COLUMNS, result['rows'], reason_at=1)
 
 
 def scaling_table(result: dict[str, Any]) -> str:
     """A Markdown table of how the cost grows."""
-    names = dict(what='what', value='value', plain_ms='plain step, ms', ours_ms='ours, ms', step_ratio='ratio',
-                 teacher_ms='teacher, ms', loss_ms='loss, ms', autograd_ms='the reference, ms',
-                 synced_ms='loss, shared statistics, ms', alone_ms='loss, own statistics, ms')
-    lines = [f'| {" | ".join(names.values())} |', '|' + '---|' * len(names)]
-    for row in result['scaling']:
-        cells = [_cell(row.get(key)) for key in names]
+    return _markdown(_SCALING_COLUMNS, result['scaling'], reason_at=3)
+
+
+def _markdown(columns: dict[str, str], rows: list[dict[str, Any]], reason_at: int) -> str:
+    lines = [f'| {" | ".join(columns.values())} |', '|' + '---|' * len(columns)]
+    for row in rows:
+        cells = [_cell(row.get(key)) for key in columns]
         if 'error' in row:
-            cells[3] = f'not measured: {row["error"]}'
+            cells[reason_at] = f'not measured: {row["error"]}'
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
