@@ -1,4 +1,4 @@
-"""The classification study and its data: what is recorded is what is shown."""
+"""The studies and their data: what is recorded is what is shown."""
 from __future__ import annotations
 
 import gzip
@@ -13,64 +13,146 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
-import classification as study  # noqa: E402
+import classification  # noqa: E402
+import detection  # noqa: E402
+import method  # noqa: E402
 import prepare_data  # noqa: E402
 import runs  # noqa: E402
+from study import Choice, between, spread  # noqa: E402
+
+STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY], ids=lambda study: study.name)
 
 
-def record(job, accuracy, alignment=None):
-    return json.loads(json.dumps(dict(**vars(job), metrics={'accuracy/top1': accuracy},
-                                      alignment={} if alignment is None else dict(feature=alignment))))
+def record(job, metrics, alignment=None):
+    return json.loads(json.dumps(dict(**vars(job), metrics=metrics, alignment=alignment or {})))
 
 
 def test_table_takes_gains_seed_by_seed(tmp_path):
-    teacher = study.teacher_job('digits')
-    jobs = {(j.row, j.seed): j for j in study.student_jobs('digits', [0, 1], Path('w'))}
-    assert len(jobs) == 8
+    choice = Choice(Path('w'), parts=('digits',), seeds=(0, 1))
+    jobs = {(j.row, j.seed): j for j in classification.students(choice)}
+    teacher, weights = classification.teacher_of(jobs['SRD', 0], choice)
+    assert str(weights) == 'w/digits/teacher/seed0/epoch_30.pth'
+    assert f'distill.teacher.checkpoint={weights}' in jobs['SRD', 0].options
+    assert classification.teacher_of(jobs['student alone', 0], choice) is None
     accuracy = {('student alone', 0): 80, ('student alone', 1): 90, ('SRD', 0): 85, ('SRD', 1): 91}
-    lines = [record(teacher, 99.5), *(record(jobs[k], v, 0.5 if k[0] == 'SRD' else None)
-                                      for k, v in accuracy.items())]
+    lines = [record(teacher, {'accuracy/top1': 99.5}),
+             *(record(jobs[k], {'accuracy/top1': v}, dict(feature=0.5) if k[0] == 'SRD' else None)
+               for k, v in accuracy.items())]
     results = tmp_path / 'results.jsonl'
     results.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    text = study.table(runs.recorded([teacher, *jobs.values()], results))
-    assert text.splitlines()[2:] == [
+    assert classification.table(runs.recorded([teacher, *jobs.values()], results)).splitlines()[2:] == [
         '| digits, 100 labels | teacher | 1 | 99.50 |  |  |',
         '| digits, 100 labels | student alone | 2 | 85.00 ± 7.07 |  |  |',
         '| digits, 100 labels | SRD | 2 | 88.00 ± 4.24 | +3.00 ± 2.83 | 0.50 |']
 
 
+def test_detectors_of_other_kinds_are_compared_with_the_same_student_alone():
+    choice = Choice(Path('w'), parts=('reduced/fcos_fcos', 'reduced/faster-rcnn_fcos'), seeds=(0,))
+    jobs = detection.students(choice)
+    alone, = (job for job in jobs if job.row == 'student alone')
+    mixed, = (job for job in jobs if (job.dataset, job.row) == ('reduced/faster-rcnn_fcos', 'SRD'))
+    assert detection.teacher_of(mixed, choice)[0].config == 'configs/composed/faster-rcnn_r18w32_128.py'
+    records = {alone: record(alone, {'coco/bbox_mAP': 0.4, 'coco/bbox_mAP_50': 0.5}),
+               mixed: record(mixed, {'coco/bbox_mAP': 0.425, 'coco/bbox_mAP_50': 0.625}, dict(neck=0.75))}
+    assert detection.table(records).splitlines()[2:] == [
+        '| reduced | FCOS | student alone | 1 | 40.0 |  | 50.0 |  |',
+        '| reduced | Faster R-CNN → FCOS | SRD | 1 | 42.5 | +2.5 | 62.5 | 0.75 |']
+
+
+def test_the_record_of_a_row_shows_its_whole_block():
+    choice = Choice(Path('w'), parts=('reduced/fcos_fcos',), rows=('SRD, projector of 2 layers',))
+    job, = detection.students(choice)
+    assert job.options[:-1] == (
+        'distill.losses._delete_=True', 'distill.losses.neck.type=SRDLoss', 'distill.losses.neck.student=neck',
+        'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.weight=4.0',
+        'distill.losses.neck.projector.type=MLPProjector', 'distill.losses.neck.projector.layers=2')
+
+
+@STUDIES
+def test_every_job_has_its_configs(study):
+    jobs = study.everything()
+    assert len(jobs) == len(set(jobs)) > 50
+    places = [(job.dataset, job.row, job.seed) for job in jobs]
+    assert len(places) == len(set(places))  # each has a work directory of its own
+    assert not [job.config for job in jobs if not (ROOT / job.config).is_file()]
+
+
 def test_results_of_other_settings_do_not_count(tmp_path):
-    job, other = (study.teacher_job('digits', options) for options in ((), ('train_cfg.max_epochs=1',)))
+    job, other = (runs.Job('d', 'r', 0, 'c.py', options) for options in ((), ('train_cfg.max_epochs=1',)))
     results = tmp_path / 'results.jsonl'
-    results.write_text(''.join(json.dumps(record(other, a)) + '\n' for a in (50, 60)))
+    results.write_text(''.join(json.dumps(record(other, {'a': a})) + '\n' for a in (50, 60)))
     assert runs.recorded([job], results) == {}
-    assert runs.recorded([other], results)[other]['metrics']['accuracy/top1'] == 60  # the newest
+    assert runs.recorded([other], results)[other]['metrics']['a'] == 60  # the newest
 
 
-def test_the_readme_shows_the_recorded_results():
-    readme = (ROOT / study.README).read_text()
-    jobs = study.all_jobs()
-    records = runs.recorded(jobs, ROOT / study.RESULTS)
-    assert len(records) == len(jobs) == 42
-    assert study.with_table(readme, study.table(records)) == readme
+@STUDIES
+def test_the_readme_shows_the_recorded_results(study):
+    readme = (ROOT / study.readme).read_text()
+    assert study.with_table(readme, study.report()) == readme
+    known = study.everything()
+    strangers = [r for r in runs.read(ROOT / study.results) if not any(job.is_recorded_by(r) for job in known)]
+    assert strangers == []
 
 
-def test_smoke_run_records_and_resumes(tmp_path):
-    prepare_data.digits(tmp_path / 'digits')
-    command = [sys.executable, str(ROOT / 'tools/studies/classification.py'), '--smoke', '--datasets', 'digits',
-               '--rows', 'student alone', 'SRD + KL', '--seeds', '3', '--jobs', '1',
-               '--results', str(tmp_path / 'results.jsonl'), '--work-dir', str(tmp_path / 'work'), '--cfg-options',
-               f'train_dataloader.dataset.data_root={tmp_path}/digits/train',
-               f'val_dataloader.dataset.data_root={tmp_path}/digits/val']
+def test_a_table_goes_where_its_mark_is():
+    text = 'a\n<!-- one -->\nold\n<!-- end of table -->\nb\n<!-- two -->\n<!-- end of table -->\nc'
+    assert between(text, '<!-- two -->', 'new') == text.replace('two -->\n', 'two -->\nnew\n')
+    assert between(text, '<!-- one -->', 'new') == text.replace('old', 'new')
+    with pytest.raises(ValueError, match='three'):
+        between(text, '<!-- three -->', 'new')
+    assert [spread([]), spread([1.0], '+'), spread([1.0, 2.0], digits=1)] == ['', '+1.00', '1.5 ± 0.7']
+
+
+def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
+    """The hook's lines have no loss either, and are not validations."""
+    folder = tmp_path / '20260101' / 'vis_data'
+    folder.mkdir(parents=True)
+    rank = 'srd_effective_rank/neck.0'
+    logged = [{'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12345, 'step': 10},
+              {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.2, 'time': 1.0, 'step': 10},
+              {'loss': 0.5, 'srd_alignment/neck': 0.75, 'step': 20},
+              {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4, 'time': 1.0, 'step': 20}, {rank: 6.0, 'step': 20}]
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, logged)))
+    (folder / 'projector_spectra.jsonl').write_text(
+        '\n'.join(json.dumps(dict(step=s, spectra={'neck.0': [s + 0.12345, 0.1]})) for s in (10, 20)))
+    assert runs.outcome(tmp_path) == dict(
+        metrics={'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4}, curve=[[10, 0.1], [20, 0.3]],
+        alignment=dict(neck=0.75), diagnostics={rank: [[10, 7.1234], [20, 6.0]]}, spectra={'neck.0': [20.1, 0.1]})
+    (folder / 'scalars.json').write_text(json.dumps(logged[0]))
+    with pytest.raises(ValueError, match='no result'):
+        runs.outcome(tmp_path)
+
+
+def smoke(script, *arguments):
+    """Run a study in short, twice; what the second run prints."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, str(ROOT / 'tools/studies' / script), '--smoke', '--seeds', '3', *arguments]
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert '2 trainings recorded' in done.stdout  # the second time
+    return done.stdout
+
+
+def test_smoke_run_of_classification_records_and_resumes(tmp_path):
+    prepare_data.digits(tmp_path / 'digits')
+    printed = smoke('classification.py', '--parts', 'digits', '--rows', 'SRD + KL', '--results',
+                    str(tmp_path / 'results.jsonl'), '--work-dir', str(tmp_path / 'work'), '--cfg-options',
+                    f'train_dataloader.dataset.data_root={tmp_path}/digits/train',
+                    f'val_dataloader.dataset.data_root={tmp_path}/digits/val')
+    assert printed.count('1 trainings recorded') == 2
     records = runs.read(tmp_path / 'results.jsonl')
-    assert [(r['row'], r['seed']) for r in records] == [('teacher', 0), ('student alone', 3), ('SRD + KL', 3)]
+    assert [(r['row'], r['seed']) for r in records] == [('teacher', 0), ('SRD + KL', 3)]
     assert all(0 <= r['metrics']['accuracy/top1'] <= 100 for r in records)
-    assert set(records[2]['alignment']) == {'feature'}
+    assert set(records[1]['alignment']) == {'feature'}
+
+
+def test_smoke_run_of_detection_records_and_resumes(tmp_path):
+    printed = smoke('detection.py', '--parts', 'reduced/fcos_fcos', '--rows', 'SRD', '--work-dir', str(tmp_path))
+    assert printed.count('1 trainings recorded') == 2
+    records = runs.read(tmp_path / 'results.jsonl')
+    assert [(r['row'], r['seed'], len(r['curve'])) for r in records] == [('teacher', 0, 1), ('SRD', 3, 1)]
+    assert set(records[1]['spectra']) == {'neck.0', 'neck.1', 'neck.2'}
+    assert 'srd_effective_rank/neck.0' in records[1]['diagnostics']
 
 
 def test_a_failed_training_is_reported(tmp_path):
@@ -102,13 +184,36 @@ def data_of(folder, name):
     return np.frombuffer(gzip.decompress((folder / f'{name}.gz').read_bytes())[16:], np.uint8).reshape(-1, 28, 28)
 
 
-def test_the_metafile_has_the_recorded_means():
+@pytest.mark.parametrize(('study', 'row', 'metric', 'scale', 'title', 'count'), [
+    (classification.STUDY, 'SRD + KL', 'accuracy/top1', 1, 'Top 1 Accuracy', 3),
+    (detection.STUDY, 'SRD', 'coco/bbox_mAP', 100, 'box AP', 5)], ids=['classification', 'detection'])
+def test_the_metafile_has_the_recorded_means(study, row, metric, scale, title, count):
     import yaml
-    meta = yaml.safe_load((ROOT / 'configs/mmpretrain/metafile.yml').read_text())
-    records = runs.recorded(study.all_jobs(), ROOT / study.RESULTS)
-    shown = {m['Config']: m['Results'][0]['Metrics']['Top 1 Accuracy'] for m in meta['Models'] if 'Results' in m}
-    assert len(shown) == 2
-    for config, accuracy in shown.items():
-        values = [r['metrics']['accuracy/top1'] for job, r in records.items()
-                  if job.config == config and job.row == 'SRD + KL']
-        assert accuracy == round(sum(values) / len(values), 2)
+    meta = yaml.safe_load((ROOT / study.readme).with_name('metafile.yml').read_text())
+    records = runs.recorded(study.everything(), ROOT / study.results)
+    shown = {m['Config']: m['Results'][0]['Metrics'][title] for m in meta['Models'] if 'Results' in m}
+    assert len(shown) == count
+    for config, value in shown.items():
+        values = [r['metrics'][metric] for job, r in records.items() if job.config == config and job.row == row]
+        assert value == float(f'{scale * sum(values) / len(values):.{1 if scale == 100 else 2}f}')
+
+
+def test_what_the_method_page_takes_from_records():
+    curves = [[[10, 1.0], [20, 2.0]], [[10, 3.0], [20, 2.0]]]
+    assert method.mean_curve(curves) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
+    assert method.alive({'a': [1.0, 0.5, 0.011, 0.009], 'b': [2.0, 0.02, 0.0]}) == [3, 1]
+    job = runs.Job('d', 'SRD', 0, 'c.py')
+    found = dict(spectra={'neck.0': [1.0, 0.5, 0.0]}, diagnostics={
+        'srd_effective_rank/neck.0': [[1, 3.0], [2, 1.9]], 'srd_cross_correlation/neck.0': [[1, 0.5], [2, 0.25]]})
+    table = method.diagnostics_table({job: found}, 'd', {'SRD': 'batch', 'none': 'not there'}, 'norm')
+    assert table.splitlines()[2:] == ['| batch | 1 | 2.0 of 3 | 1.9 | 0.250 |']
+
+
+def test_the_method_page_shows_the_recorded_results(tmp_path):
+    records = [runs.recorded(s.everything(), ROOT / s.results) for s in (detection.STUDY, classification.STUDY)]
+    text = (ROOT / method.PAGE).read_text()
+    assert method.page(text, method.tables(*records)) == text
+    method.pictures(*records, tmp_path)
+    drawn = {path.name for path in tmp_path.glob('*.png')}
+    assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}
+    assert all(f'pictures/{name}' in text for name in drawn)

@@ -1,138 +1,149 @@
 #!/usr/bin/env python
-"""Classification study: student alone, KL, SRD, SRD + KL on Fashion-MNIST and digits with few labels.
+"""Classification study: KL, SRD, its ablation and three teacher sizes on Fashion-MNIST and digits.
 
-Each training is ``tools/train.py`` on a config of ``configs/mmpretrain``; rows differ
-in the weights of the two losses only. Results are recorded in
+Each training is ``tools/train.py`` on a config of ``configs/mmpretrain``; rows
+differ in the losses, as the options in their records show. Results are recorded in
 ``docs/results/classification.jsonl``, and what is recorded is not run again.
 """
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
-from runs import ROOT, Job, recorded, run
+from runs import Job
+from study import Choice, Records, Study, alignment, by_seed, gains, spread
 
-RESULTS = Path('docs/results/classification.jsonl')
-WORK_DIR = Path('work_dirs/studies/classification')
-SMOKE_DIR = Path('work_dirs/studies/smoke')
-README = Path('configs/mmpretrain/README.md')
-MARKS = '<!-- table of tools/studies/classification.py -->', '<!-- end of table -->'
 FOLDER = 'configs/mmpretrain'
-SEEDS = (0, 1, 2, 3, 4)
-# Config of the student alone, of the teacher, and the epoch whose checkpoint teaches.
-DATASETS = {
-    'fashion_mnist': ('resnet8_fashion-mnist-1k', 'resnet20_fashion-mnist', 5),
-    'digits': ('resnet8_digits-100', 'resnet20_digits', 30),
+METRIC = 'accuracy/top1'
+TEACHER, ALONE = 'teacher', 'student alone'
+
+
+@dataclass(frozen=True)
+class Part:
+    """One student and one teacher on one data set.
+
+    Attributes:
+        title: In the table.
+        folder: Of the configs.
+        student: Config of the student alone.
+        teacher: Config of the teacher.
+        epoch: Epoch whose checkpoint teaches.
+        rows: Rows beside the student alone.
+        of: The data set under which teacher and student alone are recorded where others share them.
+    """
+
+    title: str
+    folder: str
+    student: str
+    teacher: str
+    epoch: int
+    rows: dict[str, tuple[str, ...]]
+    of: str = ''
+
+
+def _feature(**changes: Any) -> tuple[str, ...]:
+    """Options of SRD alone with some arguments changed."""
+    return (NO_KL, *(f'distill.losses.feature.{key.replace("__", ".")}={value}' for key, value in changes.items()))
+
+
+NO_KL = 'distill.losses.logits.weight=0'
+RECIPE: dict[str, tuple[str, ...]] = {'KL': ('distill.losses.feature.weight=0',), 'SRD': (NO_KL,), 'SRD + KL': ()}
+ALPHAS: dict[str, tuple[str, ...]] = {
+    'SRD, alpha 1': _feature(alpha=1.0), 'SRD, alpha 2': _feature(alpha=2.0), 'SRD, alpha 6': _feature(alpha=6.0)}
+NORMS: dict[str, tuple[str, ...]] = {
+    'SRD, no normalisation': _feature(norm='none'), 'SRD, L2 normalisation': _feature(norm='l2')}
+ABLATION: dict[str, tuple[str, ...]] = {
+    **ALPHAS, **NORMS,
+    'SRD, correlation form': _feature(form='correlation'),
+    'SRD, projector of 2 layers': _feature(projector__type='MLPProjector', projector__layers=2),
+    'SRD, projector of 3 layers': _feature(projector__type='MLPProjector', projector__layers=3),
+    'SRD, weight 1': _feature(weight=1.0),
+    'SRD, weight 4': _feature(weight=4.0),
+    'SRD, weight 8': _feature(weight=8.0),
 }
-TITLES = {'fashion_mnist': 'Fashion-MNIST, 1,000 labels', 'digits': 'digits, 100 labels'}
-ROWS: dict[str, tuple[str, ...]] = {
-    'teacher': (),
-    'student alone': (),
-    'KL': ('distill.losses.feature.weight=0',),
-    'SRD': ('distill.losses.logits.weight=0',),
-    'SRD + KL': (),
+# Without a projector the widths must agree: the student's last stage is as wide as the teacher's here.
+PROJECTOR = {'SRD': RECIPE['SRD'], 'SRD, no projector': _feature(projector=None)}
+PARTS = {
+    'fashion_mnist': Part('Fashion-MNIST, 1,000 labels', 'fashion_mnist', 'resnet8_fashion-mnist-1k',
+                          'resnet20_fashion-mnist', 5, RECIPE),
+    'fashion_mnist_full': Part('Fashion-MNIST, 60,000 labels', 'fashion_mnist', 'resnet8_fashion-mnist',
+                               'resnet20_fashion-mnist', 5, RECIPE, 'fashion_mnist'),
+    'digits': Part('digits, 100 labels', 'digits', 'resnet8_digits-100', 'resnet20_digits', 30,
+                   {**RECIPE, **ABLATION}),
+    'digits_wide': Part('digits, 100 labels, last stage of 64', 'digits', 'resnet8-64_digits-100', 'resnet20_digits',
+                        30, PROJECTOR, 'digits'),
+    'digits_small_teacher': Part('digits, 100 labels, from ResNet-8', 'digits', 'resnet8_digits-100',
+                                 'resnet8_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
+    'digits_large_teacher': Part('digits, 100 labels, from ResNet-56', 'digits', 'resnet8_digits-100',
+                                 'resnet56_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
 }
+ROWS = {row: None for part in PARTS.values() for row in (ALONE, *part.rows)}
 SMOKE = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
          'train_dataloader.batch_size=10')
 
 
-def teacher_job(dataset: str, options: Sequence[str] = ()) -> Job:
-    """Training of the one teacher of a dataset."""
-    return Job(dataset, 'teacher', 0, f'{FOLDER}/{dataset}/{DATASETS[dataset][1]}.py', tuple(options))
+def _options(choice: Choice) -> tuple[str, ...]:
+    return *(SMOKE if choice.smoke else ()), *choice.options
 
 
-def checkpoint(dataset: str, work_dir: Path, options: Sequence[str] = ()) -> Path:
-    """The teacher's last checkpoint."""
-    epoch = 1 if SMOKE[0] in options else DATASETS[dataset][2]
-    return work_dir / dataset / 'teacher' / 'seed0' / f'epoch_{epoch}.pth'
+def home(name: str, config: str | None = None) -> str:
+    """Data set under which a model, by default the student alone, is recorded: that of the part whose own it is."""
+    shared, config = PARTS[name].of, config or PARTS[name].student
+    return shared if shared and config in (PARTS[shared].student, PARTS[shared].teacher) else name
 
 
-def student_jobs(dataset: str, seeds: Sequence[int], work_dir: Path, options: Sequence[str] = ()) -> list[Job]:
-    """Trainings of all rows but the teacher's."""
-    student, teacher, _ = DATASETS[dataset]
-    distilled = f'{FOLDER}/{dataset}/srd_backbone_{teacher.split("_")[0]}_{student}.py'
+def students(choice: Choice) -> list[Job]:
+    """Students, row by row."""
     jobs = []
-    for row, weights in ROWS.items():
-        if row == 'teacher':
-            continue
-        alone = row == 'student alone'
-        weights_of_teacher = f'distill.teacher.checkpoint={checkpoint(dataset, work_dir, options)}'
-        own = (*weights, *options) if alone else (*weights, weights_of_teacher, *options)
-        jobs += [Job(dataset, row, seed, f'{FOLDER}/{dataset}/{student}.py' if alone else distilled, own)
-                 for seed in seeds]
-    return jobs
+    for name in choice.parts:
+        part = PARTS[name]
+        common = _options(choice)
+        distilled = f'{FOLDER}/{part.folder}/srd_backbone_{part.teacher.split("_")[0]}_{part.student}.py'
+        if choice.has(ALONE):
+            jobs += [Job(home(name), ALONE, seed, f'{FOLDER}/{part.folder}/{part.student}.py', common)
+                     for seed in choice.seeds]
+        for row, weights in part.rows.items():
+            if choice.has(row):
+                own = (*weights, f'distill.teacher.checkpoint={_checkpoint(name, choice)}', *common)
+                jobs += [Job(name, row, seed, distilled, own) for seed in choice.seeds]
+    return list(dict.fromkeys(jobs))
 
 
-def all_jobs() -> list[Job]:
-    """Every training of the README's table."""
-    return [job for dataset in DATASETS
-            for job in (teacher_job(dataset), *student_jobs(dataset, SEEDS, WORK_DIR))]
+def _checkpoint(name: str, choice: Choice) -> Path:
+    part = PARTS[name]
+    folder = choice.work_dir / home(name, part.teacher) / TEACHER / 'seed0'
+    return folder / f'epoch_{1 if choice.smoke else part.epoch}.pth'
 
 
-def table(records: dict[Job, dict[str, Any]]) -> str:
-    """Markdown table of top-1 accuracy and alignment, a row for each dataset and row."""
+def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
+    """Training of the one teacher of a part, and its last checkpoint."""
+    if job.row == ALONE:
+        return None
+    part = PARTS[job.dataset]
+    return (Job(home(job.dataset, part.teacher), TEACHER, 0, f'{FOLDER}/{part.folder}/{part.teacher}.py',
+                _options(choice)), _checkpoint(job.dataset, choice))
+
+
+def table(records: Records) -> str:
+    """Markdown table of top-1 accuracy and alignment, a row for each part and row."""
     lines = ['| data | training | seeds | top-1 (%) | over alone | alignment |', '|---|---|---|---|---|---|']
-    for dataset in DATASETS:
-        accuracy = {(j.row, j.seed): r['metrics']['accuracy/top1'] for j, r in records.items() if j.dataset == dataset}
-        for row in ROWS:
-            seeds = sorted(seed for name, seed in accuracy if name == row)
-            if not seeds:
+    for name, part in PARTS.items():
+        alone = by_seed(records, home(name), ALONE, METRIC)
+        for row in (TEACHER, ALONE, *part.rows):
+            values = by_seed(records, name, row, METRIC)
+            if not values:
                 continue
-            # Runs of one seed share initial weights and data order, so the gain is taken seed by seed.
-            gains = [accuracy[row, s] - accuracy['student alone', s] for s in seeds
-                     if row not in ('teacher', 'student alone') and ('student alone', s) in accuracy]
-            aligned = [r['alignment']['feature'] for j, r in records.items()
-                       if (j.dataset, j.row) == (dataset, row) and row.startswith('SRD')]
-            cells = [TITLES[dataset], row, str(len(seeds)), _spread([accuracy[row, seed] for seed in seeds]),
-                     _spread(gains, '+') if gains else '', f'{statistics.mean(aligned):.2f}' if aligned else '']
+            distilled = row in part.rows
+            cells = (part.title, row, str(len(values)), spread(list(values.values())),
+                     spread(gains(values, alone), '+') if distilled else '',
+                     alignment(records, name, row, 'feature') if row.startswith('SRD') else '')
             lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
-def _spread(values: Sequence[float], sign: str = '') -> str:
-    mean = f'{statistics.mean(values):{sign}.2f}'
-    return f'{mean} ± {statistics.stdev(values):.2f}' if len(values) > 1 else mean
-
-
-def with_table(text: str, new: str) -> str:
-    """``text`` with ``new`` between the marks."""
-    before, _, rest = text.partition(MARKS[0])
-    return f'{before}{MARKS[0]}\n{new}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}'
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--datasets', nargs='+', choices=DATASETS, default=list(DATASETS))
-    parser.add_argument('--rows', nargs='+', choices=[row for row in ROWS if row != 'teacher'], help='default: all')
-    parser.add_argument('--seeds', type=int, nargs='+', default=SEEDS)
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
-    parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
-    parser.add_argument('--results', type=Path, help=f'default: {RESULTS}, or {SMOKE_DIR}/results.jsonl with --smoke')
-    parser.add_argument('--work-dir', type=Path, help=f'default: {WORK_DIR}, or {SMOKE_DIR} with --smoke')
-    parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
-    parser.add_argument('--smoke', action='store_true', help='one short epoch each, to see that everything runs')
-    parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
-    args = parser.parse_args(argv)
-    os.chdir(ROOT)
-    args.results = args.results or (SMOKE_DIR / 'results.jsonl' if args.smoke else RESULTS)
-    args.work_dir = args.work_dir or (SMOKE_DIR if args.smoke else WORK_DIR)
-    options = (*(SMOKE if args.smoke else ()), *args.cfg_options)
-    teachers = [teacher_job(dataset, options) for dataset in args.datasets]
-    students = [job for dataset in args.datasets for job in student_jobs(dataset, args.seeds, args.work_dir, options)
-                if job.row in (args.rows or ROWS)]
-    if not args.report_only:
-        done = recorded(students, args.results)
-        pending = {job.dataset for job in students if job not in done}
-        run(teachers, args.results, args.work_dir, args.jobs, args.gpus,
-            lambda job: job.dataset in pending and not checkpoint(job.dataset, args.work_dir, options).is_file())
-        run(students, args.results, args.work_dir, args.jobs, args.gpus)
-    print(table(recorded([*teachers, *students], args.results)))
-    if args.results == RESULTS and not options:
-        README.write_text(with_table(README.read_text(), table(recorded(all_jobs(), args.results))))
-
+STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), list(ROWS),
+              (0, 1, 2, 3, 4), students, teacher_of, table)
 
 if __name__ == '__main__':
-    main()
+    STUDY.main(__doc__)

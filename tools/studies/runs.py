@@ -16,6 +16,9 @@ from queue import Queue
 from typing import Any, Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
+# Scalars of ProjectorDiagnosticsHook, which come in lines of their own.
+DIAGNOSTICS = ('srd_effective_rank/', 'srd_largest_singular_value/', 'srd_cross_correlation/',
+               'srd_level_alignment/')
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
             print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
         except subprocess.CalledProcessError:
             failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: failed, see {folder / "train.log"}')
+        except ValueError as e:
+            failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: {e}')
         finally:
             slots.put(slot)
 
@@ -113,15 +118,37 @@ def _launch(job: Job, folder: Path, environment: dict[str, str]) -> float:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Last validation and last alignment that the newest training in ``folder`` logged."""
+    """What the newest training in ``folder`` logged.
+
+    Returns:
+        dict: ``metrics`` of the last validation; ``curve``: of every validation the step and the first metric;
+        ``alignment``: the last of each loss; where ``ProjectorDiagnosticsHook`` was on ``diagnostics``, its
+        scalars as curves, and ``spectra``, the last singular values of each projector.
+
+    Raises:
+        ValueError: The last validation found nothing to measure, or there was none.
+    """
     path = sorted(folder.glob('*/vis_data/scalars.json'))[-1]
-    logged = [json.loads(line) for line in path.read_text().splitlines()]
-    timing = ('data_time', 'time')
-    validation = [s for s in logged if 'loss' not in s][-1]
-    training = [s for s in logged if 'loss' in s][-1]
-    return dict(metrics={k: v for k, v in validation.items() if k not in (*timing, 'step')},
-                alignment={k.partition('/')[2]: round(v, 4) for k, v in training.items()
-                           if k.startswith('srd_alignment/')})
+    logged = read(path)
+    training = [line for line in logged if 'loss' in line]
+    looked = [line for line in logged if any(key.startswith(DIAGNOSTICS) for key in line)]
+    validation = [line for line in logged if line not in training and line not in looked]
+    metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step')} for line in validation]
+    if not metrics or not metrics[-1]:
+        raise ValueError(f'{path}: the last validation has no result')
+    found = dict(metrics=metrics[-1],
+                 curve=[[line['step'], *list(values.values())[:1]]
+                        for line, values in zip(validation, metrics, strict=True)],
+                 alignment={k.partition('/')[2]: round(v, 4) for k, v in training[-1].items()
+                            if k.startswith('srd_alignment/')})
+    if looked:
+        names = sorted({key for line in looked for key in line if key != 'step'})
+        found['diagnostics'] = {name: [[line['step'], round(line[name], 4)] for line in looked if name in line]
+                                for name in names}
+    if spectra := read(path.with_name('projector_spectra.jsonl')):
+        found['spectra'] = {name: [float(f'{value:.3g}') for value in values]
+                            for name, values in spectra[-1]['spectra'].items()}
+    return found
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,39 @@
+"""The configs of the detection study: every pair is distilled, in both sizes."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from tiny import build_detector
+
+import mmsrd
+
+FOLDER = Path(__file__).resolve().parent.parent / 'configs' / 'composed'
+NAMES = sorted(path.stem for path in FOLDER.glob('srd_*.py'))
+
+
+def test_the_configs_are_there():
+    assert len(NAMES) == 10
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_levels_agree_and_have_a_loss(name, batch, monkeypatch):
+    monkeypatch.chdir(FOLDER.parent.parent)
+    config = Config.fromfile(str(FOLDER / f'{name}.py'))
+    teacher = Config.fromfile(config.distill.teacher.config)
+    checkpoint = config.distill.teacher.checkpoint
+    # The checkpoint is the one that the teacher's own config leaves.
+    assert checkpoint == (f'work_dirs/{Path(config.distill.teacher.config).stem}/'
+                          f'iter_{teacher.train_cfg.max_iters}.pth')
+    assert teacher.default_hooks.checkpoint.interval == teacher.train_cfg.max_iters
+    assert teacher.param_scheduler[-1].end == teacher.train_cfg.max_iters == 2 * config.train_cfg.max_iters
+    student = build_detector(config.model)
+    config.distill.teacher.update(checkpoint=None, allow_random=True)
+    distiller = mmsrd.attach(student, config.distill)
+    assert [(p.student, p.teacher) for p in distiller.pairs['neck']] == [(0, 0), (1, 1), (2, 2)]
+    assert all(p.strides[0] == p.strides[1] for p in distiller.pairs['neck'])
+    losses = student(**batch(student))
+    assert 1 < float(losses['loss_srd_neck'].detach()) < 4 * 2.48 + 3  # near 4 log 12 for unrelated features
+    assert torch.isfinite(losses['loss_srd_neck'])

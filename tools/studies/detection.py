@@ -1,0 +1,194 @@
+#!/usr/bin/env python
+"""Detection study: SRD, its ablation, PKD and squared error on composed digit scenes, three seeds.
+
+Each training is ``tools/train.py`` on a config of ``configs/composed``; rows
+differ in the ``distill.losses`` block only, which the record of a training
+shows whole. Results are recorded in ``docs/results/detection.jsonl``, and what
+is recorded is not run again.
+"""
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runs import ROOT, Job
+from study import Choice, Records, Study, alignment, by_seed, gains, spread
+
+sys.path.insert(0, str(ROOT / 'tools'))
+from compose_digits import SceneConfig, compose
+
+METRIC = 'coco/bbox_mAP'
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How large everything is.
+
+    Attributes:
+        side: Side of the square images; also the end of the configs' names.
+        student: Backbone of the students, in the configs' names.
+        teacher: Backbone of the teachers.
+        steps: Iterations of a teacher.
+        images: Number of training and of validation images.
+        digits: Fewest and most digits in an image.
+        digit_size: Smallest and largest side of a digit.
+    """
+
+    side: int
+    student: str
+    teacher: str
+    steps: int
+    images: tuple[int, int]
+    digits: tuple[int, int]
+    digit_size: tuple[int, int]
+
+
+SETTINGS = {
+    'reduced': Setting(128, 'r18w8', 'r18w32', 1200, (3000, 400), (2, 6), (20, 48)),
+    'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
+}
+ALONE, TEACHER = 'student alone', 'teacher'
+SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=4.0)
+PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
+MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
+MAIN: dict[str, dict[str, Any]] = {
+    'SRD': SRD,
+    'PKD': PKD,
+    'MSE, projector': MSE,
+}
+ROWS: dict[str, dict[str, Any]] = {
+    **MAIN,
+    'SRD, alpha 1': {**SRD, 'alpha': 1.0},
+    'SRD, alpha 2': {**SRD, 'alpha': 2.0},
+    'SRD, alpha 6': {**SRD, 'alpha': 6.0},
+    'SRD, no projector': {**SRD, 'projector': None},
+    'SRD, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
+    'SRD, projector of 3 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 3},
+    'SRD, no normalisation': {**SRD, 'norm': 'none'},
+    'SRD, L2 normalisation': {**SRD, 'norm': 'l2'},
+    'SRD, correlation form': {**SRD, 'form': 'correlation'},
+    'SRD, backbone': {**SRD, 'student': 'backbone', 'teacher': 'backbone'},
+    'SRD, weight 1': {**SRD, 'weight': 1.0},
+    'SRD, weight 2': {**SRD, 'weight': 2.0},
+    'SRD, weight 8': {**SRD, 'weight': 8.0},
+    'SRD, weight 16': {**SRD, 'weight': 16.0},
+    'PKD, weight 2': {**PKD, 'weight': 2.0},
+    'PKD, weight 18': {**PKD, 'weight': 18.0},
+    'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
+    'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
+    'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
+}
+"""Row → the one loss of its ``distill.losses`` block."""
+# Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
+PAIRS = (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
+         ('faster-rcnn', 'fcos'))
+TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN'}
+SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
+         'train_dataloader.batch_size=2',
+         # Networks that have learned nothing have to find something for there to be a result.
+         'model.test_cfg.score_thr=0', 'model.test_cfg.rcnn.score_thr=0')
+
+
+def _options(choice: Choice, setting: Setting) -> tuple[str, ...]:
+    if not choice.smoke:
+        return choice.options
+    data = choice.work_dir / f'data_{setting.side}'
+    loaders = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')]
+    return *SMOKE, *loaders, f'val_evaluator.ann_file={data}/annotations/val.json', *choice.options
+
+
+def students(choice: Choice) -> list[Job]:
+    """Students, seed by seed, so that whatever has been trained at an interruption makes a table."""
+    jobs = []
+    for seed in choice.seeds:
+        for part in choice.parts:
+            size, teacher, student = _names(part)
+            setting = SETTINGS[size]
+            common = _options(choice, setting)
+            if choice.has(ALONE):
+                jobs.append(Job(f'{size}/{student}', ALONE, seed, _config(student, setting.student, setting), common))
+            rows = ROWS if (teacher, student) == PAIRS[0] else MAIN
+            config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
+            weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
+            jobs += [Job(part, row, seed, f'configs/composed/{config}', (*_block(block), weights, *common))
+                     for row, block in rows.items() if choice.has(row)]
+    return list(dict.fromkeys(jobs))
+
+
+def _names(part: str) -> tuple[str, str, str]:
+    """Setting, teacher and student."""
+    size, _, pair = part.partition('/')
+    teacher, _, student = pair.partition('_')
+    return size, teacher, student
+
+
+def _config(detector: str, backbone: str, setting: Setting) -> str:
+    return f'configs/composed/{detector}_{backbone}_{setting.side}.py'
+
+
+def _block(loss: dict[str, Any]) -> tuple[str, ...]:
+    """The loss instead of those that the config has."""
+    name = loss['student']
+    return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}' for key, value in loss.items())
+
+
+def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
+    steps = 2 if choice.smoke else SETTINGS[size].steps
+    return choice.work_dir / size / detector / TEACHER / 'seed0' / f'iter_{steps}.pth'
+
+
+def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
+    """Training of the teacher of a distilled student, and its last checkpoint."""
+    if job.row == ALONE:
+        return None
+    size, detector, _ = _names(job.dataset)
+    setting = SETTINGS[size]
+    return (Job(f'{size}/{detector}', TEACHER, 0, _config(detector, setting.teacher, setting),
+                _options(choice, setting)), _checkpoint(size, detector, choice))
+
+
+def table(records: Records) -> str:
+    """Markdown table of box AP and alignment, a row for each setting, pair and loss."""
+    lines = ['| setting | teacher → student | training | seeds | mAP (%) | over alone | mAP50 (%) | alignment |',
+             '|---|---|---|---|---|---|---|---|']
+    for size in SETTINGS:
+        for detector in TITLES:
+            for row in (TEACHER, ALONE):
+                lines += _line(records, size, TITLES[detector], f'{size}/{detector}', row, {})
+        for teacher, student in PAIRS:
+            alone = by_seed(records, f'{size}/{student}', ALONE, METRIC)
+            for row in ROWS:
+                lines += _line(records, size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}',
+                               row, alone)
+    return '\n'.join(lines)
+
+
+def _line(records: Records, size: str, title: str, dataset: str, row: str, alone: dict[int, float]) -> list[str]:
+    values = by_seed(records, dataset, row, METRIC)
+    if not values:
+        return []
+    cells = (size, title, row, str(len(values)), spread([100 * v for v in values.values()], digits=1),
+             spread([100 * v for v in gains(values, alone)], '+', 1),
+             spread([100 * v for v in by_seed(records, dataset, row, f'{METRIC}_50').values()], digits=1),
+             alignment(records, dataset, row, ROWS[row]['student']) if row in ROWS else '')
+    return [f'| {" | ".join(cells)} |']
+
+
+def prepare(choice: Choice) -> None:
+    """Compose the images of the chosen settings, unless they are there."""
+    for size in dict.fromkeys(_names(part)[0] for part in choice.parts):
+        setting = SETTINGS[size]
+        scene = SceneConfig(size=setting.side, digits=setting.digits, digit_size=setting.digit_size)
+        folder, images = (choice.work_dir, (4, 2)) if choice.smoke else (Path('data'), setting.images)
+        name = f'data_{setting.side}' if choice.smoke else f'composed_{setting.side}'
+        compose(folder / name, *images, scene)
+
+
+PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS for teacher, student in PAIRS}
+STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [ALONE, *ROWS], (0, 1, 2), students, teacher_of,
+              table, prepare)
+
+if __name__ == '__main__':
+    STUDY.main(__doc__)

@@ -1,0 +1,160 @@
+"""What the studies share: command line, order of trainings, and the table between two marks of a README."""
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+from runs import ROOT, Job, recorded, run
+
+Records = dict[Job, dict[str, Any]]
+END = '<!-- end of table -->'
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line chose.
+
+    Attributes:
+        work_dir: Folder of the work directories.
+        options: ``--cfg-options`` of every training.
+        smoke: Whether trainings are cut short, to see that everything runs.
+        parts: Data sets or settings.
+        rows: Rows of the table; none for all.
+        seeds: Seeds of the students.
+    """
+
+    work_dir: Path
+    options: tuple[str, ...] = ()
+    smoke: bool = False
+    parts: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+
+    def has(self, row: str) -> bool:
+        """Whether this row is to be trained."""
+        return not self.rows or row in self.rows
+
+
+@dataclass(frozen=True)
+class Study:
+    """A table of trainings.
+
+    Attributes:
+        name: Of the results file, and of the work directories.
+        readme: File with the table in it.
+        parts: Data sets or settings to choose from, and whether a plain run has them.
+        rows: Rows that ``--rows`` takes.
+        seeds: Seeds of the README's table.
+        students: Trainings of a choice, but for the teachers'.
+        teacher_of: The training of a student's teacher and the checkpoint that it leaves; None for a student alone.
+        table: Markdown of the records.
+        prepare: Makes the data where a command can.
+    """
+
+    name: str
+    readme: Path
+    parts: dict[str, bool]
+    rows: Sequence[str]
+    seeds: tuple[int, ...]
+    students: Callable[[Choice], list[Job]]
+    teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
+    table: Callable[[Records], str]
+    prepare: Callable[[Choice], None] = field(default=lambda choice: None)
+
+    @property
+    def results(self) -> Path:
+        """The file with the records of the README's table, from the root of the repository."""
+        return Path('docs/results') / f'{self.name}.jsonl'
+
+    def everything(self) -> list[Job]:
+        """Every training that the README's table shows when it is recorded."""
+        return self._with_teachers(self._choice(tuple(self.parts), seeds=self.seeds))[2]
+
+    def report(self) -> str:
+        """The README's table, from what is recorded."""
+        return self.table(recorded(self.everything(), ROOT / self.results))
+
+    def _choice(self, parts: tuple[str, ...], **others: Any) -> Choice:
+        return Choice(Path('work_dirs/studies') / self.name, parts=parts, **others)
+
+    def _with_teachers(self, choice: Choice) -> tuple[list[Job], dict[Job, Path], list[Job]]:
+        """Students, teachers with their checkpoints, and all of them, teachers first."""
+        students = self.students(choice)
+        teachers = dict(found for job in students if (found := self.teacher_of(job, choice)) is not None)
+        return students, teachers, [*teachers, *students]
+
+    def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
+        """Train what is chosen and not recorded yet, print the table, renew it in the README."""
+        parser = argparse.ArgumentParser(description=(doc or '').splitlines()[0])
+        parser.add_argument('--parts', nargs='+', choices=self.parts, help='default: '
+                            + ', '.join(part for part, chosen in self.parts.items() if chosen))
+        parser.add_argument('--rows', nargs='+', choices=self.rows, default=(), help='default: all')
+        parser.add_argument('--seeds', type=int, nargs='+', default=self.seeds)
+        parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
+        parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
+        parser.add_argument('--results', type=Path, help=f'default: {self.results}; with --smoke in the work directory')
+        parser.add_argument('--work-dir', type=Path, help='default: work_dirs/studies/...')
+        parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
+        parser.add_argument('--smoke', action='store_true', help='trainings cut short, to see that everything runs')
+        parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
+        args = parser.parse_args(argv)
+        os.chdir(ROOT)
+        work_dir = args.work_dir or Path('work_dirs/studies', 'smoke' if args.smoke else '', self.name)
+        results = args.results or (work_dir / 'results.jsonl' if args.smoke else self.results)
+        choice = Choice(work_dir, tuple(args.cfg_options), args.smoke,
+                        tuple(args.parts or [part for part, chosen in self.parts.items() if chosen]),
+                        tuple(args.rows), tuple(args.seeds))
+        students, teachers, jobs = self._with_teachers(choice)
+        if not args.report_only:
+            self.prepare(choice)
+            done = recorded(students, results)
+            wanted = dict(found for job in students if job not in done
+                          and (found := self.teacher_of(job, choice)) is not None)
+            run(list(teachers), results, work_dir, args.jobs, args.gpus,
+                lambda job: job in wanted and not wanted[job].is_file())
+            run(students, results, work_dir, args.jobs, args.gpus)
+        print(self.table(recorded(jobs, results)))
+        if results == self.results and not (args.smoke or args.cfg_options):
+            self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
+
+    def with_table(self, text: str, table: str) -> str:
+        """A README's text with ``table`` in its place."""
+        return between(text, f'<!-- table of tools/studies/{self.name}.py -->', table)
+
+
+def between(text: str, mark: str, new: str) -> str:
+    """``text`` with ``new`` between a line ``mark`` and the next end of a table."""
+    before, found, rest = text.partition(mark)
+    if not found:
+        raise ValueError(f'no {mark!r} in the text')
+    return f'{before}{mark}\n{new}\n{END}{rest.partition(END)[2]}'
+
+
+def spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
+    """Mean ± standard deviation; the mean alone of one value, nothing of none."""
+    if not values:
+        return ''
+    mean = f'{statistics.mean(values):{sign}.{digits}f}'
+    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def by_seed(records: Records, dataset: str, row: str, metric: str) -> dict[int, float]:
+    """A metric of a row, for each seed that is recorded."""
+    return {job.seed: record['metrics'][metric] for job, record in sorted(records.items(), key=lambda x: x[0].seed)
+            if (job.dataset, job.row) == (dataset, row)}
+
+
+def gains(values: dict[int, float], alone: dict[int, float]) -> list[float]:
+    """Differences seed by seed: runs of one seed share initial weights and data order."""
+    return [value - alone[seed] for seed, value in values.items() if seed in alone]
+
+
+def alignment(records: Records, dataset: str, row: str, loss: str) -> str:
+    """Mean of the last alignment of a loss over the seeds of a row; nothing where it was not logged."""
+    values = [record['alignment'][loss] for job, record in records.items()
+              if (job.dataset, job.row) == (dataset, row) and loss in record['alignment']]
+    return f'{statistics.mean(values):.2f}' if values else ''
