@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -75,6 +76,25 @@ def test_the_hook_writes_scalars_and_spectra(run):
     assert len(spectra[0]['spectra']['neck.0']) == 32
     now = singular_values(runner.model.distiller.projectors['neck'][0])
     assert spectra[-1]['spectra']['neck.0'][0] == pytest.approx(float(now[0]), rel=0.05)  # one step later
+
+
+def test_other_backends_get_the_scalars(make_runner, distill, tmp_path, monkeypatch):
+    """TensorBoard's file is read back; for Weights & Biases, which is not installed, a mock takes what it is sent."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    sent = {}
+    service = MagicMock()
+    service.log.side_effect = lambda scalars, commit: sent.update(scalars)
+    monkeypatch.setitem(sys.modules, 'wandb', service)
+    backends = [dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend')]
+    runner = make_runner('run', distill, custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)],
+                         visualizer=dict(vis_backends=backends))
+    runner.train()
+    events = EventAccumulator(str(next((tmp_path / 'run').glob('*/vis_data/events*'))))
+    events.Reload()
+    for level in range(3):
+        assert [e.step for e in events.Scalars(f'srd_effective_rank/neck.{level}')] == [1, 4, 7]
+        last = events.Scalars(f'srd_effective_rank/neck.{level}')[-1].value
+        assert sent[f'srd_effective_rank/neck.{level}'] == pytest.approx(last, rel=1e-6)  # float32 in the file
 
 
 def test_training_is_the_same_with_it(run, make_runner, distill):
