@@ -9,40 +9,19 @@ prints the tables of saved results.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / 'benchmarks'))
 import torch
 from harness import measure
+from machine import machine
 from pairs import DEFAULTS, PAIRS, Case, variants_of
 from report import chart, scaling_table, table, title
 from scaling import measure_scaling
-
-
-def machine(device: str) -> dict[str, str]:
-    """What the numbers depend on."""
-    names = {line.partition(':')[0].strip(): line.partition(':')[2].strip() for line in _cpuinfo()}
-    cpu = f'CPU, {os.cpu_count()} cores, {names.get("model name", platform.machine())}'
-    packages = {}
-    for package in ('torch', 'triton', 'mmengine', 'mmdet', 'mmpretrain', 'mmrazor', 'torchdistill'):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return dict(device=torch.cuda.get_device_name() if device == 'cuda' else cpu, python=platform.python_version(),
-                date=datetime.date.today().isoformat(), **packages)
-
-
-def _cpuinfo() -> list[str]:
-    path = Path('/proc/cpuinfo')
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def main(argv: Sequence[str] | None = None) -> None:

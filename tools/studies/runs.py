@@ -1,10 +1,8 @@
 """Trainings of a study: launched in parallel, recorded as JSON lines, not repeated once recorded."""
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import threading
@@ -16,6 +14,9 @@ from queue import Queue
 from typing import Any, Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'tools'))
+from machine import machine  # noqa: E402
+
 # Scalars of ProjectorDiagnosticsHook, which come in lines of their own.
 DIAGNOSTICS = ('srd_effective_rank/', 'srd_largest_singular_value/', 'srd_cross_correlation/',
                'srd_level_alignment/')
@@ -85,12 +86,12 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
     def train(job: Job) -> None:
         slot = slots.get()
         try:
-            environment = {**os.environ, 'OMP_NUM_THREADS': str(threads)}
+            environment = {'OMP_NUM_THREADS': str(threads), **os.environ}
             if gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
             folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
             seconds = _launch(job, folder, environment)
-            record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **versions())
+            record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **machine())
             with writing, open(results, 'a') as file:
                 file.write(json.dumps(record) + '\n')
             print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
@@ -149,11 +150,3 @@ def outcome(folder: Path) -> dict[str, Any]:
         found['spectra'] = {name: [float(f'{value:.3g}') for value in values]
                             for name, values in spectra[-1]['spectra'].items()}
     return found
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on beside the config."""
-    import torch
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f'CPU, {os.cpu_count()} cores'
-    return dict(date=datetime.date.today().isoformat(), torch=torch.__version__, python=platform.python_version(),
-                device=device)
