@@ -124,3 +124,17 @@ def test_pictures(run, tmp_path):
     failed = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), str(tmp_path / 'plots')],
                             capture_output=True, text=True, check=False, timeout=120)
     assert 'is it the work directory of a training?' in failed.stderr
+
+
+def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_path):
+    """Work directories of a study: all end alike, and some losses compare without a projector."""
+    hook = dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)
+    make_runner('SRD/seed0', distill, custom_hooks=[hook]).train()
+    losses = dict(logits=dict(type='KLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls'))
+    make_runner('KL/seed0', {**distill, 'losses': losses}, custom_hooks=[hook]).train()
+    work_dirs = [str(tmp_path / name / 'seed0') for name in ('SRD', 'KL')]
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), *work_dirs, '--out',
+                           str(tmp_path / 'plots')], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / 'plots').glob('spectra*')} == {'spectra_SRD.png'}
+    assert '<h1>SRD, KL</h1>' in (tmp_path / 'plots/index.html').read_text()

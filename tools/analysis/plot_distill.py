@@ -10,6 +10,7 @@ import argparse
 import base64
 import html
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -42,18 +43,19 @@ class Run:
 
     Args:
         work_dir: Work directory of a training.
+        name: What it is called in the pictures.
 
     Raises:
         SystemExit: Nothing was logged there.
     """
 
-    def __init__(self, work_dir: Path) -> None:
+    def __init__(self, work_dir: Path, name: str) -> None:
         found = sorted(work_dir.glob('*/vis_data/scalars.json'))
         if not found:
             raise SystemExit(f'{work_dir}: no */vis_data/scalars.json; is it the work directory of a training?')
-        self.name = work_dir.name
+        self.name = name
         self.scalars = read_lines(found[-1])
-        self.spectra = read_lines(found[-1].with_name(SPECTRA))
+        self.spectra = [line for line in read_lines(found[-1].with_name(SPECTRA)) if line['spectra']]
 
     def curves(self, start: str) -> dict[str, Curve]:
         """Curves of all scalars whose name starts so, by the rest of the name."""
@@ -63,6 +65,19 @@ class Run:
                 if key.startswith(start):
                     curves.setdefault(key.removeprefix(start), []).append((record['step'], value))
         return curves
+
+
+def names_of(work_dirs: Sequence[Path]) -> list[str]:
+    """What tells the work directories apart: their paths without what all begin and end with."""
+    parts = [path.resolve().parts for path in work_dirs]
+    start = _shared(parts)
+    end = _shared([p[start:][::-1] for p in parts])
+    return ['/'.join(p[start:len(p) - end]) or path.name for p, path in zip(parts, work_dirs, strict=True)]
+
+
+def _shared(sequences: Sequence[Sequence[str]]) -> int:
+    """How many items all begin with."""
+    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
 
 
 def draw_curves(runs: Sequence[Run], start: str, label: str, path: Path) -> bool:
@@ -120,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/plots'), help='folder of the pictures')
     args = parser.parse_args(argv)
-    runs = [Run(path) for path in args.work_dirs]
+    runs = [Run(path, name) for path, name in zip(args.work_dirs, names_of(args.work_dirs), strict=True)]
     args.out.mkdir(parents=True, exist_ok=True)
     pictures = []
     for metric in METRICS:
@@ -131,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if draw_curves(runs, start, label, args.out / f'{file}.png'):
             pictures.append((label, args.out / f'{file}.png'))
     for run in runs:
-        path = args.out / f'spectra_{run.name}.png'
+        path = args.out / f'spectra_{run.name.replace("/", "_")}.png'
         if draw_spectra(run, path):
             pictures.append((f'singular values of the projectors, {run.name}', path))
     (args.out / 'index.html').write_text(page(', '.join(run.name for run in runs), pictures))
