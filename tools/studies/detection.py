@@ -74,6 +74,8 @@ ROWS: dict[str, dict[str, Any]] = {
     'SRD, weight 2': {**SRD, 'weight': 2.0},
     'SRD, weight 8': {**SRD, 'weight': 8.0},
     'SRD, weight 16': {**SRD, 'weight': 16.0},
+    'SRD, alpha 1, weight 1': {**SRD, 'alpha': 1.0, 'weight': 1.0},
+    'SRD, alpha 2, weight 1': {**SRD, 'alpha': 2.0, 'weight': 1.0},
     'PKD, weight 2': {**PKD, 'weight': 2.0},
     'PKD, weight 18': {**PKD, 'weight': 18.0},
     'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
@@ -188,7 +190,7 @@ def prepare(choice: Choice) -> None:
 
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS for teacher, student in PAIRS}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [ALONE, *ROWS], (0, 1, 2), students, teacher_of,
-              table, prepare)
+              table, ('SRD', METRIC, 100, 'box AP'), prepare)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class Study:
         students: Trainings of a choice, but for the teachers'.
         teacher_of: The training of a student's teacher and the checkpoint that it leaves; None for a student alone.
         table: Markdown of the records.
+        shown: Row whose means the metafile beside the README has, its metric, a factor, and the metafile's name for it.
         prepare: Makes the data where a command can.
     """
 
@@ -63,6 +65,7 @@ class Study:
     students: Callable[[Choice], list[Job]]
     teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
     table: Callable[[Records], str]
+    shown: tuple[str, str, float, str]
     prepare: Callable[[Choice], None] = field(default=lambda choice: None)
 
     @property
@@ -120,10 +123,24 @@ class Study:
         print(self.table(recorded(jobs, results)))
         if results == self.results and not (args.smoke or args.cfg_options):
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
+            metafile = self.readme.with_name('metafile.yml')
+            metafile.write_text(self.with_means(metafile.read_text()))
 
     def with_table(self, text: str, table: str) -> str:
         """A README's text with ``table`` in its place."""
         return between(text, f'<!-- table of tools/studies/{self.name}.py -->', table)
+
+    def with_means(self, text: str) -> str:
+        """A metafile's text with the recorded means in the place of its numbers."""
+        row, metric, scale, name = self.shown
+        values: dict[str, list[float]] = {}
+        for job, record in recorded(self.everything(), ROOT / self.results).items():
+            if job.row == row:
+                values.setdefault(job.config, []).append(scale * record['metrics'][metric])
+        for config, found in values.items():
+            text = re.sub(rf'(Config: {re.escape(config)}\n(?: {{4}}.*\n)*? +{name}: ).*',
+                          rf'\g<1>{statistics.mean(found):.2f}', text)
+        return text
 
 
 def between(text: str, mark: str, new: str) -> str:
