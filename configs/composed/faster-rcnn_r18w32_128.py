@@ -1,5 +1,5 @@
 """Faster R-CNN with a ResNet-18 of width 32: the teacher of the reduced setting."""
-_base_ = ['./faster_rcnn.py', './scenes_128_2x.py']
+_base_ = ['./faster_rcnn.py', './scenes_128_teacher.py']
 model = dict(
     backbone=dict(base_channels=32),
     neck=dict(in_channels=[64, 128, 256], out_channels=48),

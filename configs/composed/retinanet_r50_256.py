@@ -1,3 +1,3 @@
 """RetinaNet with ResNet-50: the teacher of the full setting."""
-_base_ = ['./retinanet.py', './scenes_256_2x.py']
+_base_ = ['./retinanet.py', './scenes_256_teacher.py']
 model = dict(backbone=dict(depth=50), neck=dict(in_channels=[512, 1024, 2048]))

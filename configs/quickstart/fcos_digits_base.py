@@ -1,16 +1,25 @@
 """FCOS on composed digits: what teacher and students of the quick start share.
 
 Built from scratch for two CPU cores: 128×128 images, three feature levels,
-batch normalisation but for the head, ten classes. Data pipeline and schedule are
+batch normalisation but for the head, ten classes. Data pipeline and runtime are
 those of the detection study.
 """
 _base_ = '../composed/scenes_128.py'
 data_root = 'work_dirs/quickstart/data/'
-train_dataloader = dict(dataset=dict(data_root=data_root))
+train_dataloader = dict(batch_size=16, dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/val.json')
 test_evaluator = val_evaluator
+
+max_iters = 600
+train_cfg = dict(max_iters=max_iters, val_interval=150)
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=max_iters, eta_min=1e-5),
+]
+default_hooks = dict(checkpoint=dict(interval=max_iters))
 
 model = dict(
     type='FCOS',

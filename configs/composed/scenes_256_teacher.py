@@ -1,6 +1,6 @@
-"""Twice the schedule of `scenes_128.py`, for teachers."""
-_base_ = './scenes_128.py'
-max_iters = 1200
+"""For teachers: twice the iterations."""
+_base_ = './scenes_256.py'
+max_iters = 4800
 train_cfg = dict(max_iters=max_iters)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
