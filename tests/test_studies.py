@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification  # noqa: E402
 import detection  # noqa: E402
 import method  # noqa: E402
+import plots  # noqa: E402
 import prepare_data  # noqa: E402
 import runs  # noqa: E402
 from study import Choice, between, spread  # noqa: E402
@@ -108,7 +109,7 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
     folder = tmp_path / '20260101' / 'vis_data'
     folder.mkdir(parents=True)
     rank = 'srd_effective_rank/neck.0'
-    logged = [{'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12345, 'step': 10},
+    logged = [{'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12341, 'step': 10},
               {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.2, 'time': 1.0, 'step': 10},
               {'loss': 0.5, 'srd_alignment/neck': 0.75, 'step': 20},
               {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4, 'time': 1.0, 'step': 20}, {rank: 6.0, 'step': 20}]
@@ -201,7 +202,7 @@ def test_the_metafile_has_the_recorded_means(study, count):
 
 def test_what_the_method_page_takes_from_records():
     curves = [[[10, 1.0], [20, 2.0]], [[10, 3.0], [20, 2.0]]]
-    assert method.mean_curve(curves) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
+    assert plots.mean_curve(curves) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
     assert method.alive({'a': [1.0, 0.5, 0.011, 0.009], 'b': [2.0, 0.02, 0.0]}) == [3, 1]
     job = runs.Job('d', 'SRD', 0, 'c.py')
     found = dict(spectra={'neck.0': [1.0, 0.5, 0.0]}, diagnostics={

@@ -99,15 +99,17 @@ class Study:
         parser.add_argument('--seeds', type=int, nargs='+', default=self.seeds)
         parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
         parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
-        parser.add_argument('--results', type=Path, help=f'default: {self.results}; with --smoke in the work directory')
         parser.add_argument('--work-dir', type=Path, help='default: work_dirs/studies/...')
         parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
         parser.add_argument('--smoke', action='store_true', help='trainings cut short, to see that everything runs')
+        parser.add_argument('--results', type=Path, help=f'default: {self.results}; in the work directory where one of '
+                            'the three options above makes it another study')
         parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
         args = parser.parse_args(argv)
         os.chdir(ROOT)
         work_dir = args.work_dir or Path('work_dirs/studies', 'smoke' if args.smoke else '', self.name)
-        results = args.results or (work_dir / 'results.jsonl' if args.smoke else self.results)
+        another = bool(args.work_dir or args.cfg_options or args.smoke)
+        results = args.results or (work_dir / 'results.jsonl' if another else self.results)
         choice = Choice(work_dir, tuple(args.cfg_options), args.smoke,
                         tuple(args.parts or [part for part, chosen in self.parts.items() if chosen]),
                         tuple(args.rows), tuple(args.seeds))
@@ -121,7 +123,7 @@ class Study:
                 lambda job: job in wanted and not wanted[job].is_file())
             run(students, results, work_dir, args.jobs, args.gpus)
         print(self.table(recorded(jobs, results)))
-        if results == self.results and not (args.smoke or args.cfg_options):
+        if results == self.results and not another:
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
             metafile = self.readme.with_name('metafile.yml')
             metafile.write_text(self.with_means(metafile.read_text()))
@@ -157,6 +159,11 @@ def spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
         return ''
     mean = f'{statistics.mean(values):{sign}.{digits}f}'
     return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def of_row(records: Records, dataset: str, row: str) -> list[dict[str, Any]]:
+    """Records of all seeds of a row."""
+    return [record for job, record in records.items() if (job.dataset, job.row) == (dataset, row)]
 
 
 def by_seed(records: Records, dataset: str, row: str, metric: str) -> dict[int, float]:

@@ -1,0 +1,72 @@
+"""What the detection study trains: settings, pairs of detectors, and the loss of each row."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How large everything is.
+
+    Attributes:
+        side: Side of the square images; also the end of the configs' names.
+        student: Backbone of the students, in the configs' names.
+        teacher: Backbone of the teachers.
+        steps: Iterations of a teacher.
+        images: Number of training and of validation images.
+        digits: Fewest and most digits in an image.
+        digit_size: Smallest and largest side of a digit.
+    """
+
+    side: int
+    student: str
+    teacher: str
+    steps: int
+    images: tuple[int, int]
+    digits: tuple[int, int]
+    digit_size: tuple[int, int]
+
+
+SETTINGS = {
+    'reduced': Setting(128, 'r18w8', 'r18w32', 1200, (3000, 400), (2, 6), (20, 48)),
+    'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
+}
+ALONE, TEACHER = 'student alone', 'teacher'
+SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=4.0)
+PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
+MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
+MAIN: dict[str, dict[str, Any]] = {
+    'SRD': SRD,
+    'PKD': PKD,
+    'MSE, projector': MSE,
+}
+ROWS: dict[str, dict[str, Any]] = {
+    **MAIN,
+    'SRD, alpha 1': {**SRD, 'alpha': 1.0},
+    'SRD, alpha 2': {**SRD, 'alpha': 2.0},
+    'SRD, alpha 6': {**SRD, 'alpha': 6.0},
+    'SRD, no projector': {**SRD, 'projector': None},
+    'SRD, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
+    'SRD, projector of 3 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 3},
+    'SRD, no normalisation': {**SRD, 'norm': 'none'},
+    'SRD, L2 normalisation': {**SRD, 'norm': 'l2'},
+    'SRD, correlation form': {**SRD, 'form': 'correlation'},
+    'SRD, backbone': {**SRD, 'student': 'backbone', 'teacher': 'backbone'},
+    'SRD, weight 1': {**SRD, 'weight': 1.0},
+    'SRD, weight 2': {**SRD, 'weight': 2.0},
+    'SRD, weight 8': {**SRD, 'weight': 8.0},
+    'SRD, weight 16': {**SRD, 'weight': 16.0},
+    'SRD, alpha 1, weight 1': {**SRD, 'alpha': 1.0, 'weight': 1.0},
+    'SRD, alpha 2, weight 1': {**SRD, 'alpha': 2.0, 'weight': 1.0},
+    'PKD, weight 2': {**PKD, 'weight': 2.0},
+    'PKD, weight 18': {**PKD, 'weight': 18.0},
+    'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
+    'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
+    'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
+}
+"""Row → the one loss of its ``distill.losses`` block."""
+# Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
+PAIRS = (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
+         ('faster-rcnn', 'fcos'))
+TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN'}

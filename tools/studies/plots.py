@@ -1,0 +1,93 @@
+"""Panels of the method page's pictures: each function returns what fills one axes."""
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any, Callable, Iterable, Sequence
+
+import matplotlib
+from study import Records, by_seed, gains, of_row
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+
+Panel = Callable[[Any], None]
+
+
+def mean_curve(curves: Iterable[Sequence[Sequence[float]]]) -> tuple[list[float], list[float], list[float]]:
+    """Steps, means and standard deviations (0 for one curve) of curves over the same steps."""
+    columns = list(zip(*curves, strict=True))
+    values = [[point[1] for point in column] for column in columns]
+    return ([column[0][0] for column in columns], [statistics.mean(v) for v in values],
+            [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values])
+
+
+def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6) -> None:
+    """A figure with one titled panel beside the other."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), height), layout='constrained', squeeze=False)
+    for axis, (title, fill) in zip(axes[0], panels, strict=True):
+        fill(axis)
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def learning(records: Records, rows: dict[str, tuple[str, str]]) -> Panel:
+    """Learning curves, label → (data set, row)."""
+    def fill(axis: Any) -> None:
+        for label, (dataset, row) in rows.items():
+            if found := of_row(records, dataset, row):
+                _band(axis, mean_curve(r['curve'] for r in found), f'{label} ({len(found)})', 100)
+        axis.set_xlabel('iteration')
+        axis.set_ylabel('mAP (%)')
+        axis.legend(fontsize=8)
+    return fill
+
+
+def _band(axis: Any, curve: tuple[list[float], list[float], list[float]], label: str, scale: float = 1) -> None:
+    steps, means, deviations = curve
+    low, high = ([scale * (m + sign * d) for m, d in zip(means, deviations, strict=True)] for sign in (-1, 1))
+    line, = axis.plot(steps, [scale * m for m in means], marker='.', label=label)
+    axis.fill_between(steps, low, high, alpha=0.15, color=line.get_color())
+
+
+def bars(records: Records, rows: Sequence[str], dataset: str, alone: tuple[str, str], metric: str,
+         scale: float) -> Panel:
+    """Gain over the student alone: a bar for the mean, a dot for each seed."""
+    def fill(axis: Any) -> None:
+        base = by_seed(records, *alone, metric)
+        shown = [(row, found) for row in rows if (found := gains(by_seed(records, dataset, row, metric), base))]
+        for i, (_, found) in enumerate(reversed(shown)):
+            axis.barh(i, scale * statistics.mean(found), color='tab:blue', alpha=0.5)
+            axis.plot([scale * gain for gain in found], [i] * len(found), 'k.', markersize=5)
+        axis.set_yticks(range(len(shown)), [row for row, _ in reversed(shown)], fontsize=8)
+        axis.set_xlabel('points over the student alone, by seed')
+    return fill
+
+
+def spectra(records: Records, dataset: str, rows: dict[str, str], projector: str) -> Panel:
+    """Singular values at the end of training over the largest, a curve for each seed."""
+    def fill(axis: Any) -> None:
+        for colour, (row, label) in enumerate(rows.items()):
+            for i, record in enumerate(r for r in of_row(records, dataset, row) if r.get('spectra')):
+                values = record['spectra'][projector]
+                axis.semilogy([max(value / values[0], 1e-5) for value in values], color=f'C{colour}', alpha=0.7,
+                              label=None if i else label)
+        axis.set_xlabel('index')
+        axis.set_ylabel('singular value / largest')
+        axis.legend(fontsize=8)
+    return fill
+
+
+def diagnostic(records: Records, dataset: str, rows: dict[str, str], name: str, label: str) -> Panel:
+    """A diagnostic over training, mean over the seeds."""
+    def fill(axis: Any) -> None:
+        for row, title in rows.items():
+            if found := [r for r in of_row(records, dataset, row) if name in r.get('diagnostics', {})]:
+                _band(axis, mean_curve(r['diagnostics'][name] for r in found), title)
+        axis.set_xlabel('iteration')
+        axis.set_ylabel(label)
+        axis.legend(fontsize=8)
+    return fill
