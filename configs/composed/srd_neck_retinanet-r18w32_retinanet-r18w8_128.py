@@ -5,5 +5,5 @@ distill = dict(
     teacher=dict(
         config='configs/composed/retinanet_r18w32_128.py',
         checkpoint='work_dirs/retinanet_r18w32_128/iter_1200.pth'),
-    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=4.0)))
+    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)))
 custom_hooks = [dict(type='mmsrd.ProjectorDiagnosticsHook', interval=100)]

@@ -33,7 +33,7 @@ SETTINGS = {
     'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
 }
 ALONE, TEACHER = 'student alone', 'teacher'
-SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=4.0)
+SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
 MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
 MAIN: dict[str, dict[str, Any]] = {
@@ -47,6 +47,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'SRD, alpha 2': {**SRD, 'alpha': 2.0},
     'SRD, alpha 6': {**SRD, 'alpha': 6.0},
     'SRD, no projector': {**SRD, 'projector': None},
+    'SRD, no projector, weight 1': {**SRD, 'projector': None, 'weight': 1.0},
     'SRD, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
     'SRD, projector of 3 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 3},
     'SRD, no normalisation': {**SRD, 'norm': 'none'},
@@ -54,11 +55,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'SRD, correlation form': {**SRD, 'form': 'correlation'},
     'SRD, backbone': {**SRD, 'student': 'backbone', 'teacher': 'backbone'},
     'SRD, weight 1': {**SRD, 'weight': 1.0},
-    'SRD, weight 2': {**SRD, 'weight': 2.0},
-    'SRD, weight 8': {**SRD, 'weight': 8.0},
-    'SRD, weight 16': {**SRD, 'weight': 16.0},
-    'SRD, alpha 1, weight 1': {**SRD, 'alpha': 1.0, 'weight': 1.0},
-    'SRD, alpha 2, weight 1': {**SRD, 'alpha': 2.0, 'weight': 1.0},
+    'SRD, weight 4': {**SRD, 'weight': 4.0},
     'PKD, weight 2': {**PKD, 'weight': 2.0},
     'PKD, weight 18': {**PKD, 'weight': 18.0},
     'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
