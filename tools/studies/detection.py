@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detection_rows import ALONE, MAIN, PAIRS, ROWS, SETTINGS, TEACHER, TITLES, Setting
+from detection_rows import ALONE, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TEACHER, TITLES, Setting
 from runs import ROOT, Job
 from study import Choice, Records, Study, alignment, by_seed, gains, spread
 
@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / 'tools'))
 from compose_digits import SceneConfig, compose
 
 METRIC = 'coco/bbox_mAP'
+ALONE_ROWS = (ALONE, ALONE + SGD)
 SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
          'train_dataloader.batch_size=2',
          # Networks that have learned nothing have to find something for there to be a result.
@@ -42,12 +43,14 @@ def students(choice: Choice) -> list[Job]:
             size, teacher, student = _names(part)
             setting = SETTINGS[size]
             common = _options(choice, setting)
-            if choice.has(ALONE):
-                jobs.append(Job(f'{size}/{student}', ALONE, seed, _config(student, setting.student, setting), common))
+            jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
+                         (*_optimizer(row), *common))
+                     for row in ALONE_ROWS if choice.has(row) and (row == ALONE or student == PAIRS[0][1])]
             rows = ROWS if (teacher, student) == PAIRS[0] else MAIN
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
             weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
-            jobs += [Job(part, row, seed, f'configs/composed/{config}', (*_block(block), weights, *common))
+            jobs += [Job(part, row, seed, f'configs/composed/{config}',
+                         (*_block(block), weights, *_optimizer(row), *common))
                      for row, block in rows.items() if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
@@ -69,6 +72,10 @@ def _block(loss: dict[str, Any]) -> tuple[str, ...]:
     return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}' for key, value in loss.items())
 
 
+def _optimizer(row: str) -> tuple[str, ...]:
+    return OPTIMIZER if row.endswith(SGD) else ()
+
+
 def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
     steps = 2 if choice.smoke else SETTINGS[size].steps
     return choice.work_dir / size / detector / TEACHER / 'seed0' / f'iter_{steps}.pth'
@@ -76,12 +83,18 @@ def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
 
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     """Training of the teacher of a distilled student, and its last checkpoint."""
-    if job.row == ALONE:
+    if job.row in ALONE_ROWS:
         return None
     size, detector, _ = _names(job.dataset)
     setting = SETTINGS[size]
     return (Job(f'{size}/{detector}', TEACHER, 0, _config(detector, setting.teacher, setting),
                 _options(choice, setting)), _checkpoint(size, detector, choice))
+
+
+def alone_of(dataset: str, row: str) -> tuple[str, str]:
+    """Data set and row of the student alone that a row is compared with."""
+    size, _, student = _names(dataset)
+    return f'{size}/{student}', ALONE + SGD if row.endswith(SGD) else ALONE
 
 
 def table(records: Records) -> str:
@@ -90,20 +103,20 @@ def table(records: Records) -> str:
              '|---|---|---|---|---|---|---|---|']
     for size in SETTINGS:
         for detector in TITLES:
-            for row in (TEACHER, ALONE):
-                lines += _line(records, size, TITLES[detector], f'{size}/{detector}', row, {})
+            for row in (TEACHER, *ALONE_ROWS):
+                lines += _line(records, size, TITLES[detector], f'{size}/{detector}', row)
         for teacher, student in PAIRS:
-            alone = by_seed(records, f'{size}/{student}', ALONE, METRIC)
             for row in ROWS:
                 lines += _line(records, size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}',
-                               row, alone)
+                               row)
     return '\n'.join(lines)
 
 
-def _line(records: Records, size: str, title: str, dataset: str, row: str, alone: dict[int, float]) -> list[str]:
+def _line(records: Records, size: str, title: str, dataset: str, row: str) -> list[str]:
     values = by_seed(records, dataset, row, METRIC)
     if not values:
         return []
+    alone = by_seed(records, *alone_of(dataset, row), METRIC) if row in ROWS else {}
     cells = (size, title, row, str(len(values)), spread([100 * v for v in values.values()], digits=1),
              spread([100 * v for v in gains(values, alone)], '+', 1),
              spread([100 * v for v in by_seed(records, dataset, row, f'{METRIC}_50').values()], digits=1),
@@ -122,8 +135,8 @@ def prepare(choice: Choice) -> None:
 
 
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS for teacher, student in PAIRS}
-STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [ALONE, *ROWS], (0, 1, 2), students, teacher_of,
-              table, ('SRD', METRIC, 100, 'box AP'), prepare)
+STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
+              teacher_of, table, ('SRD', METRIC, 100, 'box AP'), prepare)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

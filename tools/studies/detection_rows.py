@@ -33,6 +33,11 @@ SETTINGS = {
     'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
 }
 ALONE, TEACHER = 'student alone', 'teacher'
+# Most COCO configs have SGD, the configs of this study AdamW: rows whose names end so compare weights with it.
+SGD = ', SGD'
+OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
+             'optim_wrapper.optimizer.lr=0.1', 'optim_wrapper.optimizer.momentum=0.9',
+             'optim_wrapper.optimizer.weight_decay=0.0001', 'optim_wrapper.clip_grad.max_norm=35')
 SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
 MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
@@ -61,6 +66,10 @@ ROWS: dict[str, dict[str, Any]] = {
     'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
     'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
     'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
+    f'SRD{SGD}': SRD,
+    f'SRD, weight 1{SGD}': {**SRD, 'weight': 1.0},
+    f'SRD, weight 4{SGD}': {**SRD, 'weight': 4.0},
+    f'PKD{SGD}': PKD,
 }
 """Row → the one loss of its ``distill.losses`` block."""
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.

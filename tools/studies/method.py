@@ -13,7 +13,8 @@ from typing import Any
 
 import classification
 import detection
-from detection_rows import ALONE, MAIN, PAIRS, ROWS, TITLES
+from detection import METRIC
+from detection_rows import ALONE, MAIN, PAIRS, ROWS, SGD, TITLES
 from plots import bars, diagnostic, draw, learning, spectra
 from runs import ROOT, recorded
 from study import Records, between, of_row, spread
@@ -66,11 +67,13 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         ('FCOS → FCOS, exponent (seeds)', learning(det, {
             'student alone': alone, 'SRD, alpha 1': (FCOS, 'SRD, alpha 1'), 'SRD, alpha 2': (FCOS, 'SRD, alpha 2'),
             'SRD, alpha 4': (FCOS, LINEAR), 'SRD, alpha 6': (FCOS, 'SRD, alpha 6')}))])
-    draw(folder / 'png', [('FCOS → FCOS, mAP', bars(
-        det, list(ROWS), FCOS, alone, detection.METRIC, 100))], 5)
+    draw(folder / 'detection_rows.png', [
+        ('FCOS → FCOS, mAP, AdamW', bars(det, [r for r in ROWS if not r.endswith(SGD)], FCOS, alone, METRIC, 100)),
+        ('FCOS → FCOS, mAP, SGD', bars(det, [r for r in ROWS if r.endswith(SGD)], FCOS, (alone[0], ALONE + SGD), METRIC,
+                                       100))], 5)
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(
-            det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), detection.METRIC, 100))
+            det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
         for t, s in PAIRS[1:]], 2.2)
     draw(folder / 'classification_rows.png', [
         (classification.PARTS[name].title, bars(cls, list(classification.PARTS[name].rows), name,
