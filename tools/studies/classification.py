@@ -75,8 +75,8 @@ PARTS = {
                         30, PROJECTOR, 'digits'),
     'digits_small_teacher': Part('digits, 100 labels, from ResNet-8', 'digits', 'resnet8_digits-100',
                                  'resnet8_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
-    'digits_large_teacher': Part('digits, 100 labels, from ResNet-56', 'digits', 'resnet8_digits-100',
-                                 'resnet56_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
+    'digits_large_teacher': Part('digits, 100 labels, from ResNet-20 x2', 'digits', 'resnet8_digits-100',
+                                 'resnet20x2_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
 }
 ROWS = {row: None for part in PARTS.values() for row in (ALONE, *part.rows)}
 SMOKE = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',

@@ -84,7 +84,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         (title, bars(cls, list(classification.PARTS['digits_small_teacher'].rows), name, (DIGITS, classification.ALONE),
                      classification.METRIC, 1))
         for name, title in (('digits_small_teacher', 'from ResNet-8'), (DIGITS, 'from ResNet-20'),
-                            ('digits_large_teacher', 'from ResNet-56'))], 2.4)
+                            ('digits_large_teacher', 'from ResNet-20 x2'))], 2.4)
     draw(folder / 'spectra.png', [
         ('FCOS neck, stride 8', spectra(det, FCOS, NORMS, 'neck.0')),
         ('FCOS neck, stride 32', spectra(det, FCOS, NORMS, 'neck.2')),
