@@ -4,7 +4,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.config import Config
 from tiny import build_detector
 
@@ -36,5 +35,5 @@ def test_levels_agree_and_have_a_loss(name, batch, monkeypatch):
     assert [(p.student, p.teacher) for p in distiller.pairs['neck']] == [(0, 0), (1, 1), (2, 2)]
     assert all(p.strides[0] == p.strides[1] for p in distiller.pairs['neck'])
     losses = student(**batch(student))
-    assert 1 < float(losses['loss_srd_neck'].detach()) < 4 * 2.48 + 3  # near 4 log 12 for unrelated features
-    assert torch.isfinite(losses['loss_srd_neck'])
+    loss = float(losses['loss_srd_neck'].detach()) / config.distill.losses.neck.weight
+    assert 1 < loss < 2.48 + 1  # near log 12 for unrelated features, and few rows

@@ -1,6 +1,7 @@
 """The studies and their data: what is recorded is what is shown."""
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import os
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification  # noqa: E402
 import detection  # noqa: E402
+import detection_rows  # noqa: E402
 import method  # noqa: E402
 import plots  # noqa: E402
 import prepare_data  # noqa: E402
@@ -65,8 +69,20 @@ def test_the_record_of_a_row_shows_its_whole_block():
     job, = detection.students(choice)
     assert job.options[:-1] == (
         'distill.losses._delete_=True', 'distill.losses.neck.type=SRDLoss', 'distill.losses.neck.student=neck',
-        'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.weight=4.0',
+        'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.weight=0.25',
         'distill.losses.neck.projector.type=MLPProjector', 'distill.losses.neck.projector.layers=2')
+    block = Config.fromfile(str(ROOT / job.config)).distill.losses  # of the row that the configs have
+    assert block.to_dict() == dict(neck=detection_rows.SRD)
+
+
+def test_rows_with_another_optimizer_are_compared_with_it():
+    choice = Choice(Path('w'), parts=('reduced/fcos_fcos', 'reduced/faster-rcnn_fcos'), seeds=(0,))
+    jobs = {job.row: job for job in detection.students(choice) if job.row.endswith('SGD')}
+    assert len(jobs) == 5
+    assert all('optim_wrapper.optimizer.type=SGD' in job.options for job in jobs.values())
+    alone = jobs['student alone, SGD']
+    assert detection.alone_of('reduced/fcos_fcos', 'SRD, SGD') == (alone.dataset, alone.row)
+    assert detection.alone_of('reduced/fcos_fcos', 'SRD') == ('reduced/fcos', 'student alone')
 
 
 @STUDIES
@@ -120,8 +136,9 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
         metrics={'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4}, curve=[[10, 0.1], [20, 0.3]],
         alignment=dict(neck=0.75), diagnostics={rank: [[10, 7.1234], [20, 6.0]]}, spectra={'neck.0': [20.1, 0.1]})
     (folder / 'scalars.json').write_text(json.dumps(logged[0]))
-    with pytest.raises(ValueError, match='no result'):
-        runs.outcome(tmp_path)
+    for folder in (tmp_path, tmp_path / 'nothing'):
+        with pytest.raises(ValueError, match='no result'):
+            runs.outcome(folder)
 
 
 def smoke(script, *arguments):
@@ -156,6 +173,29 @@ def test_smoke_run_of_detection_records_and_resumes(tmp_path):
     assert 'srd_effective_rank/neck.0' in records[1]['diagnostics']
 
 
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--cfg-options', 'a=1'], '--cfg-options makes another study'), (['--jobs', '0'], '--jobs 0: must be at least 1'),
+    (['--rows', 'SDR'], "invalid choice: 'SDR'")])
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        detection.STUDY.main('a study', arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_what_another_command_has_trained_meanwhile_is_not_trained_again(tmp_path, monkeypatch):
+    job = runs.Job('d', 'r', 0, 'configs/no_such_config.py')
+    results = tmp_path / 'results.jsonl'
+
+    def locked(path):  # the other command finishes while this one waits
+        if path.name == 'lock':
+            results.write_text(json.dumps(record(job, {'a': 1})) + '\n')
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(runs, '_locked', locked)
+    runs.run([job], results, tmp_path, 1)
+    assert len(runs.read(results)) == 1
+
+
 def test_a_failed_training_is_reported(tmp_path):
     jobs = [runs.Job('d', 'r', 0, 'configs/no_such_config.py')]
     with pytest.raises(SystemExit, match='d, r, seed 0: failed, see .*train.log'):
@@ -185,19 +225,22 @@ def data_of(folder, name):
     return np.frombuffer(gzip.decompress((folder / f'{name}.gz').read_bytes())[16:], np.uint8).reshape(-1, 28, 28)
 
 
-@pytest.mark.parametrize(('study', 'count'), [(classification.STUDY, 3), (detection.STUDY, 5)], ids=['c', 'd'])
-def test_the_metafile_has_the_recorded_means(study, count):
-    import yaml
+@STUDIES
+def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
     text = (ROOT / study.readme).with_name('metafile.yml').read_text()
-    row, metric, scale, title = study.shown
-    shown = {m['Config']: m['Results'][0]['Metrics'][title]
-             for m in yaml.safe_load(text)['Models'] if 'Results' in m}
-    assert len(shown) == count
-    records = runs.recorded(study.everything(), ROOT / study.results)
-    for config, value in shown.items():
-        values = [scale * r['metrics'][metric] for job, r in records.items() if job.config == config and job.row == row]
-        assert value == pytest.approx(sum(values) / len(values), abs=0.0051)
-        assert text == study.with_means(text.replace(f'{title}: {value:.2f}', f'{title}: 0.5'))
+    assert study.with_means(text) == text
+    row, metric, scale, task, title = study.shown
+    records = list(runs.recorded(study.everything(), ROOT / study.results).values())
+    models = yaml.safe_load(text)['Models']
+    for model in models:
+        found = [r for r in records if (r['config'], r['row']) == (model['Config'], row)]
+        assert ('Results' in model) == bool(found)
+        if found:
+            mean = scale * sum(r['metrics'][metric] for r in found) / len(found)
+            assert model['Results'][0]['Metrics'] == {title: pytest.approx(mean, abs=0.0051)}
+            assert model['Metadata']['Seeds'] == len(found)
+            assert model['Results'][0]['Task'] == task
+    assert any('Results' in model for model in models)
 
 
 def test_what_the_method_page_takes_from_records():

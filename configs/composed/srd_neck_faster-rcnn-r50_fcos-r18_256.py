@@ -1,9 +1,5 @@
-"""Faster R-CNN r50 → FCOS r18: SRD on the three levels of the neck, and what its projectors do."""
-_base_ = './fcos_r18_256.py'
-runner_type = 'mmsrd.DistillRunner'
-distill = dict(
-    teacher=dict(
-        config='configs/composed/faster-rcnn_r50_256.py',
-        checkpoint='work_dirs/faster-rcnn_r50_256/iter_4800.pth'),
-    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)))
-custom_hooks = [dict(type='mmsrd.ProjectorDiagnosticsHook', interval=100)]
+"""Faster R-CNN r50 → FCOS r18."""
+_base_ = ['./fcos_r18_256.py', './srd.py']
+distill = dict(teacher=dict(
+    config='configs/composed/faster-rcnn_r50_256.py',
+    checkpoint='work_dirs/faster-rcnn_r50_256/iter_4800.pth'))

@@ -143,7 +143,8 @@ def table(records: Records) -> str:
 
 
 STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), list(ROWS),
-              (0, 1, 2, 3, 4), students, teacher_of, table, ('SRD + KL', METRIC, 1, 'Top 1 Accuracy'))
+              (0, 1, 2, 3, 4), students, teacher_of, table,
+              ('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'))
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detection_rows import ALONE, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TEACHER, TITLES, Setting
+from detection_rows import ALONE, LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, STEPS, TEACHER, TITLES, Setting
 from runs import ROOT, Job
 from study import Choice, Records, Study, alignment, by_seed, gains, spread
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / 'tools'))
 from compose_digits import SceneConfig, compose
 
 METRIC = 'coco/bbox_mAP'
-ALONE_ROWS = (ALONE, ALONE + SGD)
+ALONE_ROWS = {ALONE: (), LONGER: STEPS, ALONE + SGD: OPTIMIZER}
 SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
          'train_dataloader.batch_size=2',
          # Networks that have learned nothing have to find something for there to be a result.
@@ -43,14 +43,15 @@ def students(choice: Choice) -> list[Job]:
             size, teacher, student = _names(part)
             setting = SETTINGS[size]
             common = _options(choice, setting)
+            whole = (teacher, student) == PAIRS[0]
             jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
-                         (*_optimizer(row), *common))
-                     for row in ALONE_ROWS if choice.has(row) and (row == ALONE or student == PAIRS[0][1])]
-            rows = ROWS if (teacher, student) == PAIRS[0] else MAIN
+                         (*options, *common))
+                     for row, options in ALONE_ROWS.items() if choice.has(row) and (whole or row == ALONE)]
+            rows = ROWS if whole else MAIN
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
             weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
-                         (*_block(block), weights, *_optimizer(row), *common))
+                         (*_block(block), weights, *(OPTIMIZER if row.endswith(SGD) else ()), *common))
                      for row, block in rows.items() if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
@@ -70,10 +71,6 @@ def _block(loss: dict[str, Any]) -> tuple[str, ...]:
     """The loss instead of those that the config has."""
     name = loss['student']
     return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}' for key, value in loss.items())
-
-
-def _optimizer(row: str) -> tuple[str, ...]:
-    return OPTIMIZER if row.endswith(SGD) else ()
 
 
 def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
@@ -136,7 +133,7 @@ def prepare(choice: Choice) -> None:
 
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS for teacher, student in PAIRS}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
-              teacher_of, table, ('SRD', METRIC, 100, 'box AP'), prepare)
+              teacher_of, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'), prepare)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -33,6 +33,9 @@ SETTINGS = {
     'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
 }
 ALONE, TEACHER = 'student alone', 'teacher'
+# As much longer as a distilled step takes: what the teacher's time is worth to the student alone.
+LONGER = 'student alone, 1.6 × as long'
+STEPS = ('train_cfg.max_iters=1920', 'train_cfg.val_interval=480', 'param_scheduler.1.end=1920')
 # Most COCO configs have SGD, the configs of this study AdamW: rows whose names end so compare weights with it.
 SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
@@ -48,9 +51,10 @@ MAIN: dict[str, dict[str, Any]] = {
 }
 ROWS: dict[str, dict[str, Any]] = {
     **MAIN,
-    'SRD, alpha 1': {**SRD, 'alpha': 1.0},
-    'SRD, alpha 2': {**SRD, 'alpha': 2.0},
-    'SRD, alpha 6': {**SRD, 'alpha': 6.0},
+    # The gradient of weight × log(mean(|d| ** alpha)) grows with weight × alpha, which is 1 in all of these.
+    'SRD, alpha 1, weight 1': {**SRD, 'alpha': 1.0, 'weight': 1.0},
+    'SRD, alpha 2, weight 0.5': {**SRD, 'alpha': 2.0, 'weight': 0.5},
+    'SRD, alpha 6, weight 0.17': {**SRD, 'alpha': 6.0, 'weight': 0.17},
     'SRD, no projector': {**SRD, 'projector': None},
     'SRD, no projector, weight 1': {**SRD, 'projector': None, 'weight': 1.0},
     'SRD, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
@@ -59,6 +63,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'SRD, L2 normalisation': {**SRD, 'norm': 'l2'},
     'SRD, correlation form': {**SRD, 'form': 'correlation'},
     'SRD, backbone': {**SRD, 'student': 'backbone', 'teacher': 'backbone'},
+    'SRD, weight 0.06': {**SRD, 'weight': 0.06},
     'SRD, weight 1': {**SRD, 'weight': 1.0},
     'SRD, weight 4': {**SRD, 'weight': 4.0},
     'PKD, weight 2': {**PKD, 'weight': 2.0},

@@ -41,9 +41,9 @@ def last(record: dict[str, Any], start: str) -> float:
 
 
 def diagnostics_table(records: Records, dataset: str, rows: dict[str, str], what: str) -> str:
-    """Markdown table of what the projectors were like at the end of training, one line for each row."""
+    """Markdown table of what the projectors were like at the last look, one line for each row."""
     lines = [f'| {what} | seeds | singular values above {ALIVE:.0%} of the largest | effective rank '
-             '| mean correlation of input and output |', '|---|---|---|---|---|']
+             '| mean \\|correlation\\| of input and output |', '|---|---|---|---|---|']
     for row, label in rows.items():
         found = [record for record in of_row(records, dataset, row) if record.get('spectra')]
         if not found:
@@ -65,8 +65,8 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         ('FCOS → FCOS, what is compared (seeds)', learning(det, {
             'student alone': alone, **{row: (FCOS, row) for row in MAIN}})),
         ('FCOS → FCOS, exponent (seeds)', learning(det, {
-            'student alone': alone, 'SRD, alpha 1': (FCOS, 'SRD, alpha 1'), 'SRD, alpha 2': (FCOS, 'SRD, alpha 2'),
-            'SRD, alpha 4': (FCOS, LINEAR), 'SRD, alpha 6': (FCOS, 'SRD, alpha 6')}))])
+            'student alone': alone, 'SRD, alpha 4, weight 0.25': (FCOS, LINEAR),
+            **{row: (FCOS, row) for row in ROWS if row.startswith('SRD, alpha')}}))])
     draw(folder / 'detection_rows.png', [
         ('FCOS → FCOS, mAP, AdamW', bars(det, [r for r in ROWS if not r.endswith(SGD)], FCOS, alone, METRIC, 100)),
         ('FCOS → FCOS, mAP, SGD', bars(det, [r for r in ROWS if r.endswith(SGD)], FCOS, (alone[0], ALONE + SGD), METRIC,
@@ -74,7 +74,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(
             det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
-        for t, s in PAIRS[1:]], 2.2)
+        for t, s in PAIRS[1:]], 2.2, share=True)
     draw(folder / 'classification_rows.png', [
         (classification.PARTS[name].title, bars(cls, list(classification.PARTS[name].rows), name,
                                                 (classification.home(name), classification.ALONE),
@@ -84,7 +84,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         (title, bars(cls, list(classification.PARTS['digits_small_teacher'].rows), name, (DIGITS, classification.ALONE),
                      classification.METRIC, 1))
         for name, title in (('digits_small_teacher', 'from ResNet-8'), (DIGITS, 'from ResNet-20'),
-                            ('digits_large_teacher', 'from ResNet-20 x2'))], 2.4)
+                            ('digits_large_teacher', 'from ResNet-20 x2'))], 2.4, share=True)
     draw(folder / 'spectra.png', [
         ('FCOS neck, stride 8', spectra(det, FCOS, NORMS, 'neck.0')),
         ('FCOS neck, stride 32', spectra(det, FCOS, NORMS, 'neck.2')),

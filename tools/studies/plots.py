@@ -22,9 +22,10 @@ def mean_curve(curves: Iterable[Sequence[Sequence[float]]]) -> tuple[list[float]
             [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values])
 
 
-def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6) -> None:
-    """A figure with one titled panel beside the other."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), height), layout='constrained', squeeze=False)
+def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6, share: bool = False) -> None:
+    """A figure with one titled panel beside the other; ``share``: one horizontal scale."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), height), layout='constrained', squeeze=False,
+                                sharex=share)
     for axis, (title, fill) in zip(axes[0], panels, strict=True):
         fill(axis)
         axis.set_title(title, fontsize=10)
@@ -42,7 +43,8 @@ def learning(records: Records, rows: dict[str, tuple[str, str]]) -> Panel:
                 _band(axis, mean_curve(r['curve'] for r in found), f'{label} ({len(found)})', 100)
         axis.set_xlabel('iteration')
         axis.set_ylabel('mAP (%)')
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
     return fill
 
 
@@ -55,20 +57,21 @@ def _band(axis: Any, curve: tuple[list[float], list[float], list[float]], label:
 
 def bars(records: Records, rows: Sequence[str], dataset: str, alone: tuple[str, str], metric: str,
          scale: float) -> Panel:
-    """Gain over the student alone: a bar for the mean, a dot for each seed."""
+    """Gain over the student alone: a bar for the mean, a dot for each seed, in brackets their number."""
     def fill(axis: Any) -> None:
         base = by_seed(records, *alone, metric)
         shown = [(row, found) for row in rows if (found := gains(by_seed(records, dataset, row, metric), base))]
         for i, (_, found) in enumerate(reversed(shown)):
             axis.barh(i, scale * statistics.mean(found), color='tab:blue', alpha=0.5)
             axis.plot([scale * gain for gain in found], [i] * len(found), 'k.', markersize=5)
-        axis.set_yticks(range(len(shown)), [row for row, _ in reversed(shown)], fontsize=8)
+        axis.axvline(0, color='black', linewidth=0.8)
+        axis.set_yticks(range(len(shown)), [f'{row} ({len(found)})' for row, found in reversed(shown)], fontsize=8)
         axis.set_xlabel('points over the student alone, by seed')
     return fill
 
 
 def spectra(records: Records, dataset: str, rows: dict[str, str], projector: str) -> Panel:
-    """Singular values at the end of training over the largest, a curve for each seed."""
+    """Singular values at the last look over the largest, a curve for each seed."""
     def fill(axis: Any) -> None:
         for colour, (row, label) in enumerate(rows.items()):
             for i, record in enumerate(r for r in of_row(records, dataset, row) if r.get('spectra')):
@@ -77,7 +80,8 @@ def spectra(records: Records, dataset: str, rows: dict[str, str], projector: str
                               label=None if i else label)
         axis.set_xlabel('index')
         axis.set_ylabel('singular value / largest')
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
     return fill
 
 
@@ -89,5 +93,6 @@ def diagnostic(records: Records, dataset: str, rows: dict[str, str], name: str, 
                 _band(axis, mean_curve(r['diagnostics'][name] for r in found), title)
         axis.set_xlabel('iteration')
         axis.set_ylabel(label)
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
     return fill

@@ -1,17 +1,18 @@
 """Trainings of a study: launched in parallel, recorded as JSON lines, not repeated once recorded."""
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterator, Sequence, TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -75,12 +76,10 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
     done = {job: record for job, record in recorded(jobs, results).items() if not needed(job)}
     todo = [job for job in jobs if job not in done]
     print(f'{len(done)} trainings recorded in {results}, {len(todo)} to run', flush=True)
-    results.parent.mkdir(parents=True, exist_ok=True)
     slots: Queue[int] = Queue()
     for slot in range(parallel):
         slots.put(slot)
     threads = max((os.cpu_count() or 1) // parallel, 1)
-    writing = threading.Lock()
     failures = []
 
     def train(job: Job) -> None:
@@ -90,10 +89,13 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
             if gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
             folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
-            seconds = _launch(job, folder, environment)
-            record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **machine())
-            with writing, open(results, 'a') as file:
-                file.write(json.dumps(record) + '\n')
+            with _locked(folder / 'lock'):
+                if recorded([job], results) and not needed(job):  # by another command meanwhile
+                    return
+                seconds = _launch(job, folder, environment)
+                record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **machine())
+                with _locked(results) as file:
+                    file.write(json.dumps(record) + '\n')
             print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
         except subprocess.CalledProcessError:
             failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: failed, see {folder / "train.log"}')
@@ -108,8 +110,16 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         raise SystemExit('\n'.join(failures))
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[TextIO]:
+    """A file to append to that no other thread or process has at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, 'a') as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
 def _launch(job: Job, folder: Path, environment: dict[str, str]) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
     started = time.time()
     with open(folder / 'train.log', 'w') as log:
         subprocess.run([sys.executable, 'tools/train.py', job.config, '--work-dir', str(folder), '--cfg-options',
@@ -129,7 +139,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: The last validation found nothing to measure, or there was none.
     """
-    path = sorted(folder.glob('*/vis_data/scalars.json'))[-1]
+    path = max(folder.glob('*/vis_data/scalars.json'), default=folder / 'scalars.json')
     logged = read(path)
     training = [line for line in logged if 'loss' in line]
     looked = [line for line in logged if any(key.startswith(DIAGNOSTICS) for key in line)]

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from runs import ROOT, Job, recorded, run
+import yaml
+from runs import ROOT, Job, read, recorded, run
 
 Records = dict[Job, dict[str, Any]]
 END = '<!-- end of table -->'
@@ -53,7 +53,8 @@ class Study:
         students: Trainings of a choice, but for the teachers'.
         teacher_of: The training of a student's teacher and the checkpoint that it leaves; None for a student alone.
         table: Markdown of the records.
-        shown: Row whose means the metafile beside the README has, its metric, a factor, and the metafile's name for it.
+        shown: Row whose means the metafile beside the README has, its metric, a factor, and the metafile's names
+            for task and metric.
         prepare: Makes the data where a command can.
     """
 
@@ -65,7 +66,7 @@ class Study:
     students: Callable[[Choice], list[Job]]
     teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
     table: Callable[[Records], str]
-    shown: tuple[str, str, float, str]
+    shown: tuple[str, str, float, str, str]
     prepare: Callable[[Choice], None] = field(default=lambda choice: None)
 
     @property
@@ -74,15 +75,14 @@ class Study:
         return Path('docs/results') / f'{self.name}.jsonl'
 
     def everything(self) -> list[Job]:
-        """Every training that the README's table shows when it is recorded."""
-        return self._with_teachers(self._choice(tuple(self.parts), seeds=self.seeds))[2]
+        """Every training that the README's table shows when it is recorded, of the table's seeds and of others."""
+        seeds = {*self.seeds, *(record['seed'] for record in read(ROOT / self.results))}
+        return self._with_teachers(Choice(Path('work_dirs/studies') / self.name, parts=tuple(self.parts),
+                                          seeds=tuple(sorted(seeds))))[2]
 
     def report(self) -> str:
         """The README's table, from what is recorded."""
         return self.table(recorded(self.everything(), ROOT / self.results))
-
-    def _choice(self, parts: tuple[str, ...], **others: Any) -> Choice:
-        return Choice(Path('work_dirs/studies') / self.name, parts=parts, **others)
 
     def _with_teachers(self, choice: Choice) -> tuple[list[Job], dict[Job, Path], list[Job]]:
         """Students, teachers with their checkpoints, and all of them, teachers first."""
@@ -93,11 +93,13 @@ class Study:
     def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
         """Train what is chosen and not recorded yet, print the table, renew it in the README."""
         parser = argparse.ArgumentParser(description=(doc or '').splitlines()[0])
-        parser.add_argument('--parts', nargs='+', choices=self.parts, help='default: '
-                            + ', '.join(part for part, chosen in self.parts.items() if chosen))
-        parser.add_argument('--rows', nargs='+', choices=self.rows, default=(), help='default: all')
+        chosen = [part for part, chosen in self.parts.items() if chosen]
+        parser.add_argument('--parts', nargs='+', choices=self.parts, default=chosen, metavar='PART',
+                            help=f'of {", ".join(self.parts)} (default: {", ".join(chosen)})')
+        parser.add_argument('--rows', nargs='+', choices=self.rows, default=(), metavar='ROW',
+                            help=f'of {"; ".join(self.rows)} (default: all)')
         parser.add_argument('--seeds', type=int, nargs='+', default=self.seeds)
-        parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at a time')
+        parser.add_argument('--jobs', type=int, help='trainings at a time (default: one on each GPU, or each core)')
         parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
         parser.add_argument('--work-dir', type=Path, help='default: work_dirs/studies/...')
         parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
@@ -106,22 +108,26 @@ class Study:
                             'the three options above makes it another study')
         parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
         args = parser.parse_args(argv)
+        if args.cfg_options and not args.work_dir:
+            parser.error('--cfg-options makes another study, with teachers of its own: give it a --work-dir')
+        parallel = args.jobs if args.jobs is not None else len(args.gpus) or os.cpu_count() or 1
+        if parallel < 1:
+            parser.error(f'--jobs {parallel}: must be at least 1')
         os.chdir(ROOT)
         work_dir = args.work_dir or Path('work_dirs/studies', 'smoke' if args.smoke else '', self.name)
         another = bool(args.work_dir or args.cfg_options or args.smoke)
         results = args.results or (work_dir / 'results.jsonl' if another else self.results)
         choice = Choice(work_dir, tuple(args.cfg_options), args.smoke,
-                        tuple(args.parts or [part for part, chosen in self.parts.items() if chosen]),
-                        tuple(args.rows), tuple(args.seeds))
+                        tuple(args.parts), tuple(args.rows), tuple(args.seeds))
         students, teachers, jobs = self._with_teachers(choice)
         if not args.report_only:
             self.prepare(choice)
             done = recorded(students, results)
             wanted = dict(found for job in students if job not in done
                           and (found := self.teacher_of(job, choice)) is not None)
-            run(list(teachers), results, work_dir, args.jobs, args.gpus,
+            run(list(teachers), results, work_dir, parallel, args.gpus,
                 lambda job: job in wanted and not wanted[job].is_file())
-            run(students, results, work_dir, args.jobs, args.gpus)
+            run(students, results, work_dir, parallel, args.gpus)
         print(self.table(recorded(jobs, results)))
         if results == self.results and not another:
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
@@ -133,16 +139,27 @@ class Study:
         return between(text, f'<!-- table of tools/studies/{self.name}.py -->', table)
 
     def with_means(self, text: str) -> str:
-        """A metafile's text with the recorded means in the place of its numbers."""
-        row, metric, scale, name = self.shown
-        values: dict[str, list[float]] = {}
+        """A metafile's text with results, of what is recorded and of nothing else."""
+        row, metric, scale, task, name = self.shown
+        found: dict[str, list[dict[str, Any]]] = {}
         for job, record in recorded(self.everything(), ROOT / self.results).items():
             if job.row == row:
-                values.setdefault(job.config, []).append(scale * record['metrics'][metric])
-        for config, found in values.items():
-            text = re.sub(rf'(Config: {re.escape(config)}\n(?: {{4}}.*\n)*? +{name}: ).*',
-                          rf'\g<1>{statistics.mean(found):.2f}', text)
-        return text
+                found.setdefault(job.config, []).append(record)
+        content = yaml.safe_load(text)
+        for model in content['Models']:
+            model.pop('Results', None)
+            for key in ('Training Resources', 'Seeds', 'Date', 'Command'):
+                model['Metadata'].pop(key, None)
+            if records := found.get(model['Config']):
+                mean = statistics.mean(scale * record['metrics'][metric] for record in records)
+                model['Metadata'].update({
+                    'Training Resources': records[-1]['device'], 'Seeds': len(records),
+                    'Date': max(record['date'] for record in records),
+                    'Command': f'python tools/studies/{self.name}.py'})
+                model['Results'] = [dict(Task=task, Dataset=model['Metadata']['Training Data'].partition(',')[0],
+                                         Metrics={name: round(mean, 2)})]
+        dumped: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=200)
+        return dumped
 
 
 def between(text: str, mark: str, new: str) -> str:
@@ -168,8 +185,8 @@ def of_row(records: Records, dataset: str, row: str) -> list[dict[str, Any]]:
 
 def by_seed(records: Records, dataset: str, row: str, metric: str) -> dict[int, float]:
     """A metric of a row, for each seed that is recorded."""
-    return {job.seed: record['metrics'][metric] for job, record in sorted(records.items(), key=lambda x: x[0].seed)
-            if (job.dataset, job.row) == (dataset, row)}
+    return {record['seed']: record['metrics'][metric]
+            for record in sorted(of_row(records, dataset, row), key=lambda record: record['seed'])}
 
 
 def gains(values: dict[int, float], alone: dict[int, float]) -> list[float]:
@@ -179,6 +196,5 @@ def gains(values: dict[int, float], alone: dict[int, float]) -> list[float]:
 
 def alignment(records: Records, dataset: str, row: str, loss: str) -> str:
     """Mean of the last alignment of a loss over the seeds of a row; nothing where it was not logged."""
-    values = [record['alignment'][loss] for job, record in records.items()
-              if (job.dataset, job.row) == (dataset, row) and loss in record['alignment']]
+    values = [record['alignment'][loss] for record in of_row(records, dataset, row) if loss in record['alignment']]
     return f'{statistics.mean(values):.2f}' if values else ''
