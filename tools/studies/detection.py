@@ -2,9 +2,9 @@
 """Detection study: SRD, its ablation, PKD and squared error on composed digit scenes, three seeds.
 
 Each training is ``tools/train.py`` on a config of ``configs/composed``; rows
-differ in the ``distill.losses`` block only, which the record of a training
-shows whole. Results are recorded in ``docs/results/detection.jsonl``, and what
-is recorded is not run again.
+differ in the ``distill.losses`` block, which the record of a training shows
+whole, and where they say so in optimizer or length. Results are recorded in
+``docs/results/detection.jsonl``, and what is recorded is not run again.
 """
 from __future__ import annotations
 
