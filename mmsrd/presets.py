@@ -66,7 +66,7 @@ def _detection(student: nn.Module, teacher: nn.Module, source: str) -> list[Loss
     pairs = [(octave, octave) for octave in shared] or \
         [min(((a, b) for a in levels[0] for b in levels[1]), key=lambda pair: abs(pair[0] - pair[1]))]
     name = paths[0].rpartition('.')[2]
-    return [LossConfig(_name(source, name), _SRD, paths[0], paths[1], weight=4.0, source=source,
+    return [LossConfig(_name(source, name), _SRD, paths[0], paths[1], weight=0.25, source=source,
                        levels=[(levels[0][a], levels[1][b]) for a, b in pairs], tokens='patch')]
 
 

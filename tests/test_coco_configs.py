@@ -62,6 +62,7 @@ def test_one_step(name, coco, tmp_path):
     runner.train()
     loss = runner.message_hub.get_scalar('train/loss_srd_neck').current()
     assert loss == loss
-    assert 0 < loss < 4 * 2.48 + 3  # log 12 for unrelated features, more where a level has few rows
+    # log 12 for unrelated features, more where a level has few rows
+    assert 0 < loss / config.distill.losses.neck.weight < 2.48 + 0.75
     after = distiller.state_dict()
     assert all(torch.isfinite(v).all() and not torch.equal(v, before[k]) for k, v in after.items())

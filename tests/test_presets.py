@@ -47,7 +47,7 @@ def test_detectors_share_levels_by_stride(model, student, teacher, paths, levels
     loss, = preset_losses(None, model(student), model(teacher))
     assert (loss.student, loss.teacher) == paths
     assert loss.levels == levels
-    assert loss.weight == 4
+    assert loss.weight == 0.25
 
 
 def test_resized_where_no_stride_is_shared(model):
