@@ -182,7 +182,7 @@ def test_preset_by_default(student, distill, batch):
     distill.pop('losses')
     distiller = mmsrd.attach(student, distill)
     assert list(distiller.configs) == ['neck']
-    assert distiller.configs['neck'].weight == 4.0
+    assert distiller.configs['neck'].weight == 0.25
 
 
 def test_an_exception_leaves_no_feature_behind(student, distill, batch):
