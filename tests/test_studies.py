@@ -258,6 +258,8 @@ def test_the_method_page_shows_the_recorded_results(tmp_path):
     records = [runs.recorded(s.everything(), ROOT / s.results) for s in (detection.STUDY, classification.STUDY)]
     text = (ROOT / method.PAGE).read_text()
     assert method.page(text, method.tables(*records)) == text
+    readme = (ROOT / method.README).read_text()
+    assert method.page(readme, method.summary(*records)) == readme
     method.pictures(*records, tmp_path)
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}

@@ -2,7 +2,7 @@
 """Pictures and tables of docs/method.md, from the records of the studies.
 
 ``python tools/studies/method.py`` reads ``docs/results/{detection,classification}.jsonl`` and writes
-``docs/pictures/*.png`` and the tables between the marks of ``docs/method.md``.
+``docs/pictures/*.png`` and the tables between the marks of ``docs/method.md`` and of the README.
 """
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from detection import METRIC
 from detection_rows import ALONE, MAIN, PAIRS, ROWS, SGD, TITLES
 from plots import bars, diagnostic, draw, learning, spectra
 from runs import ROOT, recorded
-from study import Records, between, of_row, spread
+from study import Records, between, by_seed, gains, of_row, spread
 
 PAGE = Path('docs/method.md')
 PICTURES = Path('docs/pictures')
+README = Path('README.md')
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
 # Part, row of the batch-normalised linear projector's study, and name of its projectors.
 LINEAR = 'SRD'
@@ -106,6 +107,31 @@ def tables(det: Records, cls: Records) -> dict[str, str]:
     }
 
 
+def summary(det: Records, cls: Records) -> dict[str, str]:
+    """The README's table: what SRD gains over the student alone, and what the usual method does."""
+    lines = ['| student | teacher | student alone | seeds | KL or PKD | SRD |', '|---|---|---|---|---|---|']
+    for name in ('fashion_mnist', DIGITS):
+        part = classification.PARTS[name]
+        lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE), 'KL',
+                       classification.METRIC, 1)
+    size = FCOS.partition('/')[0]
+    for teacher, student in PAIRS:
+        lines += _gain(f'{TITLES[student]}, composed scenes', TITLES[teacher], det, f'{size}/{teacher}_{student}',
+                       (f'{size}/{student}', ALONE), 'PKD', METRIC, 100)
+    return {'summary': '\n'.join(lines)}
+
+
+def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str], other: str, metric: str,
+          scale: float) -> list[str]:
+    base, *gained = ({seed: scale * value for seed, value in by_seed(records, *place, metric).items()}
+                     for place in (alone, (dataset, other), (dataset, LINEAR)))
+    if not all(gained):
+        return []
+    cells = (student, teacher, spread(list(base.values()), digits=1), str(len(gained[1])),
+             *(spread(gains(values, base), '+', 1) for values in gained))
+    return [f'| {" | ".join(cells)} |']
+
+
 def page(text: str, contents: dict[str, str]) -> str:
     """The page with its tables renewed."""
     for name, table in contents.items():
@@ -117,8 +143,9 @@ def main() -> None:
     os.chdir(ROOT)
     det, cls = (recorded(s.everything(), s.results) for s in (detection.STUDY, classification.STUDY))
     pictures(det, cls, PICTURES)
-    PAGE.write_text(page(PAGE.read_text(), tables(det, cls)))
-    print(f'pictures in {PICTURES}, tables in {PAGE}')
+    for path, contents in ((PAGE, tables(det, cls)), (README, summary(det, cls))):
+        path.write_text(page(path.read_text(), contents))
+    print(f'pictures in {PICTURES}, tables in {PAGE} and {README}')
 
 
 if __name__ == '__main__':
