@@ -72,20 +72,18 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         ('FCOS → FCOS, mAP, AdamW', bars(det, [r for r in ROWS if not r.endswith(SGD)], FCOS, alone, METRIC, 100)),
         ('FCOS → FCOS, mAP, SGD', bars(det, [r for r in ROWS if r.endswith(SGD)], FCOS, (alone[0], ALONE + SGD), METRIC,
                                        100))], 5)
+    pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', LINEAR)]
     draw(folder / 'detection_pairs.png', [
-        (f'{TITLES[t]} → {TITLES[s]}', bars(
-            det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
-        for t, s in PAIRS[1:]], 2.2, share=True)
+        (f'{TITLES[t]} → {TITLES[s]}', bars(det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
+        for t, s in pairs], 2.2, share=True)
+    parts = {name: part for name, part in classification.PARTS.items() if of_row(cls, name, LINEAR)}
     draw(folder / 'classification_rows.png', [
-        (classification.PARTS[name].title, bars(cls, list(classification.PARTS[name].rows), name,
-                                                (classification.home(name), classification.ALONE),
-                                                classification.METRIC, 1))
-        for name in (DIGITS, 'fashion_mnist', 'fashion_mnist_full')], 4)
+        (part.title, bars(cls, list(part.rows), name, (classification.home(name), ALONE), classification.METRIC, 1))
+        for name, part in parts.items() if not name.endswith('_teacher')], 4)
     draw(folder / 'teachers.png', [
-        (title, bars(cls, list(classification.PARTS['digits_small_teacher'].rows), name, (DIGITS, classification.ALONE),
-                     classification.METRIC, 1))
-        for name, title in (('digits_small_teacher', 'from ResNet-8'), (DIGITS, 'from ResNet-20'),
-                            ('digits_large_teacher', 'from ResNet-20 x2'))], 2.4, share=True)
+        (part.title, bars(cls, [row for row in part.rows if row == LINEAR or row in classification.ALPHAS], name,
+                          (DIGITS, ALONE), classification.METRIC, 1))
+        for name, part in parts.items() if name == DIGITS or name.endswith('_teacher')], 2.4, share=True)
     draw(folder / 'spectra.png', [
         ('FCOS neck, stride 8', spectra(det, FCOS, NORMS, 'neck.0')),
         ('FCOS neck, stride 32', spectra(det, FCOS, NORMS, 'neck.2')),
