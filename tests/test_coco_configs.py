@@ -52,7 +52,8 @@ def test_name_and_weights(name):
     assert set(config.distill.losses) == {name.split('_')[1]}
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] if 'dino' in name else [])
+                                  for name in NAMES])
 def test_one_step(name, coco, tmp_path):
     config = shrink(Config.fromfile(str(FOLDER / f'{name}.py')), coco, tmp_path)
     config.visualizer.name = config.experiment_name = name

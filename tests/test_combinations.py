@@ -66,11 +66,8 @@ def test_matrix(folder, tmp_path, toolbox, processes):
     check(folder, tmp_path, toolbox, processes, [name for name in OPTIONS if name not in left_out])
 
 
-SLOW = pytest.mark.slow  # tracing takes a minute and more
-
-
+@pytest.mark.slow  # tracing takes half a minute and more
 @pytest.mark.parametrize(('toolbox', 'processes'), [
-    ('mmpretrain', 1), pytest.param('mmpretrain', 2, marks=SLOW), pytest.param('mmdet', 1, marks=SLOW),
-    pytest.param('mmdet', 2, marks=SLOW)])
+    (toolbox, processes) for toolbox in ('mmpretrain', 'mmdet') for processes in (1, 2)])
 def test_a_compiled_student(folder, tmp_path, toolbox, processes):
     check(folder, tmp_path, toolbox, processes, ['torch.compile'])

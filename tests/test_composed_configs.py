@@ -17,7 +17,9 @@ def test_the_configs_are_there():
     assert len(NAMES) == 10
 
 
-@pytest.mark.parametrize('name', NAMES)
+# The networks of the full setting take a few seconds each.
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name.endswith('_128') else [pytest.mark.slow])
+                                  for name in NAMES])
 def test_levels_agree_and_have_a_loss(name, batch, monkeypatch):
     monkeypatch.chdir(FOLDER.parent.parent)
     config = Config.fromfile(str(FOLDER / f'{name}.py'))

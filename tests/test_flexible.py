@@ -30,6 +30,7 @@ def close(a, b):
         torch.testing.assert_close(value, b[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
+@pytest.mark.slow
 def test_sharded_training_is_the_same(folder):  # noqa: F811
     output = train(folder, 'ddp', 2, dict(type='DDPStrategy'))
     assert 'STUDENT ImageClassifier 8' in output

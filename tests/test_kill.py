@@ -11,7 +11,7 @@ import pytest
 TOOL = Path(__file__).resolve().parent.parent / 'tools' / 'reliability' / 'kill.py'
 
 
-@pytest.mark.parametrize(('processes', 'kills'), [(1, 6), (2, 2)])
+@pytest.mark.parametrize(('processes', 'kills'), [(1, 6), pytest.param(2, 2, marks=pytest.mark.slow)])
 def test_killed_and_resumed(processes, kills):
     done = subprocess.run([sys.executable, str(TOOL), '--kills', str(kills), '--processes', str(processes)],
                           capture_output=True, text=True, timeout=300, check=False)
