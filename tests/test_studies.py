@@ -23,7 +23,7 @@ import method  # noqa: E402
 import plots  # noqa: E402
 import prepare_data  # noqa: E402
 import runs  # noqa: E402
-from study import Choice, between, spread  # noqa: E402
+from study import Choice, between  # noqa: E402
 
 STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY], ids=lambda study: study.name)
 
@@ -107,7 +107,7 @@ def test_the_readme_shows_the_recorded_results(study):
     readme = (ROOT / study.readme).read_text()
     assert study.with_table(readme, study.report()) == readme
     known = study.everything()
-    strangers = [r for r in runs.read(ROOT / study.results) if not any(job.is_recorded_by(r) for job in known)]
+    strangers = [r for r in runs.read_lines(ROOT / study.results) if not any(job.is_recorded_by(r) for job in known)]
     assert strangers == []
 
 
@@ -117,7 +117,7 @@ def test_a_table_goes_where_its_mark_is():
     assert between(text, '<!-- one -->', 'new') == text.replace('old', 'new')
     with pytest.raises(ValueError, match='three'):
         between(text, '<!-- three -->', 'new')
-    assert [spread([]), spread([1.0], '+'), spread([1.0, 2.0], digits=1)] == ['', '+1.00', '1.5 ± 0.7']
+    assert [runs.spread([]), runs.spread([1.0], '+'), runs.spread([1.0, 2.0], digits=1)] == ['', '+1.00', '1.5 ± 0.7']
 
 
 def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
@@ -158,7 +158,7 @@ def test_smoke_run_of_classification_records_and_resumes(tmp_path):
                     f'train_dataloader.dataset.data_root={tmp_path}/digits/train',
                     f'val_dataloader.dataset.data_root={tmp_path}/digits/val')
     assert printed.count('1 trainings recorded') == 2
-    records = runs.read(tmp_path / 'results.jsonl')
+    records = runs.read_lines(tmp_path / 'results.jsonl')
     assert [(r['row'], r['seed']) for r in records] == [('teacher', 0), ('SRD + KL', 3)]
     assert all(0 <= r['metrics']['accuracy/top1'] <= 100 for r in records)
     assert set(records[1]['alignment']) == {'feature'}
@@ -167,7 +167,7 @@ def test_smoke_run_of_classification_records_and_resumes(tmp_path):
 def test_smoke_run_of_detection_records_and_resumes(tmp_path):
     printed = smoke('detection.py', '--parts', 'reduced/fcos_fcos', '--rows', 'SRD', '--work-dir', str(tmp_path))
     assert printed.count('1 trainings recorded') == 2
-    records = runs.read(tmp_path / 'results.jsonl')
+    records = runs.read_lines(tmp_path / 'results.jsonl')
     assert [(r['row'], r['seed'], len(r['curve'])) for r in records] == [('teacher', 0, 1), ('SRD', 3, 1)]
     assert set(records[1]['spectra']) == {'neck.0', 'neck.1', 'neck.2'}
     assert 'srd_effective_rank/neck.0' in records[1]['diagnostics']
@@ -193,7 +193,7 @@ def test_what_another_command_has_trained_meanwhile_is_not_trained_again(tmp_pat
 
     monkeypatch.setattr(runs, '_locked', locked)
     runs.run([job], results, tmp_path, 1)
-    assert len(runs.read(results)) == 1
+    assert len(runs.read_lines(results)) == 1
 
 
 def test_a_failed_training_is_reported(tmp_path):

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Sequence
 
+from records import read_lines
 from zoo_cases import OTHER_TEACHER, check, folders, pick, root, tidy
 
 RESULTS = Path('docs/results/zoo.jsonl')
@@ -127,7 +128,7 @@ def main() -> None:
         return
     os.chdir(root())
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    records = [json.loads(line) for line in args.results.read_text().splitlines()] if args.results.is_file() else []
+    records = read_lines(args.results)
     done = {(r['package'], r['folder']) for r in records}
     todo = [(package, folder) for package in args.packages for folder in folders(package)
             if (folder in args.folders if args.folders else (package, folder) not in done)]

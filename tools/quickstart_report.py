@@ -14,6 +14,7 @@ matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from records import read_lines, spread
 
 NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')
 COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
@@ -42,7 +43,7 @@ class Run:
     def scalars(self) -> list[dict[str, Any]]:
         """What the newest training in the work directory logged, a dict for each interval or validation."""
         path = sorted(self.work_dir.glob('*/vis_data/scalars.json'))[-1]
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return read_lines(path)
 
     def checkpoint(self) -> Path:
         """The last checkpoint."""
@@ -64,12 +65,6 @@ def measure(run: Run) -> dict[str, Any]:
                 parameters=parameters(run.checkpoint()), seconds=round(run.seconds, 1))
 
 
-def spread(values: list[float]) -> str:
-    """Mean, with the standard deviation where there are several."""
-    mean = f'{statistics.mean(values):.1f}'
-    return f'{mean} ± {statistics.stdev(values):.1f}' if len(values) > 1 else mean
-
-
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown table, a row for each role."""
     lines = ['| model | seeds | mAP | mAP50 | parameters | training time |', '|---|---|---|---|---|---|']
@@ -77,8 +72,8 @@ def table(results: list[dict[str, Any]]) -> str:
         rows = [r for r in results if r['role'] == role]
         if rows:
             lines.append(
-                f'| {name} | {", ".join(str(r["seed"]) for r in rows)} | {spread([r["mAP"] for r in rows])} '
-                f'| {spread([r["mAP50"] for r in rows])} | {rows[0]["parameters"] / 1e3:.0f} k '
+                f'| {name} | {", ".join(str(r["seed"]) for r in rows)} | {spread([r["mAP"] for r in rows], digits=1)} '
+                f'| {spread([r["mAP50"] for r in rows], digits=1)} | {rows[0]["parameters"] / 1e3:.0f} k '
                 f'| {statistics.mean(r["seconds"] for r in rows):.0f} s |')
     return '\n'.join(lines)
 

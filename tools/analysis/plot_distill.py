@@ -9,15 +9,18 @@ from __future__ import annotations
 import argparse
 import base64
 import html
-import json
+import sys
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Sequence
 
 import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from records import read_lines
 
 from mmsrd.diagnostics_hook import SPECTRA
 
@@ -31,11 +34,6 @@ PANELS = {
 """File name → start of the scalars' names, and what the vertical axis says."""
 METRICS = ('coco/bbox_mAP', 'accuracy/top1')
 Curve = list[tuple[float, float]]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Records of a JSON-lines file; none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 class Run:

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import Job
-from study import Choice, Records, Study, alignment, by_seed, gains, spread
+from runs import Job, spread
+from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
 
 FOLDER = 'configs/mmpretrain'
 METRIC = 'accuracy/top1'
-TEACHER, ALONE = 'teacher', 'student alone'
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ PARTS = {
     'digits_large_teacher': Part('digits, 100 labels, from ResNet-20 x2', 'digits', 'resnet8_digits-100',
                                  'resnet20x2_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
 }
-ROWS = {row: None for part in PARTS.values() for row in (ALONE, *part.rows)}
+ROWS = list(dict.fromkeys(row for part in PARTS.values() for row in (ALONE, *part.rows)))
 SMOKE = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
          'train_dataloader.batch_size=10')
 
@@ -142,7 +141,7 @@ def table(records: Records) -> str:
     return '\n'.join(lines)
 
 
-STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), list(ROWS),
+STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), ROWS,
               (0, 1, 2, 3, 4), students, teacher_of, table,
               ('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'))
 

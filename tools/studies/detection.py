@@ -12,15 +12,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detection_rows import ALONE, LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, STEPS, TEACHER, TITLES, Setting
-from runs import ROOT, Job
-from study import Choice, Records, Study, alignment, by_seed, gains, spread
+from detection_rows import LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TITLES, Setting
+from runs import ROOT, Job, spread
+from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
 
 sys.path.insert(0, str(ROOT / 'tools'))
 from compose_digits import SceneConfig, compose
 
 METRIC = 'coco/bbox_mAP'
-ALONE_ROWS = {ALONE: (), LONGER: STEPS, ALONE + SGD: OPTIMIZER}
+ALONE_ROWS = (ALONE, LONGER, ALONE + SGD)
 SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
          'train_dataloader.batch_size=2',
          # Networks that have learned nothing have to find something for there to be a result.
@@ -45,13 +45,13 @@ def students(choice: Choice) -> list[Job]:
             common = _options(choice, setting)
             whole = (teacher, student) == PAIRS[0]
             jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
-                         (*options, *common))
-                     for row, options in ALONE_ROWS.items() if choice.has(row) and (whole or row == ALONE)]
+                         (*_training(row, setting), *common))
+                     for row in ALONE_ROWS if choice.has(row) and (whole or row == ALONE)]
             rows = ROWS if whole else MAIN
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
             weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
-                         (*_block(block), weights, *(OPTIMIZER if row.endswith(SGD) else ()), *common))
+                         (*_block(block), weights, *_training(row, setting), *common))
                      for row, block in rows.items() if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
@@ -73,8 +73,16 @@ def _block(loss: dict[str, Any]) -> tuple[str, ...]:
     return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}' for key, value in loss.items())
 
 
+def _training(row: str, setting: Setting) -> tuple[str, ...]:
+    """Options of a row that is trained in another way than its config says."""
+    if row == LONGER:
+        steps = setting.steps[0] * 8 // 5
+        return f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}', f'param_scheduler.1.end={steps}'
+    return OPTIMIZER if row.endswith(SGD) else ()
+
+
 def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
-    steps = 2 if choice.smoke else SETTINGS[size].steps
+    steps = 2 if choice.smoke else SETTINGS[size].steps[1]
     return choice.work_dir / size / detector / TEACHER / 'seed0' / f'iter_{steps}.pth'
 
 

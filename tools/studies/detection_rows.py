@@ -13,7 +13,7 @@ class Setting:
         side: Side of the square images; also the end of the configs' names.
         student: Backbone of the students, in the configs' names.
         teacher: Backbone of the teachers.
-        steps: Iterations of a teacher.
+        steps: Iterations of a student and of a teacher.
         images: Number of training and of validation images.
         digits: Fewest and most digits in an image.
         digit_size: Smallest and largest side of a digit.
@@ -22,20 +22,18 @@ class Setting:
     side: int
     student: str
     teacher: str
-    steps: int
+    steps: tuple[int, int]
     images: tuple[int, int]
     digits: tuple[int, int]
     digit_size: tuple[int, int]
 
 
 SETTINGS = {
-    'reduced': Setting(128, 'r18w8', 'r18w32', 1200, (3000, 400), (2, 6), (20, 48)),
-    'full': Setting(256, 'r18', 'r50', 4800, (4000, 500), (4, 12), (20, 72)),
+    'reduced': Setting(128, 'r18w8', 'r18w32', (1200, 1200), (3000, 400), (2, 6), (20, 48)),
+    'full': Setting(256, 'r18', 'r50', (2400, 4800), (4000, 500), (4, 12), (20, 72)),
 }
-ALONE, TEACHER = 'student alone', 'teacher'
 # As much longer as a distilled step takes: what the teacher's time is worth to the student alone.
 LONGER = 'student alone, 1.6 × as long'
-STEPS = ('train_cfg.max_iters=1920', 'train_cfg.val_interval=480', 'param_scheduler.1.end=1920')
 # Most COCO configs have SGD, the configs of this study AdamW: rows whose names end so compare weights with it.
 SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',

@@ -14,10 +14,10 @@ from typing import Any
 import classification
 import detection
 from detection import METRIC
-from detection_rows import ALONE, MAIN, PAIRS, ROWS, SGD, TITLES
+from detection_rows import MAIN, PAIRS, ROWS, SGD, TITLES
 from plots import bars, diagnostic, draw, learning, spectra
-from runs import ROOT, recorded
-from study import Records, between, by_seed, gains, of_row, spread
+from runs import ROOT, recorded, spread
+from study import ALONE, Records, between, by_seed, gains, of_row
 
 PAGE = Path('docs/method.md')
 PICTURES = Path('docs/pictures')

@@ -17,10 +17,10 @@ from typing import Any, Callable, Iterator, Sequence, TextIO
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools'))
 from machine import machine  # noqa: E402
+from records import read_lines  # noqa: E402
+from records import spread as spread  # noqa: E402  for the studies, whose path this module makes
 
-# Scalars of ProjectorDiagnosticsHook, which come in lines of their own.
-DIAGNOSTICS = ('srd_effective_rank/', 'srd_largest_singular_value/', 'srd_cross_correlation/',
-               'srd_level_alignment/')
+from mmsrd.diagnostics_hook import SPECTRA  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,9 @@ class Job:
                    for name, value in vars(self).items())
 
 
-def read(results: Path) -> list[dict[str, Any]]:
-    """All records of a results file; none where there is no file."""
-    return [json.loads(line) for line in results.read_text().splitlines()] if results.is_file() else []
-
-
 def recorded(jobs: Sequence[Job], results: Path) -> dict[Job, dict[str, Any]]:
     """The newest record of each job that has one."""
-    records = read(results)
+    records = read_lines(results)
     return {job: found[-1] for job in jobs if (found := [r for r in records if job.is_recorded_by(r)])}
 
 
@@ -140,10 +135,11 @@ def outcome(folder: Path) -> dict[str, Any]:
         ValueError: The last validation found nothing to measure, or there was none.
     """
     path = max(folder.glob('*/vis_data/scalars.json'), default=folder / 'scalars.json')
-    logged = read(path)
+    logged = read_lines(path)
     training = [line for line in logged if 'loss' in line]
-    looked = [line for line in logged if any(key.startswith(DIAGNOSTICS) for key in line)]
-    validation = [line for line in logged if line not in training and line not in looked]
+    others = [line for line in logged if 'loss' not in line]
+    looked = [line for line in others if any(key.startswith('srd_') for key in line)]  # by the diagnostics hook
+    validation = [line for line in others if not any(key.startswith('srd_') for key in line)]
     metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step')} for line in validation]
     if not metrics or not metrics[-1]:
         raise ValueError(f'{path}: the last validation has no result')
@@ -156,7 +152,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         names = sorted({key for line in looked for key in line if key != 'step'})
         found['diagnostics'] = {name: [[line['step'], round(line[name], 4)] for line in looked if name in line]
                                 for name in names}
-    if spectra := read(path.with_name('projector_spectra.jsonl')):
+    if spectra := read_lines(path.with_name(SPECTRA)):
         found['spectra'] = {name: [float(f'{value:.3g}') for value in values]
                             for name, values in spectra[-1]['spectra'].items()}
     return found

@@ -6,13 +6,14 @@ import os
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
 import yaml
-from runs import ROOT, Job, read, recorded, run
+from runs import ROOT, Job, read_lines, recorded, run
 
 Records = dict[Job, dict[str, Any]]
 END = '<!-- end of table -->'
+ALONE, TEACHER = 'student alone', 'teacher'
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,18 @@ class Study:
 
     def everything(self) -> list[Job]:
         """Every training that the README's table shows when it is recorded, of the table's seeds and of others."""
-        seeds = {*self.seeds, *(record['seed'] for record in read(ROOT / self.results))}
-        return self._with_teachers(Choice(Path('work_dirs/studies') / self.name, parts=tuple(self.parts),
-                                          seeds=tuple(sorted(seeds))))[2]
+        seeds = {*self.seeds, *(record['seed'] for record in read_lines(ROOT / self.results))}
+        choice = Choice(Path('work_dirs/studies') / self.name, parts=tuple(self.parts), seeds=tuple(sorted(seeds)))
+        students = self.students(choice)
+        return [*self._teachers(students, choice), *students]
 
     def report(self) -> str:
         """The README's table, from what is recorded."""
         return self.table(recorded(self.everything(), ROOT / self.results))
 
-    def _with_teachers(self, choice: Choice) -> tuple[list[Job], dict[Job, Path], list[Job]]:
-        """Students, teachers with their checkpoints, and all of them, teachers first."""
-        students = self.students(choice)
-        teachers = dict(found for job in students if (found := self.teacher_of(job, choice)) is not None)
-        return students, teachers, [*teachers, *students]
+    def _teachers(self, students: Iterable[Job], choice: Choice) -> dict[Job, Path]:
+        """Trainings of the teachers of these students, and the checkpoints that they leave."""
+        return dict(found for job in students if (found := self.teacher_of(job, choice)) is not None)
 
     def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
         """Train what is chosen and not recorded yet, print the table, renew it in the README."""
@@ -119,16 +119,16 @@ class Study:
         results = args.results or (work_dir / 'results.jsonl' if another else self.results)
         choice = Choice(work_dir, tuple(args.cfg_options), args.smoke,
                         tuple(args.parts), tuple(args.rows), tuple(args.seeds))
-        students, teachers, jobs = self._with_teachers(choice)
+        students = self.students(choice)
+        teachers = list(self._teachers(students, choice))
         if not args.report_only:
             self.prepare(choice)
             done = recorded(students, results)
-            wanted = dict(found for job in students if job not in done
-                          and (found := self.teacher_of(job, choice)) is not None)
-            run(list(teachers), results, work_dir, parallel, args.gpus,
+            wanted = self._teachers((job for job in students if job not in done), choice)
+            run(teachers, results, work_dir, parallel, args.gpus,
                 lambda job: job in wanted and not wanted[job].is_file())
             run(students, results, work_dir, parallel, args.gpus)
-        print(self.table(recorded(jobs, results)))
+        print(self.table(recorded([*teachers, *students], results)))
         if results == self.results and not another:
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
             metafile = self.readme.with_name('metafile.yml')
@@ -168,14 +168,6 @@ def between(text: str, mark: str, new: str) -> str:
     if not found:
         raise ValueError(f'no {mark!r} in the text')
     return f'{before}{mark}\n{new}\n{END}{rest.partition(END)[2]}'
-
-
-def spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
-    """Mean ± standard deviation; the mean alone of one value, nothing of none."""
-    if not values:
-        return ''
-    mean = f'{statistics.mean(values):{sign}.{digits}f}'
-    return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
 
 
 def of_row(records: Records, dataset: str, row: str) -> list[dict[str, Any]]:
