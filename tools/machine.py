@@ -40,9 +40,14 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """What is checked out, with ``-dirty`` where it has been edited; nothing outside of a checkout."""
-    command = ['git', 'describe', '--always', '--dirty', '--exclude=*']
+    """What is checked out, with ``-dirty`` where its Python has been edited; nothing outside of a checkout."""
     try:
-        return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False).stdout.strip()
+        # Records and tables change with every result: what counts is what ran.
+        edited = bool(_git('diff', '--name-only', 'HEAD', '--', '*.py'))
+        return _git('rev-parse', '--short', 'HEAD') + '-dirty' * edited
     except FileNotFoundError:  # no git
         return ''
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(['git', *arguments], cwd=_ROOT, capture_output=True, text=True, check=False).stdout.strip()
