@@ -75,13 +75,15 @@ def test_the_record_of_a_row_shows_its_whole_block():
     assert block.to_dict() == dict(neck=detection_rows.SRD)
 
 
-def test_rows_with_another_optimizer_are_compared_with_it():
+@pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 5, 'optim_wrapper.optimizer.type=SGD'),
+                                                      (', 4 × as long', 3, 'train_cfg.max_iters=4800')])
+def test_rows_that_are_trained_in_another_way_are_compared_with_it(end, count, option):
     choice = Choice(Path('w'), parts=('reduced/fcos_fcos', 'reduced/faster-rcnn_fcos'), seeds=(0,))
-    jobs = {job.row: job for job in detection.students(choice) if job.row.endswith('SGD')}
-    assert len(jobs) == 5
-    assert all('optim_wrapper.optimizer.type=SGD' in job.options for job in jobs.values())
-    alone = jobs['student alone, SGD']
-    assert detection.alone_of('reduced/fcos_fcos', 'SRD, SGD') == (alone.dataset, alone.row)
+    jobs = {job.row: job for job in detection.students(choice) if job.row.endswith(end)}
+    assert len(jobs) == count
+    assert all(option in job.options for job in jobs.values())
+    alone = jobs['student alone' + end]
+    assert detection.alone_of('reduced/fcos_fcos', 'SRD' + end) == (alone.dataset, alone.row)
     assert detection.alone_of('reduced/fcos_fcos', 'SRD') == ('reduced/fcos', 'student alone')
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from detection_rows import LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TITLES, Setting
+from detection_rows import LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TITLES, Setting, ending
 from runs import ROOT, Job, spread
 from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / 'tools'))
 from compose_digits import SceneConfig, compose
 
 METRIC = 'coco/bbox_mAP'
-ALONE_ROWS = (ALONE, LONGER, ALONE + SGD)
+ALONE_ROWS = (ALONE, *(ALONE + end for end in (*LONGER, SGD)))
 SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
          'train_dataloader.batch_size=2',
          # Networks that have learned nothing have to find something for there to be a result.
@@ -75,10 +75,11 @@ def _block(loss: dict[str, Any]) -> tuple[str, ...]:
 
 def _training(row: str, setting: Setting) -> tuple[str, ...]:
     """Options of a row that is trained in another way than its config says."""
-    if row == LONGER:
-        steps = setting.steps[0] * 8 // 5
+    end = ending(row)
+    if end in LONGER:
+        steps = round(setting.steps[0] * LONGER[end])
         return f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}', f'param_scheduler.1.end={steps}'
-    return OPTIMIZER if row.endswith(SGD) else ()
+    return OPTIMIZER if end == SGD else ()
 
 
 def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
@@ -99,7 +100,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
 def alone_of(dataset: str, row: str) -> tuple[str, str]:
     """Data set and row of the student alone that a row is compared with."""
     size, _, student = _names(dataset)
-    return f'{size}/{student}', ALONE + SGD if row.endswith(SGD) else ALONE
+    return f'{size}/{student}', ALONE + ending(row)
 
 
 def table(records: Records) -> str:

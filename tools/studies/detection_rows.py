@@ -32,9 +32,10 @@ SETTINGS = {
     'reduced': Setting(128, 'r18w8', 'r18w32', (1200, 1200), (3000, 400), (2, 6), (20, 48)),
     'full': Setting(256, 'r18', 'r50', (2400, 4800), (4000, 500), (4, 12), (20, 72)),
 }
-# As much longer as a distilled step takes: what the teacher's time is worth to the student alone.
-LONGER = 'student alone, 1.6 × as long'
-# Most COCO configs have SGD, the configs of this study AdamW: rows whose names end so compare weights with it.
+# Rows whose names end so are trained in another way than their configs say, and the student alone with them.
+LONG = ', 4 × as long'  # does a teacher help a student that has the time to learn by itself?
+LONGER = {', 1.6 × as long': 1.6, LONG: 4}  # 1.6: what the time of a distilled step is worth to the student alone
+# Most COCO configs have SGD, the configs of this study AdamW.
 SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
              'optim_wrapper.optimizer.lr=0.1', 'optim_wrapper.optimizer.momentum=0.9',
@@ -73,9 +74,16 @@ ROWS: dict[str, dict[str, Any]] = {
     f'SRD, weight 1{SGD}': {**SRD, 'weight': 1.0},
     f'SRD, weight 4{SGD}': {**SRD, 'weight': 4.0},
     f'PKD{SGD}': PKD,
+    f'SRD{LONG}': SRD,
+    f'PKD{LONG}': PKD,
 }
 """Row → the one loss of its ``distill.losses`` block."""
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
 PAIRS = (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
          ('faster-rcnn', 'fcos'))
 TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN'}
+
+
+def ending(row: str) -> str:
+    """The part of a row's name that says how else it is trained; nothing where it is as its config says."""
+    return next((end for end in (*LONGER, SGD) if row.endswith(end)), '')

@@ -14,7 +14,7 @@ from typing import Any
 import classification
 import detection
 from detection import METRIC
-from detection_rows import MAIN, PAIRS, ROWS, SGD, TITLES
+from detection_rows import LONG, MAIN, PAIRS, ROWS, SGD, TITLES, ending
 from plots import bars, diagnostic, draw, learning, spectra
 from runs import ROOT, recorded, spread
 from study import ALONE, Records, between, by_seed, gains, of_row
@@ -67,11 +67,13 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
             'student alone': alone, **{row: (FCOS, row) for row in MAIN}})),
         ('FCOS → FCOS, exponent (seeds)', learning(det, {
             'student alone': alone, 'SRD, alpha 4, weight 0.25': (FCOS, LINEAR),
-            **{row: (FCOS, row) for row in ROWS if row.startswith('SRD, alpha')}}))])
+            **{row: (FCOS, row) for row in ROWS if row.startswith('SRD, alpha')}})),
+        ('FCOS → FCOS, four times as long (seeds)', learning(det, {
+            'student alone': (alone[0], ALONE + LONG), **{row: (FCOS, row + LONG) for row in MAIN}}))])
     draw(folder / 'detection_rows.png', [
-        ('FCOS → FCOS, mAP, AdamW', bars(det, [r for r in ROWS if not r.endswith(SGD)], FCOS, alone, METRIC, 100)),
-        ('FCOS → FCOS, mAP, SGD', bars(det, [r for r in ROWS if r.endswith(SGD)], FCOS, (alone[0], ALONE + SGD), METRIC,
-                                       100))], 5)
+        (f'FCOS → FCOS, mAP, {title}', bars(det, [r for r in ROWS if ending(r) == end], FCOS,
+                                            (alone[0], ALONE + end), METRIC, 100))
+        for end, title in (('', 'AdamW'), (SGD, 'SGD'), (LONG, 'four times as long'))], 5)
     pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', LINEAR)]
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
