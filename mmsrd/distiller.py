@@ -1,19 +1,20 @@
-"""``ProjectorDistiller``: taps, teacher, projectors and losses, acting through hooks of the student."""
+"""``ProjectorDistiller``: taps and teacher around the comparisons, acting through hooks of the student."""
 from __future__ import annotations
 
-from typing import Any, Sequence, cast
+from typing import Any, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .calls import Batch, arguments_of, batches_of
-from .config_losses import LossConfig, build_module
+from .comparison import Comparisons, mean
+from .config_losses import LossConfig
 from .eager import eager
 from .ema_teacher import EmaTeacher
-from .errors import ConfigError, FeatureMismatchError, TapError
+from .errors import ConfigError, FeatureMismatchError
 from .finite import FiniteCheck
 from .inference import autocast_dtype
-from .matching import LevelPair, conform
+from .matching import LevelPair
 from .schedule import Schedule
 from .taps import TapSet
 from .teacher import Teacher
@@ -26,7 +27,7 @@ Features = dict[str, dict[str, list[Tensor]]]
 """What the teachers say of one batch: name of the teacher → path → levels."""
 
 
-class ProjectorDistiller(nn.Module):
+class ProjectorDistiller(Comparisons):
     """Adds distillation losses to what a student returns in ``mode='loss'``.
 
     A child of the student that acts through forward hooks only. Its parameters
@@ -44,9 +45,7 @@ class ProjectorDistiller(nn.Module):
 
     def __init__(self, losses: list[LossConfig], pairs: dict[str, list[LevelPair]], teachers: dict[str, Teacher],
                  taps: TapSet, schedule: Schedule, calls: dict[str, int], channels: int = 3) -> None:
-        super().__init__()
-        self.configs = {loss.name: loss for loss in losses}
-        self.pairs = pairs
+        super().__init__(losses, pairs)
         self.teachers = teachers
         self.taps = taps
         self.schedule = schedule
@@ -61,9 +60,6 @@ class ProjectorDistiller(nn.Module):
         self._taught: Features | None = None
         self._autocast: torch.dtype | None = None
         self._original = id(self)
-        self.criteria = nn.ModuleDict({loss.name: build_module(loss.key, loss.module) for loss in losses})
-        self.projectors = nn.ModuleDict({
-            loss.name: nn.ModuleList([_projector(loss, pair) for pair in pairs[loss.name]]) for loss in losses})
 
     @property
     def teacher(self) -> Teacher:
@@ -162,7 +158,7 @@ class ProjectorDistiller(nn.Module):
     def no_losses(self, device: torch.device) -> dict[str, Tensor]:
         """Zeros in place of the losses, before distillation starts and after it has ended."""
         self.finite.settle()
-        return {f'loss_srd_{name}': self._nothing(name, device) for name in self.configs}
+        return {f'loss_srd_{name}': self.nothing(name, device) for name in self.configs}
 
     def losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         """Weighted losses and diagnostics for the student's recorded features.
@@ -193,27 +189,16 @@ class ProjectorDistiller(nn.Module):
                 compared = [self.compare(name, student[config.student][i], teacher[config.source][config.teacher],
                                          (batches[i][0].size(-2), batches[i][0].size(-1)))
                             for i, teacher in enumerate(teachers)]
-            loss, logs = _mean(compared)
+            loss, logs = mean(compared)
             if weight > 0:
                 features = [teacher[config.source][config.teacher] for teacher in teachers]
-                seen[self._account(name, student[config.student], features, loss)] = loss
-            entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self._nothing(name, device)
+                what = self.account(name, student[config.student], features, loss)
+                seen[f'iteration {self.iteration}: {what}'] = loss
+            entries[f'loss_srd_{name}'] = loss * weight if weight > 0 else self.nothing(name, device)
             entries.update({f'srd_{log}/{name}': value for log, value in logs.items()})
         fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
         self.finite.watch(seen, FP16_PATIENCE if fp16 else 0)
         return entries
-
-    def _account(self, name: str, student: list[list[Tensor]], teacher: list[list[Tensor]], loss: Tensor) -> str:
-        """What to say of a loss if it turns out not to be finite."""
-        config = self.configs[name]
-        text = f'iteration {self.iteration}: loss {config.key} is not finite (student {config.student!r}, teacher ' \
-            f'{config.teacher!r})'
-        if loss.device.type == 'cpu' and not loss.isfinite():
-            bad = [f'the {side}\'s feature {path!r}' for side, path, batches in (
-                ('student', config.student, student), ('teacher', config.teacher, teacher))
-                if not all(level.isfinite().all() for levels in batches for level in levels)]
-            text += f'; {" and ".join(bad) or "the features are finite"}' + (' is not finite' if bad else '')
-        return text
 
     def _by_batch(self, path: str, levels: list[Tensor], batches: Sequence[Batch]) -> list[list[Tensor]]:
         """Recorded levels of each batch."""
@@ -224,62 +209,3 @@ class ProjectorDistiller(nn.Module):
             raise FeatureMismatchError(f'{self.taps.taps[path].key} = {path!r}: gave {len(levels)} levels for '
                                        f'{len(batches)} batches; tap a module that is called once for each')
         return split
-
-    def compare(self, name: str, student: list[Tensor], teacher: list[Tensor],
-                image: tuple[int, int] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Unweighted loss ``name``, and its logs, averaged over the level pairs.
-
-        Args:
-            name: Name of the loss.
-            student: The student's levels at this loss's tap.
-            teacher: The teacher's levels at this loss's tap.
-            image: Size (H, W) of the images, by which tokens become maps; None for square ones.
-
-        Raises:
-            FeatureMismatchError: There are other levels than in the dry run, or shapes differ.
-            TapError: The student's feature carries no gradient although one is wanted.
-        """
-        config, criterion = self.configs[name], self.criteria[name]
-        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
-            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
-                              'the student would be trained by this loss; choose a module after the frozen stages and '
-                              'not inside a block with activation checkpointing (with_cp)')
-        compared = []
-        for pair, projector in zip(self.pairs[name], cast(nn.ModuleList, self.projectors[name]), strict=True):
-            if pair.counts != (len(student), len(teacher)):
-                raise FeatureMismatchError(
-                    f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
-                    f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so it is not '
-                    'known which are to be compared; tap modules that always return the same')
-            try:
-                s, t = conform(student[pair.student], teacher[pair.teacher], pair, config.pool, config.resize, image)
-                compared.append(criterion(projector(s), t))
-            except FeatureMismatchError as e:
-                raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
-        return _mean(compared)
-
-    def _nothing(self, name: str, device: torch.device) -> Tensor:
-        """A zero that depends on the projectors, so that DDP finds their gradients whether or not they are used."""
-        first = [parameter.flatten()[:1].float() for parameter in self.projectors[name].parameters()]
-        return torch.cat(first).sum() * 0 if first else torch.zeros((), device=device)
-
-
-def _projector(loss: LossConfig, pair: LevelPair) -> nn.Module:
-    if loss.projector is not None:
-        return build_module(f'{loss.key}.projector', loss.projector,
-                            in_channels=pair.channels[0], out_channels=pair.channels[1])
-    if pair.channels[0] != pair.channels[1] and loss.compares_logits:
-        raise FeatureMismatchError(
-            f'{loss.key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
-            'only be compared where the classes are the same. Features can be distilled all the same')
-    if pair.channels[0] != pair.channels[1]:
-        raise FeatureMismatchError(
-            f'{loss.key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
-            f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
-    return nn.Identity()
-
-
-def _mean(compared: Sequence[tuple[Tensor, dict[str, Tensor]]]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean of several losses, and of their logs."""
-    losses, logs = zip(*compared, strict=True)
-    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}
