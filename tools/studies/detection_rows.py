@@ -34,7 +34,8 @@ SETTINGS = {
 }
 # Rows whose names end so are trained in another way than their configs say, and the student alone with them.
 LONG = ', 4 × as long'  # does a teacher help a student that has the time to learn by itself?
-LONGER = {', 1.6 × as long': 1.6, LONG: 4}  # 1.6: what the time of a distilled step is worth to the student alone
+# 1.6 and 6.4: what the time of as many distilled steps as with 1 and 4 is worth to the student alone.
+LONGER = {', 1.6 × as long': 1.6, LONG: 4, ', 6.4 × as long': 6.4}
 # Most COCO configs have SGD, the configs of this study AdamW.
 SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
