@@ -72,6 +72,7 @@ ROWS: dict[str, dict[str, Any]] = {
     'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
     'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
     f'SRD{SGD}': SRD,
+    f'SRD, weight 0.06{SGD}': {**SRD, 'weight': 0.06},
     f'SRD, weight 1{SGD}': {**SRD, 'weight': 1.0},
     f'SRD, weight 4{SGD}': {**SRD, 'weight': 4.0},
     f'PKD{SGD}': PKD,
