@@ -139,7 +139,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     training = [line for line in logged if 'loss' in line]
     others = [line for line in logged if 'loss' not in line]
     looked = [line for line in others if any(key.startswith('srd_') for key in line)]  # by the diagnostics hook
-    validation = [line for line in others if not any(key.startswith('srd_') for key in line)]
+    validation = [line for line in others if line not in looked]
     metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step')} for line in validation]
     if not metrics or not metrics[-1]:
         raise ValueError(f'{path}: the last validation has no result')
