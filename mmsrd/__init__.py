@@ -4,6 +4,7 @@ Importing it makes MMEngine checkpoints loadable under ``weights_only=True`` and
 where mmcv has no compiled operators, puts a torchvision-backed stand-in in their
 place. It imports neither mmdet nor mmpretrain.
 """
+import importlib
 from typing import Any
 
 from . import compat
@@ -12,11 +13,24 @@ from .version import __version__
 compat.install()
 compat.allow_mmengine_globals()
 
-__all__ = ['__version__', 'attach']
+# Imported on first use, because MMEngine imports this package for its registry alone.
+_ROOMS = {
+    'distillers': ('attach', 'detach', 'FeatureLoss', 'ProjectorDistiller'),
+    'engine.hooks': ('DistillHook', 'ProjectorDiagnosticsHook'),
+    'engine.runners': ('DistillFlexibleRunner', 'DistillRunner'),
+    'models.losses': ('BaseDistillLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss'),
+    'models.projectors': ('BaseProjector', 'LinearProjector', 'MLPProjector'),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = ['__version__', *_ROOM_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'attach':  # lazily, because MMEngine imports this package for its registry alone
-        from .attachment import attach
-        return attach
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    if name not in _ROOM_OF:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{_ROOM_OF[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ROOM_OF})

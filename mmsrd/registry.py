@@ -10,10 +10,10 @@ from mmengine.registry import RUNNERS as ENGINE_RUNNERS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd',
-                  locations=['mmsrd.losses', 'mmsrd.peer_losses', 'mmsrd.projectors', 'mmsrd.models'])
+                  locations=['mmsrd.models'])
 """Losses, projectors and small models."""
 
-HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.hooks', 'mmsrd.diagnostics_hook'])
+HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.engine.hooks'])
 
 RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
-                   locations=['mmsrd.runner', 'mmsrd.flexible_runner'])
+                   locations=['mmsrd.engine.runners'])

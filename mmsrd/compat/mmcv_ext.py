@@ -3,7 +3,7 @@
 ``mmcv-lite`` ships the Python side of every operator but not the compiled one,
 so ``import mmcv.ops`` (and with it ``import mmdet.models``) fails. The module
 built here answers that import: operators that torchvision or plain PyTorch can
-compute are in :mod:`mmsrd.compat.ops`; every other name is a function that says
+compute are in :mod:`mmsrd.compat.mmcv_ops`; every other name is a function that says
 how to get the compiled one when it is called. Where mmcv has compiled operators
 nothing is done.
 """
@@ -24,7 +24,7 @@ class StandInExt(ModuleType):
     """Module object that resolves operators on first use.
 
     torchvision is imported when an operator is looked up in
-    :mod:`mmsrd.compat.ops`, not when mmsrd is imported.
+    :mod:`mmsrd.compat.mmcv_ops`, not when mmsrd is imported.
     """
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class StandInExt(ModuleType):
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith('__'):
             raise AttributeError(name)
-        from . import ops
-        op: Callable[..., Any] = ops.OPS.get(name) or _missing(name)
+        from .mmcv_ops import OPS
+        op: Callable[..., Any] = OPS.get(name) or _missing(name)
         setattr(self, name, op)
         return op
 

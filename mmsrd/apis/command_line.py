@@ -1,0 +1,95 @@
+"""Arguments of ``tools/train.py`` and ``tools/test.py`` beside those of the toolboxes' own scripts."""
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Sequence
+
+from mmengine.config import Config
+
+from ..config.distill_config import PRESETS
+from ..errors import ConfigError
+from .toolbox import run_script, toolbox_of, toolbox_script
+
+RUNNER_TYPE = 'mmsrd.DistillRunner'
+_FLAGS_WITH_VALUE = ('--work-dir', '--launcher', '--local_rank', '--local-rank', '--out', '--out-item', '--show-dir',
+                     '--wait-time', '--interval', '--resume', '--cfg-options')
+
+
+def parser_for(script: str) -> argparse.ArgumentParser:
+    """Arguments that ``script`` (``'train'`` or ``'test'``) has on top of the toolbox's own."""
+    parser = argparse.ArgumentParser(
+        prog=f'{script}.py', add_help=False, allow_abbrev=False,
+        usage=f'{script}.py CONFIG {"" if script == "train" else "CHECKPOINT "}[--teacher CONFIG] [...]',
+        description=f'{script} with mmsrd. CONFIG is a path or a model zoo name (mmdet::...); every other flag is '
+                    f'that of the toolbox\'s own tools/{script}.py')
+    unused = '' if script == 'train' else ' (accepted so that the arguments of train.py can be kept; not used)'
+    parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
+    parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
+                        help="teacher weights; 'auto' takes the model zoo's" + unused)
+    parser.add_argument('--distill-preset', choices=PRESETS, help='which taps and losses to use' + unused)
+    return parser
+
+
+def parse_arguments(script: str, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Split a command line into mmsrd's arguments and those of the toolbox's script; ``--help`` shows both."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = parser_for(script)
+    if not argv or '-h' in argv or '--help' in argv:
+        parser.print_help()
+        path = toolbox_script(toolbox_of(Config()), script)
+        print(f'\nFlags of {path}:\n')
+        with contextlib.suppress(SystemExit):  # argparse leaves that way after its help
+            run_script(str(path), ['--help'])
+        raise SystemExit(0 if argv else 2)
+    return parser.parse_known_args(argv)
+
+
+def take_config(arguments: list[str]) -> str:
+    """Remove the config, the first positional argument, from a command line of the toolbox's script.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    value_of: str | None = None
+    for position, argument in enumerate(arguments):
+        if argument.startswith('--'):
+            value_of = argument
+        elif value_of not in _FLAGS_WITH_VALUE:
+            return arguments.pop(position)
+        elif value_of != '--cfg-options':  # that one takes all up to the next flag
+            value_of = None
+    raise ConfigError(f'no config is given in {arguments}')
+
+
+def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, preset: str | None) -> Config:
+    """Put what the command line says into the config's ``distill`` block.
+
+    Raises:
+        ConfigError: There is a checkpoint or preset, but no teacher anywhere; or the
+            config has chosen a runner that would ignore the block.
+    """
+    block = dict(config.get('distill') or {})
+    if teacher is None and not block:
+        given = next((f for f, v in (('--teacher-checkpoint', checkpoint), ('--distill-preset', preset)) if v), None)
+        if given:
+            raise ConfigError(f'{given} was given without --teacher, and the config has no `distill` block')
+        return config
+    if (teacher or checkpoint) and block.get('teachers'):
+        raise ConfigError(f'{"--teacher" if teacher else "--teacher-checkpoint"}: the config has several '
+                          '`distill.teachers`; set them there, or with --cfg-options distill.teachers.NAME.config=...')
+    if teacher is not None:
+        # The weights of the config's own teacher would not fit another one.
+        block['teacher'] = dict(config=teacher, checkpoint='auto' if '::' in teacher else None)
+    if checkpoint is not None:
+        block['teacher'] = {**block.get('teacher', {}), 'checkpoint': checkpoint}
+    if preset is not None:
+        block.pop('losses', None)
+        block['preset'] = preset
+    runner_type = config.get('runner_type', RUNNER_TYPE)
+    if runner_type == 'Runner':
+        raise ConfigError.at('runner_type', runner_type, f'would ignore the `distill` block; write {RUNNER_TYPE!r}')
+    config.runner_type = runner_type
+    config.distill = block
+    return config

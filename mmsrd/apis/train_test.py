@@ -1,0 +1,47 @@
+"""``tools/train.py`` and ``tools/test.py``: the toolboxes' own, with a teacher.
+
+The toolbox's script that is installed does the work, with all its flags; what is
+added here is read from the command line first. The student's config, with the
+``distill`` block in it, is handed over as a file of the same name in a temporary
+folder, so names that derive from it (the work directory) stay as they would be.
+"""
+from __future__ import annotations
+
+from typing import Sequence
+
+from mmengine.config import Config
+
+from ..errors import MMSRDError
+from ..utils.zoo import config_path
+from .command_line import RUNNER_TYPE, parse_arguments, take_config, with_teacher
+from .toolbox import run_toolbox_script
+
+
+def train(argv: Sequence[str] | None = None) -> None:
+    """Train a student: ``train.py CONFIG [--teacher ...] [flags of the toolbox's train.py]``."""
+    args, rest = parse_arguments('train', argv)
+    path = config_path(take_config(rest), 'config')
+    config = with_teacher(Config.fromfile(str(path)), args.teacher, args.teacher_checkpoint, args.distill_preset)
+    run_toolbox_script('train', config, path.name, rest)
+
+
+def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test of ours
+    """Evaluate a checkpoint: ``test.py CONFIG CHECKPOINT [flags of the toolbox's test.py]``.
+
+    The student needs no teacher for it, so none is built.
+    """
+    _, rest = parse_arguments('test', argv)
+    path = config_path(take_config(rest), 'config')
+    config = Config.fromfile(str(path))
+    config.pop('distill', None)
+    if config.get('runner_type') == RUNNER_TYPE:
+        config.pop('runner_type')
+    run_toolbox_script('test', config, path.name, rest)
+
+
+def main(script: str) -> None:
+    """Entry of ``tools/train.py`` and ``tools/test.py``: user errors end with one line, not a traceback."""
+    try:
+        {'train': train, 'test': test}[script]()
+    except MMSRDError as e:
+        raise SystemExit(f'{type(e).__name__}: {e}') from None

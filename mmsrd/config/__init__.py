@@ -1,0 +1,9 @@
+"""The ``distill`` block of a config: dataclasses, and the checks that fill them."""
+from .distill_config import DistillConfig, parse_distill
+from .inference_config import PLAIN, InferenceConfig
+from .loss_config import LossConfig
+from .schedule import Schedule
+from .teacher_config import EMATeacherConfig, PretrainedTeacherConfig, TeacherConfig
+
+__all__ = ['PLAIN', 'DistillConfig', 'EMATeacherConfig', 'InferenceConfig', 'LossConfig', 'PretrainedTeacherConfig',
+           'Schedule', 'TeacherConfig', 'parse_distill']

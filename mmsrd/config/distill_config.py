@@ -1,0 +1,66 @@
+"""The whole ``distill`` block, checked before anything is built."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ..errors import ConfigError
+from .checks import ROOT, check_keys, mapping, one_of
+from .loss_config import LossConfig, parse_losses
+from .schedule import Schedule, parse_schedule
+from .teacher_config import TeacherConfig, parse_teachers
+
+PRESETS = ('detection', 'classification')
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """The ``distill`` block.
+
+    Attributes:
+        teachers: By name; a single ``distill.teacher`` has the empty name.
+        losses: None where a preset is to choose them.
+        preset: The preset, or None for the one that fits.
+        schedule: When distillation acts.
+    """
+
+    teachers: Mapping[str, TeacherConfig]
+    losses: list[LossConfig] | None
+    preset: str | None
+    schedule: Schedule
+
+
+def parse_distill(block: Any) -> DistillConfig:
+    """Check a ``distill`` block.
+
+    Args:
+        block: The block as the config has it.
+
+    Raises:
+        ConfigError: And its kinds; the message names the key and quotes the value.
+
+    Example:
+        >>> from mmsrd.config import parse_distill
+        >>> teacher = dict(config='mmdet::fcos/x.py', checkpoint='auto')
+        >>> config = parse_distill(dict(teacher=teacher, schedule=dict(end=9)))
+        >>> config.teachers[''].checkpoint, config.schedule.end
+        ('auto', 9)
+        >>> parse_distill(dict(tacher=dict()))
+        Traceback (most recent call last):
+        ...
+        mmsrd.errors.UnknownKeyError: distill: unknown key 'tacher' (did you mean 'teacher' or 'teachers'?). Known \
+keys: losses, preset, schedule, teacher, teachers
+    """
+    if block is None:
+        raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "
+                          'checkpoint=...)) or use the ordinary Runner')
+    options = mapping(ROOT, block)
+    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule'))
+    preset, losses = options.get('preset'), options.get('losses')
+    if preset is not None:
+        one_of(f'{ROOT}.preset', preset, PRESETS)
+    if losses is not None and preset is not None:
+        raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
+    teachers = parse_teachers(options)
+    return DistillConfig(teachers, None if losses is None else parse_losses(losses, list(teachers)), preset,
+                         parse_schedule(options.get('schedule') or {}))

@@ -1,0 +1,144 @@
+"""``distill.losses``: what is compared with what."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence, Union
+
+from torch import nn
+
+from ..errors import ConfigError, ConfigTypeError
+from .checks import ROOT, boolean, mapping, number, of_type, one_of
+
+RESIZES = ('to_student', 'to_teacher', 'none')
+TOKENS = ('all', 'patch')
+"""``'all'`` compares sequences as they are; ``'patch'`` leaves class and distillation tokens out."""
+OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'levels', 'resize', 'pool', 'tokens', 'projector')
+"""Keys of a loss that are not arguments of its module."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """``distill.losses.<name>``: one comparison of a student and a teacher feature.
+
+    Attributes:
+        name: Key in ``losses``; part of the logged names.
+        module: ``type`` and arguments of the loss.
+        student: Dotted path of the student's module.
+        teacher: Dotted path of the teacher's module.
+        teacher_name: Name of the teacher; empty where there is only one.
+        weight: Multiplier of the loss.
+        levels: None for all levels, else (student, teacher) index pairs.
+        resize: Which map is resized where sizes differ, one of :data:`RESIZES`.
+        pool: Whether features are averaged over positions first.
+        tokens: Which tokens of a sequence are compared, one of :data:`TOKENS`.
+        projector: ``type`` and arguments; None to compare without one; ``'auto'`` for a ``LinearProjector``,
+            or none where the loss compares logits.
+    """
+
+    name: str
+    module: Mapping[str, Any]
+    student: str
+    teacher: str
+    teacher_name: str = ''
+    weight: float = 1.0
+    levels: list[tuple[int, int]] | None = None
+    resize: str = 'to_student'
+    pool: bool = False
+    tokens: str = 'all'
+    projector: Union[Mapping[str, Any], str, None] = 'auto'
+
+    @property
+    def key(self) -> str:
+        """Config key of this loss, for messages."""
+        return f'{ROOT}.losses.{self.name}'
+
+
+def parse_losses(block: Any, teachers: Sequence[str] = ('',)) -> list[LossConfig]:
+    """Check ``distill.losses``.
+
+    Args:
+        block: The block as the config has it.
+        teachers: Names that a loss may refer to.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    key = f'{ROOT}.losses'
+    losses = mapping(key, block)
+    if not losses:
+        raise ConfigError(f'{key}: is empty; name at least one loss, or leave it out for a preset')
+    return [parse_loss(str(name), options, teachers) for name, options in losses.items()]
+
+
+def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossConfig:
+    """Check ``distill.losses.<name>``; arguments of its modules are checked when those are built.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    key = f'{ROOT}.losses.{name}'
+    _check_name(name)
+    options = mapping(key, block)
+    paths = {}
+    for side in ('student', 'teacher'):
+        if options.get(side) is None:
+            raise ConfigError(f'{key}.{side}: is required: the dotted path of a module of the {side}, such as \'neck\'')
+        paths[side] = of_type(f'{key}.{side}', options[side], str, 'the dotted path of a module')
+    projector = options.get('projector', 'auto')
+    return LossConfig(
+        name, {'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
+        paths['student'], paths['teacher'], parse_teacher_name(key, options.get('from_teacher'), teachers),
+        number(f'{key}.weight', options.get('weight', 1.0), at_least=0),
+        parse_levels(key, options.get('levels')), one_of(f'{key}.resize', options.get('resize', 'to_student'), RESIZES),
+        boolean(f'{key}.pool', options.get('pool', False)),
+        one_of(f'{key}.tokens', options.get('tokens', 'all'), TOKENS),
+        projector if projector in (None, 'auto') else mapping(f'{key}.projector', projector))
+
+
+def _check_name(name: str) -> None:
+    key = f'{ROOT}.losses'
+    if not name.isidentifier():
+        raise ConfigError.at(key, name, 'a loss name may have letters, digits and underscores')
+    if hasattr(nn.ModuleDict(), name):
+        raise ConfigError.at(key, name, 'is a name that PyTorch modules use themselves; choose another')
+    if 'loss' in name:
+        raise ConfigError.at(key, name, "must not contain 'loss': MMEngine adds every logged value with that word in "
+                             'its name to the training loss')
+
+
+def parse_teacher_name(key: str, name: Any, teachers: Sequence[str]) -> str:
+    """Check ``from_teacher``: needed where there are several teachers, meaningless where there is one.
+
+    Raises:
+        ConfigError: It is missing, or names no teacher.
+    """
+    named = [teacher for teacher in teachers if teacher]
+    if name is None and len(teachers) == 1:
+        return teachers[0]
+    accepted = f'`{ROOT}.teachers` has {", ".join(map(repr, named))}' if named else \
+        f'there is one `{ROOT}.teacher`; several go into `{ROOT}.teachers`'
+    if name is None:
+        raise ConfigError(f'{key}.from_teacher: is required where there are several teachers; {accepted}')
+    if name not in named:
+        raise ConfigError.at(f'{key}.from_teacher', name, f'is not a teacher; {accepted}')
+    return str(name)
+
+
+def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | None:
+    """Check ``levels``: None, or a non-empty list of indices or pairs of indices; indices become pairs.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    if value is None:
+        return None
+    accepted = 'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)]'
+    levels: list[tuple[int, int]] = []
+    for item in of_type(f'{key}.levels', value, (list, tuple), accepted):
+        pair = tuple(item) if isinstance(item, (list, tuple)) else (item, item)
+        if len(pair) != 2 or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair):
+            raise ConfigTypeError.at(f'{key}.levels', value, f'must be {accepted}')
+        levels.append((pair[0], pair[1]))
+    if not levels:
+        raise ConfigError.at(f'{key}.levels', value, f'must be {accepted}, with at least one')
+    return levels

@@ -1,0 +1,129 @@
+"""``distill.teacher`` and ``distill.teachers``: which models teach, with which weights."""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Union
+
+from mmengine.config import Config
+
+from ..errors import ConfigError
+from .checks import ROOT, boolean, check_keys, mapping, number, of_type
+from .inference_config import InferenceConfig, parse_inference
+
+DEFAULT_MOMENTUM = 0.0002  # MMEngine's, of its EMA
+
+
+@dataclass(frozen=True)
+class PretrainedTeacherConfig:
+    """A teacher that has been trained before.
+
+    Attributes:
+        key: Where it stands in the config.
+        config: Config name (path or ``package::name``) or a whole config.
+        checkpoint: Path, URL or ``'auto'``; None for random weights.
+        offload: Whether its weights stay in host memory.
+        inference: How it is made fast.
+    """
+
+    key: str
+    config: Union[str, Config]
+    checkpoint: str | None
+    offload: bool = False
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+    @property
+    def name(self) -> str:
+        """Where the model's config comes from."""
+        return self.config if isinstance(self.config, str) else str(self.config.filename or 'config given inline')
+
+
+@dataclass(frozen=True)
+class EMATeacherConfig:
+    """A teacher that is a moving average of the student.
+
+    Attributes:
+        key: Where it stands in the config.
+        momentum: Share of the student in each update.
+    """
+
+    key: str
+    momentum: float = DEFAULT_MOMENTUM
+    checkpoint: None = field(default=None, init=False)
+    offload: bool = field(default=False, init=False)
+    # Its weights go on changing, so nothing is fused into them.
+    inference: InferenceConfig = field(default=InferenceConfig(fold=False), init=False)
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return f'an average of the student, momentum {self.momentum:g}'
+
+
+TeacherConfig = Union[PretrainedTeacherConfig, EMATeacherConfig]
+
+
+def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
+    """Check ``distill.teacher`` or ``distill.teachers``; one of them must be there.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    several = options.get('teachers')
+    if several is None:
+        return {'': parse_teacher(f'{ROOT}.teacher', options.get('teacher'))}
+    key = f'{ROOT}.teachers'
+    if options.get('teacher') is not None:
+        raise ConfigError(f'{key}: cannot be combined with `{ROOT}.teacher`; move that one into it, under a name')
+    named = mapping(key, several)
+    if not named:
+        raise ConfigError(f'{key}: is empty; name at least one teacher')
+    for name in named:
+        if not str(name).isidentifier():
+            raise ConfigError.at(key, name, 'a teacher name may have letters, digits and underscores')
+        if 'loss' in str(name):
+            raise ConfigError.at(key, name, "must not contain 'loss': it starts names of logged values, and MMEngine "
+                                 'adds those with that word to the training loss')
+    return {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
+
+
+def parse_teacher(key: str, block: Any) -> TeacherConfig:
+    """Check one teacher.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    if block is None:
+        raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
+    options = mapping(key, block)
+    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference'))
+    return _parse_pretrained(key, options) if options.get('ema') is None else _parse_average(key, options)
+
+
+def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacherConfig:
+    config, checkpoint = options.get('config'), options.get('checkpoint')
+    if config is None:
+        raise ConfigError(f'{key}.config: is required: a config file, "mmdet::..." or a whole config; or write '
+                          'ema=dict() to distil from a moving average of the student')
+    if isinstance(config, Mapping) and not isinstance(config, Config):
+        config = Config(dict(config))
+    of_type(f'{key}.config', config, (str, Config), 'a config name or a whole config')
+    if isinstance(config, Config) and 'model' not in config:
+        raise ConfigError(f'{key}.config: defines no model; it has {", ".join(sorted(config.keys())) or "nothing"}')
+    if checkpoint is not None:
+        of_type(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
+    elif not boolean(f'{key}.allow_random', options.get('allow_random', False)):
+        raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'a teacher without weights teaches noise; give a path, a '
+                             "URL or 'auto', or write allow_random=True to accept random weights")
+    return PretrainedTeacherConfig(
+        key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
+        parse_inference(f'{key}.inference', options.get('inference') or {}))
+
+
+def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:
+    given = [name for name in options if name not in ('ema', '_delete_') and options[name]]
+    if given:
+        raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
+    ema = mapping(f'{key}.ema', options['ema'])
+    check_keys(f'{key}.ema', ema, ('momentum',))
+    return EMATeacherConfig(key, number(f'{key}.ema.momentum', ema.get('momentum', DEFAULT_MOMENTUM), above=0, below=1,
+                                        meaning='the share of the student in each update'))

@@ -1,0 +1,123 @@
+"""Attach a distiller to a student, and detach it again."""
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from torch import nn
+
+from ..errors import ConfigError
+from ..recorders import trained_part
+from .projector_distiller import ProjectorDistiller
+from .setup import DistillSetup
+
+CHILD = 'distiller'
+"""Name of the distiller in the student."""
+
+
+def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistiller:
+    """Distil into a built model, for a notebook or a loop without a runner.
+
+    Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
+    ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'
+    parameters: build the optimizer after this call. A teacher that averages the student
+    is updated by ``model.distiller.update_ema(model)`` after each optimisation step.
+
+    Args:
+        model: A detector or classifier in the calling convention of MMEngine.
+        distill_cfg: The ``distill`` block of a config.
+
+    Returns:
+        ProjectorDistiller: The distiller, also at ``model.distiller``.
+
+    Raises:
+        ConfigError: And its kinds, if the block is wrong or does not fit the models.
+        CheckpointError: The teacher's weights cannot be loaded.
+
+    Example:
+        >>> import mmsrd, torch
+        >>> from mmengine.model import BaseModel
+        >>> class Student(BaseModel):
+        ...     def __init__(self, width):
+        ...         super().__init__()
+        ...         self.backbone = torch.nn.Conv2d(3, width, 3)
+        ...     def forward(self, inputs, data_samples=None, mode='tensor'):
+        ...         feature = self.backbone(inputs)
+        ...         return dict(loss=feature.mean()) if mode == 'loss' else feature
+        >>> student = Student(8)
+        >>> distiller = mmsrd.attach(student, dict(
+        ...     teacher=dict(ema=dict(momentum=0.01)), losses=dict(map=dict(student='backbone', teacher='backbone'))))
+        >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
+        ['loss', 'loss_srd_map', 'srd_alignment/map']
+        >>> mmsrd.detach(student)
+        >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
+        ['loss']
+    """
+    setup = DistillSetup.of(distill_cfg)
+    if setup.config.schedule.by_epoch:
+        raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
+    distiller = attach_distiller(model, setup)
+    try:
+        distiller.teachers.prepare()
+    except Exception:
+        detach(model)
+        raise
+    distiller.update_ema(model)
+    return distiller
+
+
+def attach_distiller(student: nn.Module, setup: DistillSetup) -> ProjectorDistiller:
+    """As :func:`attach`, but teachers have no weights yet: see :meth:`mmsrd.teachers.TeacherGroup.prepare`.
+
+    Raises:
+        ConfigError: And its kinds, where the setup does not fit the models.
+    """
+    if hasattr(student, CHILD):
+        raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
+    if not any(p.requires_grad for p in student.parameters()):
+        raise ConfigError(f'{type(student).__name__} has no trainable parameters: the student is frozen altogether')
+    distiller = setup.build(student)
+    student.add_module(CHILD, distiller.to(next(student.parameters()).device))
+    distiller.handles = [
+        student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),
+        *(student.get_submodule(path).register_forward_hook(distiller.after_recorded)
+          for path in distiller.recorders.keys),
+        student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True),
+        student.register_state_dict_post_hook(_hide_state),  # type: ignore[no-untyped-call]
+        student.register_load_state_dict_post_hook(_ignore_missing)]  # type: ignore[no-untyped-call]
+    backbone = getattr(trained_part(student)[1], 'backbone', None)
+    if isinstance(backbone, nn.Module):
+        distiller.handles.append(backbone.register_forward_pre_hook(distiller.before_backbone))
+    return distiller
+
+
+def detach(model: nn.Module) -> None:
+    """Undo :func:`attach`: the model is what it was before, but for the weights it has learnt since.
+
+    Args:
+        model: A model with a distiller.
+
+    Raises:
+        ConfigError: It has none.
+    """
+    distiller = getattr(model, CHILD, None)
+    if not isinstance(distiller, ProjectorDistiller):
+        raise ConfigError(f'{type(model).__name__} has no distiller to detach')
+    for handle in distiller.handles:
+        handle.remove()
+    distiller.recorders.remove()
+    delattr(model, CHILD)
+
+
+def _hide_state(student: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:
+    """State-dict hook: the student's ``state_dict`` has the student's keys, whoever asks for it."""
+    for name in [k for k in state if k.startswith(f'{prefix}{CHILD}.')]:
+        del state[name]
+    metadata = getattr(state, '_metadata', {})
+    for name in [k for k in metadata if f'{k}.'.startswith(f'{prefix}{CHILD}.')]:
+        del metadata[name]
+
+
+def _ignore_missing(student: nn.Module, incompatible: Any) -> None:
+    """Load hook: a student checkpoint has no projectors, and that is as it should be."""
+    missing = incompatible.missing_keys
+    missing[:] = [key for key in missing if f'.{CHILD}.' not in f'.{key}']

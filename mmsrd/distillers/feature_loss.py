@@ -1,0 +1,182 @@
+"""``FeatureLoss``: one configured loss with its level pairs, projectors and criterion."""
+from __future__ import annotations
+
+import inspect
+from typing import Any, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..config import LossConfig
+from ..config.loss_config import OWN_KEYS
+from ..errors import FeatureMismatchError, TapError
+from ..models.builder import build_loss, build_projector, check_projector
+from ..models.losses.base_loss import LossAndLogs
+from ..recorders import DryRun
+from .level_matching import LevelPair, match_levels, match_shapes
+
+
+class FeatureLoss(nn.Module):
+    """``distill.losses.<name>`` at work: compares levels of a student and a teacher feature.
+
+    The criterion is built at once, so that its arguments are checked before any model is
+    built; :meth:`match` finds the level pairs, :meth:`build_projectors` comes last.
+
+    Args:
+        config: The loss's part of the ``distill`` block.
+
+    Attributes:
+        config: As given.
+        pairs: Which levels are compared.
+        projectors: One for each pair.
+        criterion: The loss module.
+
+    Raises:
+        ConfigError: The loss or its projector is none, or an argument is not accepted.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.criterion = build_loss(config.key, config.module, OWN_KEYS)
+        self.pairs: list[LevelPair] = []
+        self.projectors = nn.ModuleList()
+        if self.projector_config is not None:
+            check_projector(f'{config.key}.projector', self.projector_config)
+
+    @property
+    def compares_logits(self) -> bool:
+        """Whether channels are classes."""
+        return bool(getattr(self.criterion, 'compares_logits', False))
+
+    @property
+    def projector_config(self) -> Mapping[str, Any] | None:
+        """``type`` and arguments of the projectors; None where there are none."""
+        if isinstance(self.config.projector, str):
+            return None if self.compares_logits else dict(type='LinearProjector')
+        return self.config.projector
+
+    def match(self, student: DryRun, teacher: DryRun) -> None:
+        """Pair the levels that the dry runs have shown.
+
+        Raises:
+            TapError: A module was not called, or its output cannot be used.
+            FeatureMismatchError: The levels cannot be compared as configured.
+        """
+        config = self.config
+        self.pairs = match_levels(config, student.shapes(config.student, f'{config.key}.student'),
+                                  teacher.shapes(config.teacher, f'{config.key}.teacher'),
+                                  (student.image, teacher.image))
+
+    def build_projectors(self) -> None:
+        """Build a projector for each pair; draws initial weights from the current random state.
+
+        Raises:
+            FeatureMismatchError: There is to be no projector, and the channels of a pair differ.
+            ConfigError: The projector does not accept its arguments.
+        """
+        if next(self.criterion.parameters(), None) is not None:  # its weights depend on the run's seed, as all do
+            self.criterion = build_loss(self.config.key, self.config.module, OWN_KEYS)
+        self.projectors = nn.ModuleList([self._projector(pair) for pair in self.pairs])
+
+    def _projector(self, pair: LevelPair) -> nn.Module:
+        options, key = self.projector_config, self.config.key
+        if options is not None:
+            return build_projector(f'{key}.projector', options, *pair.channels)
+        if pair.channels[0] == pair.channels[1]:
+            return nn.Identity()
+        if self.compares_logits:
+            raise FeatureMismatchError(
+                f'{key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
+                'only be compared where the classes are the same. Features can be distilled all the same')
+        raise FeatureMismatchError(
+            f'{key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
+            f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
+
+    def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor],
+                image_size: tuple[int, int] | None = None) -> LossAndLogs:
+        """Loss without its weight, and its logs, averaged over the level pairs.
+
+        Args:
+            student: Levels of the student's module.
+            teacher: Levels of the teacher's module.
+            image_size: Size (H, W) of the images, by which tokens become maps; None for square ones.
+
+        Raises:
+            FeatureMismatchError: There are other levels than in the dry run, or shapes differ.
+            TapError: The student's feature carries no gradient although one is wanted.
+        """
+        config = self.config
+        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
+            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
+                              'the student would be trained by this loss; choose a module after the frozen stages and '
+                              'not inside a block with activation checkpointing (with_cp)')
+        compared = []
+        for pair, projector in zip(self.pairs, self.projectors, strict=True):
+            if pair.counts != (len(student), len(teacher)):
+                raise FeatureMismatchError(
+                    f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
+                    f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so it is not '
+                    'known which are to be compared; tap modules that always return the same')
+            try:
+                s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
+                compared.append(self.criterion(projector(s), t))
+            except FeatureMismatchError as e:
+                raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
+        return mean_of(compared)
+
+    def zero(self, device: torch.device) -> Tensor:
+        """A zero that depends on all parameters, so that DDP finds their gradients whether or not they are used."""
+        first = [parameter.flatten()[:1].float() for parameter in self.parameters()]
+        return torch.cat(first).sum() * 0 if first else torch.zeros((), device=device)
+
+    def describe_non_finite(self, student: Sequence[Sequence[Tensor]], teacher: Sequence[Sequence[Tensor]],
+                            loss: Tensor) -> str:
+        """What to say of ``loss`` if it turns out not to be finite.
+
+        Args:
+            student: Levels of the student's module, for each batch.
+            teacher: Levels of the teacher's module, for each batch.
+            loss: The loss; only on the CPU is looked at its value and the features at once.
+        """
+        config = self.config
+        text = f'loss {config.key} is not finite (student {config.student!r}, teacher {config.teacher!r})'
+        if loss.device.type == 'cpu' and not loss.isfinite():
+            bad = [f'the {side}\'s feature {path!r}' for side, path, batches in (
+                ('student', config.student, student), ('teacher', config.teacher, teacher))
+                if not all(level.isfinite().all() for levels in batches for level in levels)]
+            text += f'; {" and ".join(bad) or "the features are finite"}' + (' is not finite' if bad else '')
+        return text
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything of the configuration that a resume compares, defaults of the loss included."""
+        config = self.config
+        return dict(
+            student=config.student, teacher=config.teacher, from_teacher=config.teacher_name, pool=config.pool,
+            levels=[[pair.student, pair.teacher] for pair in self.pairs], resize=config.resize, tokens=config.tokens,
+            projector=self.projector_config, weight=config.weight, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        kind = type(self.criterion)
+        defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()
+                    if parameter.default is not parameter.empty}
+        return {**defaults, **self.config.module, 'type': kind.__name__}
+
+    def summary_rows(self) -> list[tuple[str, ...]]:
+        """A row of the summary table (:data:`mmsrd.distillers.summary.HEADER`) for each pair."""
+        config, rows = self.config, []
+        paths = config.student, f'{config.teacher_name}:{config.teacher}'.lstrip(':')
+        for pair, projector in zip(self.pairs, self.projectors, strict=True):
+            size = sum(p.numel() for p in projector.parameters())
+            cells = [config.name, f'{config.weight:g}']
+            for path, level, stride, shape in zip(paths, (pair.student, pair.teacher), pair.strides,
+                                                  (pair.student_shape, pair.teacher_shape), strict=True):
+                cells += [f'{path}[{level}]', '-' if stride is None else f'{stride:g}', 'x'.join(map(str, shape[1:]))]
+            rows.append((*cells, f'{size / 1e3:.1f} k' if size else 'none'))
+        return rows
+
+
+def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:
+    """Mean of several losses, and of their logs."""
+    losses, logs = zip(*compared, strict=True)
+    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}

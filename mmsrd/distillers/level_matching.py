@@ -1,0 +1,178 @@
+"""Which student level is compared with which teacher level, and in what shape."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Sequence
+
+import torch
+from torch import Tensor
+
+from ..config import LossConfig
+from ..config.loss_config import RESIZES
+from ..errors import ConfigError, FeatureMismatchError
+from ..utils.tensors import pool_rows, resize_map
+from .tokens import as_map, num_prefix_tokens
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class LevelPair:
+    """One comparison: level indices, and the shapes of the dry run (batch of one).
+
+    Attributes:
+        student: Index into the student's levels.
+        teacher: Index into the teacher's levels.
+        student_shape: Shape of the student level.
+        teacher_shape: Shape of the teacher level.
+        prefix_tokens: Tokens in front of the patches, of student and teacher, that are left out.
+        strides: Pixels per position, of student and teacher; None for vectors and sequences without positions.
+        counts: Number of levels that student and teacher have.
+    """
+
+    student: int
+    teacher: int
+    student_shape: tuple[int, ...]
+    teacher_shape: tuple[int, ...]
+    prefix_tokens: tuple[int, int] = (0, 0)
+    strides: tuple[float | None, float | None] = (None, None)
+    counts: tuple[int, int] = (1, 1)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels of student and teacher."""
+        return _channels(self.student_shape), _channels(self.teacher_shape)
+
+
+def _channels(shape: Shape) -> int:
+    return shape[2] if len(shape) == 3 else shape[1]
+
+
+def stride_of(shape: Shape, image: tuple[int, int], tokens: str = 'all') -> float | None:
+    """Pixels per position of a feature of a square image; None where it has no positions."""
+    size = _size(shape) if len(shape) == 4 or (len(shape) == 3 and tokens == 'patch') else ()
+    return image[0] / size[0] if size and size[0] else None
+
+
+def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
+                 images: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))) -> list[LevelPair]:
+    """Pair levels by index, or as ``config.levels`` says, and check that each pair can be compared.
+
+    Args:
+        config: The loss that compares them.
+        student: Shapes of the student's levels.
+        teacher: Shapes of the teacher's levels.
+        images: Sizes (H, W) of the images that the shapes come from; only with equal ones can positions be compared.
+
+    Raises:
+        FeatureMismatchError: Level counts, ranks or sizes do not fit.
+        ConfigError: ``levels`` names a level that does not exist.
+
+    Example:
+        >>> from mmsrd.config import LossConfig
+        >>> from mmsrd.distillers import match_levels
+        >>> config = LossConfig('neck', {}, 'neck', 'neck', levels=[(0, -1)])
+        >>> pair, = match_levels(config, [(1, 8, 4, 4)], [(1, 16, 8, 8), (1, 16, 4, 4)])
+        >>> pair.student, pair.teacher, pair.channels
+        (0, 1, (8, 16))
+    """
+    pairs = []
+    for s, t in _indices(config, student, teacher):
+        shapes = student[s], teacher[t]
+        prefix = [num_prefix_tokens(shape[1]) if config.tokens == 'patch' and len(shape) == 3 else 0
+                  for shape in shapes]
+        strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images, strict=True)]
+        pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)))
+        _check_pair(config, pair, images[0] == images[1])
+        pairs.append(pair)
+    return pairs
+
+
+def _indices(config: LossConfig, student: list[tuple[int, ...]],
+             teacher: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """Which levels are compared, as indices from 0."""
+    counts = len(student), len(teacher)
+    if config.levels is None:
+        if counts[0] != counts[1]:
+            side = 'student' if counts[0] > counts[1] else 'teacher'
+            raise FeatureMismatchError(
+                f'{config.key}: the student has {counts[0]} levels {_list(student)} and the teacher {counts[1]} '
+                f'{_list(teacher)}; level(s) {", ".join(map(str, range(min(counts), max(counts))))} exist only in the '
+                f'{side}. Pick with levels={list(range(min(counts)))} or pairs levels=[(student, teacher), ...]')
+        return [(i, i) for i in range(counts[0])]
+    for pair in config.levels:
+        for side, index, shapes in zip(('student', 'teacher'), pair, (student, teacher), strict=True):
+            if not -len(shapes) <= index < len(shapes):
+                raise ConfigError.at(f'{config.key}.levels', config.levels,
+                                     f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
+    return [(s % counts[0], t % counts[1]) for s, t in config.levels]
+
+
+def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
+    shapes = f'student level {pair.student} {pair.student_shape} and teacher level {pair.teacher} {pair.teacher_shape}'
+    ranks = [len(shape) for shape in (pair.student_shape, pair.teacher_shape)]
+    if not set(ranks) <= {2, 3, 4}:
+        raise FeatureMismatchError(f'{config.key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
+    if config.pool:
+        return
+    if sorted(ranks) == [3, 4] and config.tokens == 'all':
+        raise FeatureMismatchError(f"{config.key}: {shapes} are tokens and a map; tokens='patch' makes a map of the "
+                                   'patch tokens, pool=True compares means')
+    if ranks[0] != ranks[1] and 2 in ranks:
+        raise FeatureMismatchError(f'{config.key}: {shapes} have different layouts; pool=True compares their means')
+    if not same_image:
+        return
+    if ranks == [3, 3] and config.tokens == 'all' and pair.student_shape[1] != pair.teacher_shape[1]:
+        raise FeatureMismatchError(f"{config.key}: {shapes} have different numbers of tokens; tokens='patch' leaves "
+                                   'class and distillation tokens out, pool=True compares means')
+    if config.resize == 'none' and _size(pair.student_shape) != _size(pair.teacher_shape):
+        raise FeatureMismatchError(f'{config.key}: {shapes} differ in size and resize=\'none\'; accepted: '
+                                   + ', '.join(map(repr, RESIZES)))
+
+
+def _size(shape: Shape) -> tuple[int, ...]:
+    """Size (H, W) of a map, or of the map that the patch tokens of a square image make."""
+    return (math.isqrt(shape[1]),) * 2 if len(shape) == 3 else tuple(shape[2:])
+
+
+def _list(shapes: list[tuple[int, ...]]) -> str:
+    return '[' + ', '.join('x'.join(map(str, shape[1:])) for shape in shapes) + ']'
+
+
+def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: LossConfig,
+                 image: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
+    """Give two paired features the same positions: pooled to (N, C), or maps resized to one size.
+
+    A student that trains with several branches for each image (TridentNet) has all images of
+    one branch, then those of the next; each is compared with the teacher's.
+
+    Tokens become maps with the proportions of the other feature, where that is a map,
+    else of ``image`` (H, W), else square.
+
+    Raises:
+        FeatureMismatchError: Patch tokens do not make a map.
+    """
+    student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.prefix_tokens, strict=True))
+    if student.size(0) != teacher.size(0):
+        teacher = _for_branches(student, teacher, pair)
+    if config.pool:
+        return pool_rows(student), pool_rows(teacher)
+    ranks = {student.dim(), teacher.dim()}
+    if 3 in ranks and (len(ranks) > 1 or student.size(1) != teacher.size(1)):
+        maps = [(x.size(2), x.size(3)) for x in (student, teacher) if x.dim() == 4]
+        like = maps[0] if maps else image
+        student, teacher = (as_map(x, like) if x.dim() == 3 else x for x in (student, teacher))
+    if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:
+        if config.resize == 'to_student':
+            teacher = resize_map(teacher, (student.size(-2), student.size(-1)))
+        elif config.resize == 'to_teacher':
+            student = resize_map(student, (teacher.size(-2), teacher.size(-1)))
+    return student, teacher
+
+
+def _for_branches(student: Tensor, teacher: Tensor, pair: LevelPair) -> Tensor:
+    """The teacher's feature once for each branch of the student."""
+    branches, rest = divmod(student.size(0), teacher.size(0))
+    of_images = pair.student_shape[0] == pair.teacher_shape[0]  # not of a number of regions that the model chooses
+    return teacher if rest or not of_images else torch.cat([teacher] * branches)

@@ -1,0 +1,213 @@
+"""``ProjectorDistiller``: recorders and teachers around the feature losses, acting through hooks of the student."""
+from __future__ import annotations
+
+from typing import Any, Sequence, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..config import Schedule
+from ..errors import ConfigError
+from ..recorders import RecorderManager
+from ..teachers import BaseTeacher, Features, TeacherGroup
+from ..teachers.speedup import autocast_dtype
+from ..utils.no_compile import no_compile
+from .batches import Batch, arguments_of, batches_of, split_by_batch
+from .feature_loss import FeatureLoss, mean_of
+from .finite_check import FiniteCheck
+
+FP16_PATIENCE = 20
+"""Steps in a row that may overflow under fp16: the loss scaler skips them and halves the scale."""
+
+
+class ProjectorDistiller(nn.Module):
+    """Adds distillation losses to what a student returns in ``mode='loss'``.
+
+    A child of the student that acts through forward hooks only. Its parameters
+    are the projectors'; teachers are held outside of the module tree.
+
+    Args:
+        losses: What is compared, with pairs and projectors.
+        teachers: The teachers, by name.
+        recorders: Recorders of the student.
+        num_calls: How often each recorded module of the student is called in a forward pass, by path.
+        schedule: When distillation acts.
+        channels: Channels of the images.
+
+    Attributes:
+        losses: The feature losses by name.
+        handles: Hooks in the student, taken off by :func:`mmsrd.detach`.
+        iteration: Iterations done so far.
+        epoch: Epochs done so far.
+    """
+
+    def __init__(self, losses: Sequence[FeatureLoss], teachers: TeacherGroup, recorders: RecorderManager,
+                 num_calls: dict[str, int], schedule: Schedule, channels: int = 3) -> None:
+        super().__init__()
+        self.losses = nn.ModuleDict({loss.config.name: loss for loss in losses})
+        self.teachers = teachers
+        self.recorders = recorders
+        self.schedule = schedule
+        self.channels = channels
+        self.handles: list[RemovableHandle] = []
+        self.iteration = 0
+        self.epoch = 0
+        self.iterations_per_epoch: int | None = None
+        self.finite = FiniteCheck()
+        self._num_calls = num_calls
+        self._seen: list[Any] = []
+        self._batch: Batch | None = None
+        self._taught: dict[str, Features] | None = None
+        self._autocast: torch.dtype | None = None
+        self._original = id(self)
+        self._register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
+
+    @property
+    def feature_losses(self) -> list[FeatureLoss]:
+        """The feature losses in the order of the config."""
+        return cast('list[FeatureLoss]', list(self.losses.values()))
+
+    @property
+    def teacher(self) -> BaseTeacher:
+        """The teacher, where there is one only.
+
+        Raises:
+            LookupError: There are several; they are in :attr:`teachers`.
+        """
+        if len(self.teachers) > 1:
+            raise LookupError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
+        return next(iter(self.teachers.values()))
+
+    def update_ema(self, student: nn.Module) -> None:
+        """Let teachers that average the student take its new weights; called after each training iteration."""
+        self.teachers.update_ema(student)
+
+    def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
+        """Tell where training is (both count from 0). A loop without a runner need not: loss passes
+        with gradients count."""
+        self.iteration, self.epoch, self.iterations_per_epoch = iteration, epoch, iterations_per_epoch
+
+    @no_compile
+    def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the student: start recording in ``mode='loss'`` while distillation acts."""
+        arguments = arguments_of(student, args, kwargs)
+        if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
+            self._forget_step()
+            self.recorders.start()
+            inputs = arguments['inputs']
+            if isinstance(inputs, Tensor):
+                self._batch = inputs, arguments.get('data_samples')
+                self._autocast = autocast_dtype(inputs.device)
+
+    def _forget_step(self) -> None:
+        """Let go of features and batch, so that no graph outlives the step."""
+        self.teachers.synchronize()  # before what they read is let go of
+        self.recorders.stop()
+        self._seen.clear()
+        self._batch = self._taught = None
+
+    @no_compile
+    def after_recorded(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Forward hook of recorded modules: start the teachers once all features are there.
+
+        The student's head comes next: many small kernels that leave the device idle, beside which a teacher runs for
+        little.
+        """
+        if self.recorders.is_recording and self._batch is not None and self._taught is None \
+                and self.recorders.num_calls == self._num_calls:
+            self._taught = self._teach(self._batch)
+
+    def _teach(self, batch: Batch) -> dict[str, Features]:
+        dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
+        return self.teachers.forward_async(*batch, dtype)
+
+    @no_compile
+    def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
+        """Forward pre-hook of the backbone that is trained: remember which images it sees."""
+        if self.recorders.is_recording:
+            self._seen.append(args[0] if args else None)
+
+    @no_compile
+    def after_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],
+                      output: Any) -> dict[str, Any] | None:
+        """Forward hook of the student, called also after an exception: add the ``loss_srd_*`` entries.
+
+        Returns:
+            dict: The student's losses and the distiller's in ``mode='loss'``; None (output unchanged) otherwise.
+        """
+        arguments = arguments_of(student, args, kwargs)
+        try:
+            if output is None or arguments.get('mode') != 'loss':
+                return None
+            if not isinstance(output, dict):
+                raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
+                                  'distillation needs a dict of losses')
+            inputs, samples = arguments['inputs'], arguments.get('data_samples')
+            acts = self.schedule.active(self.iteration, self.epoch)
+            added = self.compute_losses(batches_of(student, inputs, samples, self._seen)) if acts \
+                else self.zero_losses(next(student.parameters()).device)
+            if torch.is_grad_enabled():  # a validation loss is no step
+                self._release_if_over()
+                self.iteration += 1
+            return {**output, **added}
+        finally:
+            self._forget_step()
+
+    def _release_if_over(self) -> None:
+        """Give the teachers' memory back after the end; a copy of the student shares them, and lets them be."""
+        if self._original == id(self) and self.schedule.over(self.iteration, self.epoch):
+            self.teachers.release()
+
+    def zero_losses(self, device: torch.device) -> dict[str, Tensor]:
+        """Zeros in place of the losses, before distillation starts and after it has ended."""
+        self.finite.flush()
+        return {f'loss_srd_{loss.config.name}': loss.zero(device) for loss in self.feature_losses}
+
+    def compute_losses(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
+        """Weighted losses and diagnostics for the student's recorded features.
+
+        Args:
+            batches: What the student has seen, in the order of its calls: a normalised batch (N, C, H, W) and its
+                data samples; several of them for a semi-supervised detector, whose losses are averaged.
+
+        Returns:
+            dict: ``loss_srd_<name>`` (scalar with gradient) and ``srd_<log>/<name>`` (scalar).
+
+        Raises:
+            FeatureMismatchError: A recorded module was not called equally often for each batch.
+            NonFiniteError: A loss is NaN or infinite; on an accelerator one step later.
+        """
+        student = {path: split_by_batch(levels, batches, f'{self.recorders.keys[path]} = {path!r}')
+                   for path, levels in self.recorders.pop_outputs().items()}
+        taught = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
+        self.teachers.synchronize()
+        sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
+        factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
+        entries: dict[str, Tensor] = {}
+        described: dict[str, Tensor] = {}
+        for loss in self.feature_losses:
+            config, weight = loss.config, loss.config.weight * factor
+            own = student[config.student]
+            other = [features[config.teacher_name][config.teacher] for features in taught]
+            # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
+            with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
+                value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes, strict=True)])
+            if weight > 0:
+                text = loss.describe_non_finite(own, other, value)
+                described[f'iteration {self.iteration}: {text}'] = value
+            entries[f'loss_srd_{config.name}'] = value * weight if weight > 0 else loss.zero(value.device)
+            entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
+        device = batches[0][0].device
+        fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+        self.finite.check(described, FP16_PATIENCE if fp16 else 0)
+        return entries
+
+
+def _rename_old_keys(state: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Load hook: checkpoints of version 0.1 have ``projectors.<loss>.…`` and ``criteria.<loss>.…``."""
+    for part, new in (('projectors', 'projectors'), ('criteria', 'criterion')):
+        start = f'{prefix}{part}.'
+        for key in [key for key in state if key.startswith(start)]:
+            name, _, rest = key[len(start):].partition('.')
+            state[f'{prefix}losses.{name}.{new}.{rest}'] = state.pop(key)

@@ -1,0 +1,109 @@
+"""From a ``distill`` block to a distiller: losses, teachers, dry runs, level pairs, projectors."""
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from ..config import DistillConfig, parse_distill
+from ..errors import ConfigError, TapError
+from ..recorders import SIDES, DryRun, RecorderManager, dry_run, fixed_sides, unique_paths
+from ..teachers import TeacherGroup
+from ..utils.random_state import preserved_random_state
+from .feature_loss import FeatureLoss
+from .presets import Preset, choose_preset
+from .projector_distiller import ProjectorDistiller
+from .summary import summary
+
+
+@dataclass(frozen=True)
+class DistillSetup:
+    """A ``distill`` block that has been checked as far as possible without a model.
+
+    Attributes:
+        config: The block.
+        losses: Its losses, not matched with models yet; None where a preset is to choose them.
+    """
+
+    config: DistillConfig
+    losses: list[FeatureLoss] | None
+
+    @classmethod
+    def of(cls, block: Any) -> DistillSetup:
+        """Check a block; random states are left as they were.
+
+        Raises:
+            ConfigError: And its kinds; the message names the key and quotes the value.
+        """
+        config = parse_distill(block)
+        with preserved_random_state():  # losses may have weights of their own
+            return cls(config, None if config.losses is None else [FeatureLoss(loss) for loss in config.losses])
+
+    def build(self, student: nn.Module) -> ProjectorDistiller:
+        """Build teachers, match levels, and build projectors of the widths found.
+
+        Random states are left as they were; the projectors' values depend on the
+        seed alone. The student has recorders afterwards, and nothing else.
+
+        Raises:
+            ConfigError: And its kinds, where paths or shapes do not fit the models.
+        """
+        teachers = TeacherGroup.build(self.config.teachers, student)
+        preset = None if self.losses is not None else choose_preset(
+            self.config.preset, student, (teacher.model for teacher in teachers.values()))
+        run, losses = _match(student, teachers, preset, self.losses or [])
+        with preserved_random_state():
+            torch.manual_seed(torch.initial_seed())
+            for loss in losses:
+                loss.build_projectors()
+        paths = _student_paths(losses)
+        recorders = RecorderManager(student, paths, [path for path in paths if run.is_overwritten(path)])
+        num_calls = {path: run.num_calls(path) for path in paths}
+        distiller = ProjectorDistiller(losses, teachers, recorders, num_calls, self.config.schedule, run.channels)
+        print_log(summary(distiller), logger='current')
+        return distiller
+
+
+def _student_paths(losses: Sequence[FeatureLoss]) -> dict[str, str]:
+    return unique_paths((loss.config.student, f'{loss.config.key}.student') for loss in losses)
+
+
+def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
+           losses: list[FeatureLoss]) -> tuple[DryRun, list[FeatureLoss]]:
+    """Dry runs of all models, one each, and losses whose levels are paired.
+
+    Returns:
+        tuple: The student's dry run, and the losses: those given, or the preset's.
+    """
+    for name, teacher in teachers.items():
+        if preset is None and not any(loss.config.teacher_name == name for loss in losses):
+            raise ConfigError(f'{teacher.key}: no loss learns from it; name it in from_teacher={name!r} or remove it')
+    sides = [side for model in (*(teacher.model for teacher in teachers.values()), student)
+             for side in fixed_sides(model)] + list(SIDES)
+    everything = preset is not None and preset.needs_everything
+    own_paths = _student_paths(losses) if preset is None else preset.paths(student)
+    run = dry_run(student, own_paths, sides, True, everything, partly=preset is not None)
+    chosen = list(losses)
+    for name, teacher in teachers.items():
+        own = [loss for loss in losses if loss.config.teacher_name == name]
+        paths = preset.paths(teacher.model) if preset else _teacher_paths(own)
+        other = teacher.dry_run(paths, (run.image[0], *sides), everything, partly=preset is not None)
+        same_image = run
+        if other.image != run.image:  # each takes one size only, or the teacher takes another
+            with contextlib.suppress(TapError):
+                same_image = dry_run(student, own_paths, (other.image[0],), True, everything)
+        if preset is not None:
+            own = [FeatureLoss(config) for config in preset.losses(same_image, other, name)]
+            chosen += own
+        for loss in own:
+            loss.match(same_image, other)
+        teacher.plan(other, _teacher_paths(own), student, run.channels)
+    return run, chosen
+
+
+def _teacher_paths(losses: Sequence[FeatureLoss]) -> dict[str, str]:
+    return unique_paths((loss.config.teacher, f'{loss.config.key}.teacher') for loss in losses)

@@ -1,0 +1,1 @@
+"""What MMEngine drives: runners and hooks."""

@@ -1,0 +1,5 @@
+"""Hooks of MMEngine that distil or look at distillation."""
+from .distill_hook import DistillHook
+from .projector_diagnostics_hook import ProjectorDiagnosticsHook
+
+__all__ = ['DistillHook', 'ProjectorDiagnosticsHook']

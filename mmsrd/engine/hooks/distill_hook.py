@@ -1,0 +1,124 @@
+"""``DistillHook``: ties a distiller to the runner's clock and checkpoints."""
+from __future__ import annotations
+
+import logging
+from typing import Any, Optional
+
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import nn
+
+from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
+from ...errors import CheckpointError, ConfigError
+from ...registry import HOOKS
+
+CHECKPOINT_KEY = 'distiller'
+"""Where a checkpoint keeps what belongs to distillation."""
+
+
+def student_of(runner: Runner) -> nn.Module:
+    """The runner's student without a wrapper for distributed training."""
+    model: nn.Module = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return model
+
+
+def distiller_of(runner: Runner) -> ProjectorDistiller:
+    """The distiller of the runner's student, wrapped or not."""
+    distiller: ProjectorDistiller = getattr(student_of(runner), CHILD)
+    return distiller
+
+
+def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
+    fatal, notable = differences(saved, now)
+    if fatal:
+        raise CheckpointError(f'resume: {"; ".join(fatal)}: the projectors in the checkpoint were trained for '
+                              'something else; use load_from to start distillation from its weights')
+    if notable:
+        print_log(f'Resumed with other settings than those of the checkpoint: {"; ".join(notable)}', logger='current',
+                  level=logging.WARNING)
+
+
+@HOOKS.register_module()
+class DistillHook(Hook):
+    """Keeps the distiller's schedule in step, and saves and restores its projectors.
+
+    The student's ``state_dict`` has no key of the distiller (see
+    :mod:`mmsrd.distillers.attach`), so nothing has to be taken out of a
+    checkpoint, whatever other hooks (EMA) do with it.
+    """
+
+    def before_train(self, runner: Runner) -> None:
+        """Check that the train loop has the unit that the schedule counts in; start averages of the student.
+
+        Raises:
+            ConfigError: The schedule counts epochs and the loop does not.
+        """
+        by_epoch = distiller_of(runner).schedule.by_epoch
+        if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ConfigError.at('distill.schedule.by_epoch', by_epoch, f'{type(runner.train_loop).__name__} counts '
+                                 'iterations; give start and end in iterations')
+        for teacher in distiller_of(runner).teachers.averages.values():
+            if not teacher.started:  # weights have been initialised or loaded by now
+                teacher.update(student_of(runner))
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
+        """Tell the distiller where training is; also right after a resume."""
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        distiller_of(runner).set_progress(
+            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Let teachers that average the student follow it."""
+        distiller_of(runner).update_ema(student_of(runner))
+
+    def after_train(self, runner: Runner) -> None:
+        """Look at the losses of the last step."""
+        distiller_of(runner).finite.flush()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add the projectors, and averages of the student that teach, under a key of their own.
+
+        Raises:
+            NonFiniteError: A loss was not finite, so what would be saved is not worth it.
+        """
+        distiller_of(runner).finite.flush()
+        state = distiller_of(runner).state_dict()
+        checkpoint[CHECKPOINT_KEY] = dict(
+            state_dict={k: v.cpu() for k, v in state.items()},
+            record=fingerprint_of(distiller_of(runner), runner.world_size))
+        averages = {name: teacher.state_dict() for name, teacher in distiller_of(runner).teachers.averages.items()}
+        if averages:
+            checkpoint[CHECKPOINT_KEY]['averages'] = averages
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Restore projectors and averages on resume; a ``load_from`` starts with fresh ones.
+
+        Raises:
+            CheckpointError: A run without distillation is resumed, or one with another teacher or other taps. What
+                else differs (weights of losses, schedule, number of processes) is a warning.
+        """
+        if not runner._resume:
+            return
+        if CHECKPOINT_KEY not in checkpoint:
+            raise CheckpointError('resume: the checkpoint has no projectors, it is of a run without distillation; '
+                                  'use load_from to start distillation from its weights')
+        record = checkpoint[CHECKPOINT_KEY].get('record')
+        if record is not None:
+            _compare(record, fingerprint_of(distiller_of(runner), runner.world_size))
+        try:
+            distiller_of(runner).load_state_dict(checkpoint[CHECKPOINT_KEY]['state_dict'])
+        except RuntimeError as e:
+            raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
+                                  f'({" ".join(str(e).split())})') from e
+        averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
+        meta = checkpoint.get('meta', {})
+        if distiller_of(runner).schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
+            return  # an average that has done its work is not saved
+        for name, teacher in distiller_of(runner).teachers.averages.items():
+            if name not in averages:
+                raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; it is '
+                                      'of a run without it, use load_from to start from its weights')
+            teacher.load_state_dict(averages[name])

@@ -1,0 +1,92 @@
+"""``ProjectorDiagnosticsHook``: what the projectors do, written down while they train."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ...config.checks import whole_number
+from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
+from ...registry import HOOKS
+from .distill_hook import distiller_of
+
+SPECTRA = 'projector_spectra.jsonl'
+"""File in ``vis_data`` with all singular values: too many for a scalar each."""
+
+
+@HOOKS.register_module()
+class ProjectorDiagnosticsHook(Hook):
+    """Writes singular values, effective rank, correlation of input and output, and alignment of each level.
+
+    Off unless a config has ``custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook')]``. It looks at what passes
+    through the projectors and losses in one step of ``interval``, so it costs no forward pass. Scalars
+    ``srd_<what>/<loss>.<level>`` go through the runner's visualizer, to every backend it has
+    (scalars.json, TensorBoard, Weights & Biases).
+
+    Args:
+        interval: Iterations from one look to the next.
+
+    Raises:
+        ConfigError: ``interval`` is not a whole number above 0.
+    """
+
+    def __init__(self, interval: int = 100) -> None:
+        self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
+        self._looking = False
+        self._seen: dict[str, float] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Look into the projectors and losses; in the main process only."""
+        if not is_main_process():
+            return
+        for loss in distiller_of(runner).feature_losses:
+            name = loss.config.name
+            for level, projector in enumerate(loss.projectors):
+                projector.register_forward_hook(self._projector_hook(f'{name}.{level}'))
+            loss.criterion.register_forward_hook(self._criterion_hook(name, len(loss.pairs)))
+
+    def _projector_hook(self, name: str) -> Any:
+        def look(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
+            if self._looking and matrices(module):
+                self._seen[f'srd_cross_correlation/{name}'] = cross_correlation(args[0].detach(), output.detach())
+        return look
+
+    def _criterion_hook(self, name: str, levels: int) -> Any:
+        calls = [0]
+
+        def look(module: nn.Module, args: Any, output: tuple[Tensor, dict[str, Tensor]]) -> None:
+            if self._looking and 'alignment' in output[1]:
+                self._seen[f'srd_level_alignment/{name}.{calls[0] % levels}'] = float(output[1]['alignment'])
+            calls[0] += 1
+        return look
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
+        """Look at every ``interval``-th iteration, the first included."""
+        self._looking = runner.iter % self.interval == 0 and is_main_process()
+        self._seen.clear()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Write what was seen, and the spectra."""
+        if not self._looking or not self._seen:  # nothing passes before distillation starts and after it has ended
+            return
+        self._looking = False
+        step = runner.iter + 1
+        spectra: dict[str, list[float]] = {}
+        for loss in distiller_of(runner).feature_losses:
+            for level, projector in enumerate(loss.projectors):
+                if matrices(projector):
+                    name, values = f'{loss.config.name}.{level}', singular_values(projector)
+                    self._seen[f'srd_effective_rank/{name}'] = effective_rank(values)
+                    self._seen[f'srd_largest_singular_value/{name}'] = float(values[0])
+                    spectra[name] = [round(float(value), 6) for value in values]
+        runner.visualizer.add_scalars(dict(self._seen), step=step)
+        folder = Path(runner.log_dir) / 'vis_data'
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / SPECTRA, 'a') as file:
+            file.write(json.dumps(dict(step=step, spectra=spectra)) + '\n')

@@ -1,0 +1,5 @@
+"""Runners of MMEngine that distil."""
+from .distill_flexible_runner import DistillFlexibleRunner
+from .distill_runner import DistillRunner
+
+__all__ = ['DistillFlexibleRunner', 'DistillRunner']

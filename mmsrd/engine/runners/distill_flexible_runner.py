@@ -1,0 +1,91 @@
+"""``DistillFlexibleRunner``: MMEngine's runner with strategies (FSDP and others), with a distiller in its student."""
+from __future__ import annotations
+
+from typing import Any, Optional
+
+import torch
+import torch.distributed as dist
+from mmengine._strategy import DDPStrategy
+from mmengine.device import get_device
+from mmengine.registry import MODELS
+from mmengine.runner._flexible_runner import FlexibleRunner
+from torch import Tensor, nn
+
+from ...compat.fsdp import CurrentFSDPStrategy
+from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
+from ...errors import ConfigError
+from ...registry import RUNNERS
+from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ..hooks.distill_hook import DistillHook
+from .atomic_checkpoint import AtomicCheckpointMixin
+
+STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy')
+"""Strategies that distillation was run with."""
+
+
+@RUNNERS.register_module()
+class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
+    """As :class:`mmsrd.DistillRunner`, for configs with a ``strategy``.
+
+    Projectors are small, so FSDP leaves them whole in each process; their gradients are
+    averaged as they come.
+
+    Raises:
+        ConfigError: The ``distill`` block or the strategy is not acceptable.
+    """
+
+    def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
+        self.distill_setup = DistillSetup.of(None if cfg is None else cfg.get('distill'))
+        if kwargs.get('launcher') == 'pytorch' and on_cpu():
+            init_gloo()
+        super().__init__(*args, cfg=cfg, **kwargs)
+
+    def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:
+        """As MMEngine's, but only one that distillation has been run with.
+
+        Raises:
+            ConfigError: It is another one.
+        """
+        kind = strategy.get('type') if isinstance(strategy, dict) else None
+        name = getattr(kind, '__name__', kind)
+        if strategy is not None and name not in STRATEGIES:
+            raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
+                                 f'{", ".join(STRATEGIES)}')
+        if name == 'FSDPStrategy':
+            if strategy.get('state_dict_cfg', 'local') == 'local':
+                raise ConfigError.at('strategy.state_dict_cfg', 'local', "(MMEngine's default) writes objects that "
+                                     "PyTorch would only read again by running code from the file; use 'full'")
+            strategy = {**strategy, 'type': CurrentFSDPStrategy}
+        return super().build_strategy(strategy, **kwargs)
+
+    def train(self) -> nn.Module:
+        """Build the student, attach the distiller, read the teachers' weights, then train."""
+        student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
+        self.model: Any = student
+        distiller = attach_distiller(student, self.distill_setup)
+        distiller.teachers.prepare(None if self._resume else self._load_from)
+        self._prepare_wrapper(distiller)
+        self.register_hook(DistillHook())
+        trained: nn.Module = super().train()
+        return trained
+
+    def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
+        if isinstance(self.strategy, CurrentFSDPStrategy):
+            wrapper = dict(self.strategy.model_wrapper or dict(type='MMFullyShardedDataParallel'))
+            wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
+            distiller.to(get_device())
+            for parameter in distiller.parameters():
+                parameter.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
+            if on_cpu():
+                wrapper.setdefault('device_id', torch.device('cpu'))
+            self.strategy.model_wrapper = wrapper
+        elif isinstance(self.strategy, DDPStrategy) and on_cpu():
+            self.strategy.model_wrapper = cpu_wrapper_cfg(dict(model_wrapper_cfg=self.strategy.model_wrapper))
+
+
+def _average_gradient(parameter: Tensor) -> None:
+    """What DistributedDataParallel does. Averaging a second time, when gradients accumulate, changes nothing."""
+    assert parameter.grad is not None, 'called when a gradient has been accumulated'
+    if dist.is_initialized():
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()

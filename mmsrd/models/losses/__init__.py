@@ -1,0 +1,8 @@
+"""Distillation losses, one a file; :mod:`~mmsrd.models.losses.functional` has their formulas."""
+from .base_loss import BaseDistillLoss
+from .feature_mse_loss import FeatureMSELoss
+from .kl_div_loss import KLDivLoss
+from .pkd_loss import PKDLoss
+from .srd_loss import SRDLoss
+
+__all__ = ['BaseDistillLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss']

@@ -1,0 +1,110 @@
+"""What distillation losses share."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...config.checks import boolean, number
+from ...errors import FeatureMismatchError
+from ...utils.dist import sum_over_processes
+from ...utils.tensors import upcast
+from . import functional as SF
+
+LossAndLogs = tuple[Tensor, dict[str, Tensor]]
+"""Scalar to minimise, and detached scalars that are logged as ``srd_<key>/<name of the loss>``."""
+
+
+class BaseDistillLoss(nn.Module):
+    """A loss between a student and a teacher feature of one shape, in float32 also under autocast.
+
+    Derive from it, write :meth:`compare`, and register the class in
+    :data:`mmsrd.registry.MODELS`. Any other module whose ``forward(student, teacher)``
+    returns ``(loss, logs)`` can be used as well.
+
+    Args:
+        sync: Statistics and means over all processes when there are several, so that
+            the loss is that of one process with the whole batch.
+
+    Attributes:
+        compares_logits: Whether the channels are classes, so that a projector makes no sense.
+
+    Raises:
+        ConfigTypeError: ``sync`` is neither True nor False.
+
+    Example:
+        >>> import torch
+        >>> from mmsrd.models.losses import BaseDistillLoss
+        >>> class L1Loss(BaseDistillLoss):
+        ...     def compare(self, student, teacher, reduce):
+        ...         return (student - teacher).abs().mean(), {}
+        >>> loss, logs = L1Loss()(torch.zeros(2, 3), torch.ones(2, 3))
+        >>> float(loss)
+        1.0
+    """
+
+    compares_logits = False
+
+    def __init__(self, sync: bool = True) -> None:
+        super().__init__()
+        self.sync = boolean('sync', sync)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> LossAndLogs:
+        """Compare two features.
+
+        Args:
+            student: Projected student feature (N, C), (N, L, C) or (N, C, H, W), of any floating dtype.
+            teacher: Teacher feature of the same shape; no gradient flows into it.
+
+        Returns:
+            tuple: Scalar loss, and scalars to log.
+
+        Raises:
+            FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+        """
+        if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
+            raise FeatureMismatchError(
+                f'{type(self).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
+                f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
+        with torch.autocast(device_type=student.device.type, enabled=False):
+            return self.compare(student, teacher.detach(), sum_over_processes(self.sync))
+
+    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
+        """Loss and logs of two features of one shape.
+
+        Args:
+            student: Projected student feature, of the dtype it came in.
+            teacher: Teacher feature without gradient.
+            reduce: Sum over processes; None for this process alone.
+        """
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f'sync={self.sync}'
+
+
+class StandardizingLoss(BaseDistillLoss):
+    """A loss that standardises both features, if only to log their alignment.
+
+    Args:
+        eps: Added to the variance in the standardisation, at least 0.
+        sync: As for :class:`BaseDistillLoss`.
+
+    Raises:
+        ConfigError: An argument is outside of what is listed.
+    """
+
+    def __init__(self, eps: float = 1e-4, sync: bool = True) -> None:
+        super().__init__(sync)
+        self.eps = number('eps', eps, at_least=0)
+
+    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
+        """The value of :meth:`value`, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated)."""
+        s, t = upcast(student), upcast(teacher)
+        z, u = (SF.standardize(x, self.eps, reduce) for x in (s, t))
+        with torch.no_grad():
+            alignment = SF.correlation(z, u, reduce).mean()
+        return self.value(s, t, z, u, reduce), {'alignment': alignment}
+
+    def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:
+        """The loss, from features in at least float32 and from standardised ones ``z`` and ``t``."""
+        raise NotImplementedError

@@ -1,0 +1,138 @@
+"""Pure tensor functions of SRD.
+
+Rows of a feature are all its positions but the channels (:mod:`mmsrd.utils.tensors`).
+Functions that take ``reduce`` work on rows that are spread over processes: it maps
+a tensor to its sum over the processes, and must be differentiable.
+"""
+from __future__ import annotations
+
+import math
+from typing import Callable, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...utils.tensors import channel_dim, num_rows
+
+Reduce = Optional[Callable[[Tensor], Tensor]]
+
+
+def _row_dims(x: Tensor) -> list[int]:
+    return [d for d in range(x.dim()) if d != channel_dim(x)]
+
+
+def _row_sums(x: Tensor, reduce: Reduce) -> Tensor:
+    sums = x.sum(_row_dims(x), keepdim=True)
+    return reduce(sums) if reduce else sums
+
+
+def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
+    """Number of rows of ``x`` over all processes, a scalar tensor of the dtype of ``x``."""
+    count = x.new_full((), num_rows(x))  # filled on the device: no copy to wait for
+    return reduce(count) if reduce else count
+
+
+def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:
+    """Standardise each channel over the rows, as batch normalisation without affine parameters.
+
+    Args:
+        x: Feature (N, C), (N, C, H, W) or (N, L, C), float32 or float64.
+        eps: Added to the biased variance.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Same shape, mean 0 and variance 1 (less eps) in each channel; 0 in constant channels, also at eps 0.
+    """
+    count = row_count(x, reduce)
+    centred = x - _row_sums(x, reduce) / count
+    variance = _row_sums(centred.square(), reduce) / count
+    if eps == 0:  # 0 · ∞ would be NaN, in the gradient too: a dead channel of the teacher is enough
+        variance = variance.masked_fill(variance == 0, float('inf'))
+    return centred * torch.rsqrt(variance + eps)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Each row over its Euclidean norm over the channels; rows of zeros stay."""
+    return F.normalize(x, dim=channel_dim(x))
+
+
+def mean_square(x: Tensor, reduce: Reduce = None) -> Tensor:
+    """Mean of the squares of all elements, a scalar."""
+    total = x.square().sum()
+    return (reduce(total) if reduce else total) / (row_count(x, reduce) * x.size(channel_dim(x)))
+
+
+def correlation(z: Tensor, t: Tensor, reduce: Reduce = None) -> Tensor:
+    """Mean over the rows of z·t per channel: the correlation where both are standardised.
+
+    Returns:
+        Tensor: (C,).
+    """
+    return (_row_sums(z * t, reduce) / row_count(z, reduce)).flatten()
+
+
+def log_sum(z: Tensor, t: Tensor, alpha: float = 4.0, reduction: str = 'mean', eps: float = 1e-8,
+            reduce: Reduce = None) -> Tensor:
+    """Soft maximum of the differences: ``log(mean(|z - t| ** alpha) + eps)`` (SRD, eq. of the log-sum loss).
+
+    Args:
+        z: Standardised, projected student feature.
+        t: Standardised teacher feature of the same shape.
+        alpha: Exponent, at least 1.
+        reduction: ``'mean'``, or ``'sum'`` for the paper's ``log(sum(...))``, which
+            is larger by log(numel) and has the same gradient.
+        eps: Keeps the value finite where z equals t.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    powers = _abs_power(z - t, alpha).sum()
+    count = row_count(z, reduce) * z.size(channel_dim(z))
+    mean = (reduce(powers) if reduce else powers) / count
+    value = torch.log(mean + eps)
+    return value + torch.log(count) if reduction == 'sum' else value
+
+
+def correlation_log_sum(rho: Tensor, alpha: float = 4.0, eps: float = 1e-5) -> Tensor:
+    """Soft maximum of the decorrelation: ``log(sum_c |rho_c - 1| ** alpha + eps)`` (SRD's DeiT experiments).
+
+    Args:
+        rho: Correlation per channel (C,).
+        alpha: Exponent, at least 1.
+        eps: Keeps the value finite where all channels agree.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    return torch.log(_abs_power(rho - 1, alpha).sum() + eps)
+
+
+def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduce: Reduce = None) -> Tensor:
+    """``T² · mean over rows of KL(softmax(teacher / T) || softmax(student / T))`` (Hinton et al. 2015).
+
+    Args:
+        student: Logits (N, C), (N, L, C) or (N, C, H, W).
+        teacher: Logits of the same shape.
+        temperature: T, above 0.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    dim = channel_dim(student)
+    log_s, log_t = F.log_softmax(student / temperature, dim), F.log_softmax(teacher / temperature, dim)
+    total = F.kl_div(log_s, log_t, reduction='sum', log_target=True)
+    return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
+
+
+def _abs_power(x: Tensor, alpha: float) -> Tensor:
+    if alpha == 1:
+        return x.abs()  # its gradient at 0 is 0; that of pow(1) would be as well, but slower
+    if alpha % 2 == 0 and math.log2(alpha).is_integer():
+        # Squaring is several times faster than pow, forwards and backwards.
+        for _ in range(int(math.log2(alpha))):
+            x = x.square()
+        return x
+    return x.abs().pow(alpha)

@@ -1,0 +1,101 @@
+"""The SRD loss."""
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ...config.checks import number, one_of
+from ...errors import ConfigError, FeatureMismatchError
+from ...ops import BACKENDS, SRDParams, choose_backend, fused_srd, has_triton
+from ...registry import MODELS
+from ...utils.tensors import num_rows, upcast
+from . import functional as SF
+from .base_loss import BaseDistillLoss, LossAndLogs
+
+FORMS = ('elementwise', 'correlation')
+REDUCTIONS = ('mean', 'sum')
+NORMS = ('batch', 'l2', 'none')
+
+
+@MODELS.register_module()
+class SRDLoss(BaseDistillLoss):
+    """Log-sum loss between standardised features (SRD, AAAI 2024).
+
+    Args:
+        alpha: Exponent of the soft maximum, at least 1. The paper uses 4 to 5
+            for a large capacity gap.
+        form: ``'elementwise'``: ``log(mean(|z - t| ** alpha) + 1e-8)``;
+            ``'correlation'``: ``log(sum_c |rho_c - 1| ** alpha + 1e-5)``.
+        reduction: ``'mean'`` or ``'sum'``, of the elementwise form.
+        eps: Added to the variance in the standardisation, at least 0.
+        sync: Standardise and sum over all processes when there are several, so
+            that the loss is that of one process with the whole batch.
+        backend: ``'triton'`` kernels, PyTorch's operators in ``'torch'``, the plain functions
+            differentiated by ``'autograd'``, or ``'auto'``: Triton on CUDA, else PyTorch's. All give the same
+            up to float32's rounding; with ``'autograd'`` only there are second derivatives.
+        norm: ``'batch'``: what the method is. ``'l2'`` (rows of unit length) and ``'none'`` are there for
+            comparison, as in the paper's ablation; they have the ``'autograd'`` backend only.
+
+    Raises:
+        ConfigError: An argument is outside of what is listed.
+
+    Example:
+        >>> import torch
+        >>> from mmsrd import SRDLoss
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> teacher = torch.randn(4096, 16, generator=generator)
+        >>> loss, logs = SRDLoss()(torch.randn(4096, 16, generator=generator), teacher)
+        >>> round(float(loss), 1)   # unrelated features: about log 12
+        2.5
+        >>> loss, logs = SRDLoss()(-2 * teacher, -teacher)
+        >>> round(float(logs['alignment']), 2)
+        1.0
+    """
+
+    def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
+                 sync: bool = True, backend: str = 'auto', norm: str = 'batch') -> None:
+        super().__init__(sync)
+        self.alpha = number('alpha', alpha, at_least=1, meaning='the loss is not convex below')
+        self.form: str = one_of('form', form, FORMS)
+        self.reduction: str = one_of('reduction', reduction, REDUCTIONS)
+        self.eps = number('eps', eps, at_least=0)
+        self.backend: str = one_of('backend', backend, BACKENDS)
+        self.norm: str = one_of('norm', norm, NORMS)
+        if norm != 'batch' and form == 'correlation':
+            raise ConfigError.at('norm', norm, "the correlation form needs 'batch'")
+        if backend == 'triton' and not has_triton():
+            raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
+
+    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
+        """The loss, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated).
+
+        Raises:
+            FeatureMismatchError: There is one row at most, over all processes that share the loss.
+        """
+        if reduce is None and num_rows(student) <= 1:
+            raise FeatureMismatchError(
+                f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
+                'larger batch or larger images, or leave this level out with `levels`')
+        backend = choose_backend(self.backend, student, teacher) if self.norm == 'batch' else None
+        if backend is None:
+            loss, alignment = self._differentiated(upcast(student), upcast(teacher), reduce)
+        else:
+            params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync)
+            loss, alignment = fused_srd(student, teacher, params, backend)
+        return loss, {'alignment': alignment}
+
+    def _differentiated(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> tuple[Tensor, Tensor]:
+        """Loss and alignment by PyTorch's autograd."""
+        z, t = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
+        if self.form == 'correlation':
+            rho = SF.correlation(z, t, reduce)
+            return SF.correlation_log_sum(rho, self.alpha), rho.detach().mean()
+        with torch.no_grad():
+            alignment = SF.correlation(z, t, reduce).mean()
+        s, u = (z, t) if self.norm == 'batch' else (student, teacher)
+        if self.norm == 'l2':
+            s, u = SF.unit_rows(s), SF.unit_rows(u)
+        return SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), alignment
+
+    def extra_repr(self) -> str:
+        return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'

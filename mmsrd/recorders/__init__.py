@@ -1,0 +1,9 @@
+"""Record what modules of a model return, by their paths; and the dry run that finds shapes."""
+from .dry_run import SIDES, DryRun, dry_run
+from .model_parts import channel_candidates, dummy_samples, evaluating, fixed_sides, trained_part
+from .module_outputs import as_levels, find_module, unique_paths
+from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager
+
+__all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'as_levels',
+           'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_module', 'fixed_sides',
+           'trained_part', 'unique_paths']

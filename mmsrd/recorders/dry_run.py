@@ -1,0 +1,163 @@
+"""Dry run: one forward pass that shows what the modules of a model return, without training data or side effects."""
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TapError
+from ..utils.random_state import preserved_random_state
+from .model_parts import channel_candidates, dummy_samples, evaluating, trained_part
+from .module_outputs import as_levels, find_module, tensor_versions
+
+SIDES = (128, 224, 256, 384, 512, 336, 448, 32, 192, 299)
+"""Sides of the square dry-run images; some models take only one of them."""
+
+
+@dataclass
+class ModuleCall:
+    """One call of a module: its first input, its output, and the output's write counters right after it."""
+
+    module: nn.Module
+    input: Any
+    output: Any
+    versions: list[int]
+
+
+@dataclass
+class DryRun:
+    """What a dry run has shown. It holds on to the outputs: let go of it before training.
+
+    Attributes:
+        model: The model.
+        image: Size (H, W) of the image.
+        channels: Channels of the image.
+        called: All modules that were called.
+        calls: Calls of the modules that were looked at, in order.
+        failure: What ended the forward pass early, if anything did.
+    """
+
+    model: nn.Module
+    image: tuple[int, int] = (0, 0)
+    channels: int = 3
+    called: set[nn.Module] = field(default_factory=set)
+    calls: list[ModuleCall] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def calls_of(self, path: str) -> list[ModuleCall]:
+        """Calls of the module at ``path``."""
+        module = self.model.get_submodule(path)
+        return [call for call in self.calls if call.module is module]
+
+    def levels(self, path: str, key: str) -> list[Tensor]:
+        """Outputs of the module at ``path``.
+
+        Raises:
+            TapError: It was not called, or returned something without tensors; ``key`` and the model's error are named.
+        """
+        calls = self.calls_of(path)
+        if not calls:
+            reason = '' if self.failure is None else \
+                f'; the forward pass ended with {type(self.failure).__name__}: {self.failure}'
+            raise TapError.at(key, path, f'the module is not called by {type(self.model).__name__}.forward{reason}')
+        return [level for call in calls for level in as_levels(call.output, key, path)]
+
+    def shapes(self, path: str, key: str) -> list[tuple[int, ...]]:
+        """Shapes of the outputs of the module at ``path``.
+
+        Raises:
+            TapError: As for :meth:`levels`.
+        """
+        return [tuple(level.shape) for level in self.levels(path, key)]
+
+    def num_calls(self, path: str) -> int:
+        """How often the module at ``path`` was called."""
+        return len(self.calls_of(path))
+
+    def is_overwritten(self, path: str) -> bool:
+        """Whether the model has written into an output of the module at ``path`` (``out += identity``)."""
+        return any(tensor_versions(call.output) != call.versions for call in self.calls_of(path))
+
+    def is_trained(self, path: str, key: str) -> bool:
+        """Whether outputs of the module at ``path`` depend on trainable parameters; needs ``gradients=True``.
+
+        Raises:
+            TapError: As for :meth:`levels`.
+        """
+        return any(level.requires_grad for level in self.levels(path, key))
+
+
+def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int] = SIDES, gradients: bool = False,
+            everything: bool = False, partly: bool = False) -> DryRun:
+    """Run ``model`` on a random image in ``mode='tensor'`` and look at its modules.
+
+    Sizes and channels are tried until the modules at ``paths`` have all been called. The
+    model is in ``eval()`` meanwhile, so no statistics change; its training flags and all
+    random states are restored. A forward pass that fails after that (a head that wants
+    annotations, say) is good enough.
+
+    Args:
+        model: Model in MMEngine's calling convention.
+        paths: Dotted path → config key that named it.
+        sides: Sides of the square image to try, in this order.
+        gradients: Whether to build the graph, to learn which outputs can be trained.
+        everything: Whether to look at all modules, beside those at ``paths``.
+        partly: Whether a run in which some of ``paths`` are not called is better than none.
+
+    Raises:
+        TapError: A path does not exist, or no image made all of them run; the message has the model's error.
+    """
+    wanted = {path: find_module(model, path, key) for path, key in paths.items()}
+    watched = {*model.modules()} if everything else {*wanted.values()}
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    best: DryRun | None = None
+    with evaluating(model), preserved_random_state(), torch.set_grad_enabled(gradients):
+        torch.manual_seed(0)
+        for channels, side in itertools.product(channel_candidates(model), dict.fromkeys(sides)):
+            images = torch.randn(1, channels, side, side, device=device)
+            run = _attempt(model, watched, images)
+            ran = [path for path in paths if run.num_calls(path)]
+            if len(ran) == len(paths) and any(x.dim() == 1 for path in ran for x in _tensors(run, path, paths[path])):
+                run = _attempt(model, watched, images.repeat(2, 1, 1, 1))  # it squeezes a batch of one
+            if len(ran) == len(paths):
+                return run
+            if best is None or len(ran) > sum(best.num_calls(path) > 0 for path in paths):
+                best = run
+            best.failure = run.failure or best.failure
+    assert best is not None, 'there are sides to try'
+    if not partly:
+        silent = next(path for path in paths if not best.num_calls(path))
+        best.levels(silent, paths[silent])  # raises
+    return best
+
+
+def _tensors(run: DryRun, path: str, key: str) -> list[Tensor]:
+    try:
+        return run.levels(path, key)
+    except TapError:  # reported when it is used
+        return []
+
+
+def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor) -> DryRun:
+    """One forward pass."""
+    run = DryRun(model, (images.size(-2), images.size(-1)), images.size(1))
+
+    def note(module: nn.Module, args: Any) -> None:
+        run.called.add(module)
+
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        run.calls.append(ModuleCall(module, args[0] if args else None, output, tensor_versions(output)))
+
+    handles = [module.register_forward_pre_hook(note) for module in model.modules()]
+    handles += [module.register_forward_hook(record) for module in watched]
+    try:
+        trained_part(model)[1](inputs=images, data_samples=dummy_samples(images), mode='tensor')
+    except Exception as e:  # any architecture may fail in its own way
+        run.failure = e
+    finally:
+        for handle in handles:
+            handle.remove()
+    return run

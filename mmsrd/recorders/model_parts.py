@@ -1,0 +1,51 @@
+"""What any model in MMEngine's calling convention has: a part that is trained, data samples, training flags."""
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator
+
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+
+def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
+    """Data samples with the image sizes that detectors read from them."""
+    size = tuple(inputs.shape[-2:])
+    meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
+    return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
+
+
+def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
+    """The detector that is trained, and the start of its paths.
+
+    Semi-supervised detectors hold it as ``student``, beside a teacher of their own that
+    their forward pass may use instead.
+    """
+    inner = getattr(model, 'student', None)
+    return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
+
+
+def channel_candidates(model: nn.Module) -> list[int]:
+    """Channels that the images of ``model`` may have: 3, or what its first convolution takes (after a space-to-depth
+    stem that is not the same)."""
+    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    return list(dict.fromkeys([3, first]))
+
+
+def fixed_sides(model: nn.Module) -> list[int]:
+    """Sides of the square images that parts of ``model`` say they were made for (``img_size``), if any do."""
+    sizes = [getattr(module, 'img_size', None) for module in model.modules()]
+    sides = [size[0] if isinstance(size, (tuple, list)) and len(set(size)) == 1 else size for size in sizes]
+    return list(dict.fromkeys(side for side in sides if isinstance(side, int) and 16 <= side <= 512))
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """``model`` in ``eval()`` inside of the block; afterwards each module has its own training flag back."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, flag in training.items():
+            module.training = flag

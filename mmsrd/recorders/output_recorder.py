@@ -1,0 +1,161 @@
+"""Record the outputs of modules, named by their dotted paths."""
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterable, Iterator, Mapping
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..errors import TapError
+from ..utils.no_compile import no_compile
+from .module_outputs import as_levels, find_module, tensor_versions
+
+
+class AllRecordedSignal(Exception):  # noqa: N818  not an error
+    """Ends the teacher's forward pass once its deepest module has been recorded; never reaches the user."""
+
+
+class OutputRecorder:
+    """Records what one module returns, while recording.
+
+    The hook is a bound method so that a deep copy of the model (EMA) carries a
+    deep copy of its recorders instead of writing into the original's.
+
+    Args:
+        module: The module.
+        path: Its dotted path.
+        key: Config key that named it, for messages.
+        clones: Whether to record copies, because the model goes on to write into the output.
+    """
+
+    def __init__(self, module: nn.Module, path: str, key: str, clones: bool = False) -> None:
+        self.path = path
+        self.key = key
+        self.clones = clones
+        self.recording = False
+        self._outputs: list[Any] = []
+        self._versions: list[list[int]] = []
+        self._handle: RemovableHandle = module.register_forward_hook(self._record)
+
+    @no_compile
+    def _record(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not self.recording:
+            return
+        if self.clones:
+            output = [x.clone() for x in as_levels(output, self.key, self.path)]
+        self._outputs.append(output)
+        self._versions.append(tensor_versions(output))
+
+    @property
+    def num_calls(self) -> int:
+        """Calls of the module that have been recorded."""
+        return len(self._outputs)
+
+    def clear(self) -> None:
+        """Forget what was recorded."""
+        self._outputs.clear()
+        self._versions.clear()
+
+    def levels(self) -> list[Tensor]:
+        """Recorded levels: of the one call, or of each call in turn where a head is shared by the levels.
+
+        Raises:
+            TapError: The module was not called, returned something without tensors, or the model has written
+                into what it returned.
+        """
+        if not self._outputs:
+            raise TapError.at(self.key, self.path, 'the module was not called in this forward pass, so there is '
+                              'nothing to distil; choose one that runs in mode=\'loss\'')
+        if [tensor_versions(output) for output in self._outputs] != self._versions:
+            raise TapError.at(self.key, self.path, 'the model changes its output in place after this module, which the '
+                              'dry run did not show; tap the module that makes the final value')
+        return [level for output in self._outputs for level in as_levels(output, self.key, self.path)]
+
+    def remove(self) -> None:
+        """Take the hook off the module, and forget what was recorded."""
+        self._handle.remove()
+        self.clear()
+
+
+class RecorderManager:
+    """The recorders of one model.
+
+    Args:
+        model: The model.
+        paths: Dotted path → config key that named it.
+        clones: Paths whose outputs the model goes on to write into.
+
+    Raises:
+        TapError: A path does not exist.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from mmsrd.recorders import RecorderManager
+        >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        >>> recorders = RecorderManager(model, {'0': 'distill.losses.first.student'})
+        >>> with recorders.recording():
+        ...     _ = model(torch.zeros(2, 3))
+        ...     outputs = recorders.pop_outputs()
+        >>> [tuple(level.shape) for level in outputs['0']]
+        [(2, 4)]
+    """
+
+    def __init__(self, model: nn.Module, paths: Mapping[str, str], clones: Iterable[str] = ()) -> None:
+        found = {path: find_module(model, path, key) for path, key in paths.items()}
+        clones = set(clones)
+        self._recorders = {path: OutputRecorder(module, path, paths[path], path in clones)
+                           for path, module in found.items()}
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Path → config key that named it."""
+        return {path: recorder.key for path, recorder in self._recorders.items()}
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether outputs are being recorded."""
+        return any(recorder.recording for recorder in self._recorders.values())
+
+    @property
+    def num_calls(self) -> dict[str, int]:
+        """How often each module has been called since :meth:`start`, by path."""
+        return {path: recorder.num_calls for path, recorder in self._recorders.items()}
+
+    def start(self) -> None:
+        """Forget what was recorded, and record from now on."""
+        self._switch(True)
+
+    def stop(self) -> None:
+        """Stop recording and forget what was recorded, so that no graph outlives the step."""
+        self._switch(False)
+
+    def _switch(self, on: bool) -> None:
+        for recorder in self._recorders.values():
+            recorder.clear()
+            recorder.recording = on
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Record inside of the block."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
+
+    def pop_outputs(self) -> dict[str, list[Tensor]]:
+        """Recorded levels by path; recording stops.
+
+        Raises:
+            TapError: A module was not called, or gave nothing that can be compared.
+        """
+        outputs = {path: recorder.levels() for path, recorder in self._recorders.items()}
+        self.stop()
+        return outputs
+
+    def remove(self) -> None:
+        """Take all hooks off the model."""
+        for recorder in self._recorders.values():
+            recorder.remove()

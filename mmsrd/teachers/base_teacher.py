@@ -1,0 +1,220 @@
+"""What all teachers do: a dry run, recorders, the student's batch converted, a forward pass to the deepest module."""
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any, Mapping, Optional, Sequence
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..config import TeacherConfig
+from ..errors import TeacherError
+from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dummy_samples, trained_part
+from ..utils.no_compile import no_compile
+from ..utils.random_state import preserved_random_state
+from .input_converter import InputConverter, PixelFormat, image_preprocessor
+from .speedup import ConvBNFinder, Optimized, SideStream, autocast_dtype, fuse_conv_bn, optimize, teacher_dtype
+
+Features = dict[str, list[Tensor]]
+"""Levels by path."""
+
+
+class BaseTeacher:
+    """A frozen model that is deliberately not an ``nn.Module``.
+
+    So it is in no ``state_dict``, ``parameters()``, optimizer or DDP bucket of the
+    student that holds it. A deep copy of the student (EMA) shares it.
+
+    Its life: built; :meth:`dry_run` and :meth:`plan` when the student is attached to; then
+    :meth:`prepare` (weights, recorders, fused normalisation) when training starts; released
+    when distillation has ended.
+
+    Args:
+        model: The teacher, on the CPU.
+        config: Its part of the ``distill`` block.
+    """
+
+    def __init__(self, model: nn.Module, config: TeacherConfig) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.config = config
+        self.key = config.key
+        self.released = False
+        self._device: Optional[torch.device] = None
+        self._stream = SideStream()
+        self._finder = ConvBNFinder()
+        self._image: tuple[int, int] = (0, 0)
+        self._called: set[nn.Module] = set()
+        self._paths: Mapping[str, str] = {}
+        self._clones: list[str] = []
+        self._num_calls: dict[str, int] = {}
+        self._converter: Optional[InputConverter] = None
+        self._recorders: Optional[RecorderManager] = None
+        self._optimized: Optional[Optimized] = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BaseTeacher:
+        return self
+
+    def dry_run(self, paths: Mapping[str, str], sides: Sequence[int], everything: bool = False,
+                partly: bool = False) -> DryRun:
+        """Run the model once on a random image (:func:`mmsrd.recorders.dry_run`), and look for what can be fused.
+
+        Raises:
+            TapError: A path does not exist or is not called.
+        """
+        with self._finder.watch(trained_part(self.model)[1]):
+            run = dry_run(self.model, paths, sides, everything=everything, partly=partly)
+        self._image, self._called = run.image, run.called
+        return run
+
+    def plan(self, run: DryRun, paths: Mapping[str, str], student: nn.Module, channels: int) -> None:
+        """Decide what will be recorded, and how the student's batch is converted.
+
+        Args:
+            run: The dry run, in which the modules at ``paths`` were called.
+            paths: Dotted path → config key of what the losses need.
+            student: Model whose preprocessor makes the batches.
+            channels: Channels of the student's images.
+
+        Raises:
+            TeacherError: The teacher takes images of other channels; grey ones can be made grey RGB.
+        """
+        if channels not in (run.channels, 1):
+            raise TeacherError.at(f'{self.key}.config', self.config.name, f'the teacher takes images of '
+                                  f'{run.channels} channels, and the student\'s have {channels}')
+        self._paths = paths
+        self._clones = [path for path in paths if run.is_overwritten(path)]
+        self._num_calls = {path: run.num_calls(path) for path in paths}
+        self._converter = InputConverter(PixelFormat(image_preprocessor(student)),
+                                         PixelFormat(image_preprocessor(self.model)), run.channels)
+
+    def prepare(self) -> None:
+        """Read the weights, record what was planned, fuse: once, when training is about to start.
+
+        Raises:
+            CheckpointError: The weights cannot be had or read, or are of another architecture.
+        """
+        if self._recorders is None:
+            self.load_weights()
+            self.record()
+            self.fuse()
+
+    def load_weights(self) -> None:
+        """Read the weights, where they come from a file."""
+
+    def record(self) -> None:
+        """Put recorders on what was planned; from now on a forward pass ends with the last of them.
+
+        Raises:
+            TeacherError: Nothing was planned.
+        """
+        if self._converter is None:
+            raise TeacherError(f'{self.key}: no loss has said what it needs of the teacher')
+        self._recorders = RecorderManager(self.model, self._paths, self._clones)
+        for module in self._recorded_modules():  # after the recording hooks, so the output of the module is recorded
+            module.register_forward_hook(self._stop_if_complete)
+
+    def fuse(self) -> None:
+        """Fuse batch normalisation into convolutions, unless that changes the features."""
+        pairs = self._finder.pairs(self._recorded_modules()) if self.config.inference.fold else []
+        if not pairs:
+            return
+        assert self._converter is not None, 'plan() comes first'
+        with preserved_random_state():
+            torch.manual_seed(0)
+            images = torch.randn(2, self._converter.channels, *self._image)
+        images = images.to(next(self.model.parameters()).device)
+        change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
+        if change is not None:
+            print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
+                      f'features by {change:.1e}', logger='current')
+
+    def _recorded_modules(self) -> set[nn.Module]:
+        return {self.model.get_submodule(path) for path in self._paths}
+
+    @no_compile
+    def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:
+        recorders = self._recorders
+        if recorders and recorders.is_recording and recorders.num_calls == self._num_calls:
+            raise AllRecordedSignal
+
+    def move_to(self, device: torch.device) -> None:
+        """Move the model to ``device``, where it is not there yet."""
+        if self._optimized and self._optimized.offload:
+            self._optimized.offload.device = device
+        elif self._device != device:
+            self.model.to(device)
+            self._device = device
+
+    def release(self) -> None:
+        """Give its memory back, for good: distillation has ended."""
+        if not self.released:
+            self.released = True
+            if self._optimized and self._optimized.offload:
+                self._optimized.offload.remove()
+            self.model.to('meta')
+            if self._device is not None and self._device.type == 'cuda':
+                torch.cuda.empty_cache()  # to the device, once
+
+    def features(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
+        """Levels by path, from a forward pass that ends with the deepest recorded module.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+
+        Raises:
+            TeacherError: Called before :meth:`prepare` or after :meth:`release`.
+            TapError: A module was not called.
+        """
+        return self._features(inputs, data_samples, autocast_dtype(inputs.device))
+
+    def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                      student_dtype: torch.dtype | None) -> Features:
+        """As :meth:`features`, on a stream of its own: read what is returned after :meth:`synchronize` only.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+            student_dtype: Autocast dtype of the student, None for none.
+        """
+        work = functools.partial(self._features, inputs, data_samples, student_dtype)
+        return self._stream.run(work, inputs.device) if self.config.inference.stream else work()
+
+    def synchronize(self) -> None:
+        """Let what is queued on the device from now on wait for :meth:`forward_async`."""
+        self._stream.synchronize()
+
+    def _features(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                  student_dtype: torch.dtype | None) -> Features:
+        if self._recorders is None:
+            raise TeacherError(f'{self.key}: the teacher has no weights yet; call prepare() first')
+        if self.released:
+            raise TeacherError(f'{self.key}: the teacher was released when distillation ended')
+        device = inputs.device
+        dtype = teacher_dtype(self.config.inference, student_dtype)
+        if self._optimized is None:
+            self._optimized = self._optimize(device, dtype)
+        # Weights that are stored in half precision need autocast also where the student has none (validation).
+        dtype = dtype or self._optimized.stored_dtype
+        self.move_to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return self.forward(inputs, data_samples)
+
+    def _optimize(self, device: torch.device, dtype: torch.dtype | None) -> Optimized:
+        """Make the model fast, before it moves to the device."""
+        return optimize(self.model, self.config, self._called, self._recorded_modules(), device, dtype)
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
+        """Levels by path for the student's batch, with the model as it is and where it is."""
+        assert self._recorders and self._converter, 'plan() and record() come first'
+        images = self._converter(inputs, data_samples)
+        if self._optimized and self._optimized.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self._recorders.recording():
+            # No early end where a module is called more often than in the dry run, or less.
+            with contextlib.suppress(AllRecordedSignal):
+                trained_part(self.model)[1](inputs=images, data_samples=data_samples, mode='tensor')
+            return self._recorders.pop_outputs()

@@ -1,0 +1,52 @@
+"""A teacher that has been trained before."""
+from __future__ import annotations
+
+from torch import nn
+
+from ..config import PretrainedTeacherConfig
+from ..utils.weights_checksum import weights_checksum
+from ..utils.zoo import load_config
+from .base_teacher import BaseTeacher
+from .build_model import build_model, initialise
+from .weights import read_weights
+
+
+class PretrainedTeacher(BaseTeacher):
+    """A model of its own, whose weights come from a checkpoint and are never saved again.
+
+    The architecture is built at once, the weights are read by :meth:`prepare` when training
+    is about to start, so a config can be tested without them.
+
+    Args:
+        config: Its part of the ``distill`` block.
+        model: The model, where it is built already.
+
+    Attributes:
+        weights_checksum: Of the weights, once they are read; None before, and of random ones.
+
+    Raises:
+        TeacherError: The config cannot be read or the model not be built.
+    """
+
+    def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
+        self.checkpoint = config.checkpoint
+        self.weights_checksum: int | None = None
+        if model is None:
+            key = f'{config.key}.config'
+            model = build_model(load_config(config.config, key) if isinstance(config.config, str) else config.config,
+                                key)
+            if self.checkpoint is None:
+                initialise(model)
+        super().__init__(model, config)
+
+    def load_weights(self) -> None:
+        """Read the checkpoint into the model, once; nothing where the weights are random.
+
+        Raises:
+            CheckpointError: The file cannot be had or read, or belongs to another architecture.
+        """
+        if self.checkpoint is None or self.weights_checksum is not None:
+            return
+        read_weights(self.model, self.checkpoint, self.config.name, f'{self.key}.checkpoint')
+        self.model.eval().requires_grad_(False)
+        self.weights_checksum = weights_checksum(self.model)

@@ -1,0 +1,73 @@
+"""All teachers of one student."""
+from __future__ import annotations
+
+import logging
+from typing import Any, Dict, Mapping, Sequence
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..config import EMATeacherConfig, TeacherConfig
+from .base_teacher import BaseTeacher, Features
+from .ema_teacher import EMATeacher
+from .pretrained_teacher import PretrainedTeacher
+
+
+class TeacherGroup(Dict[str, BaseTeacher]):
+    """Teachers by name; a single one has the empty name."""
+
+    @classmethod
+    def build(cls, configs: Mapping[str, TeacherConfig], student: nn.Module) -> TeacherGroup:
+        """Build teachers, without their weights.
+
+        Args:
+            configs: Their parts of the ``distill`` block, by name.
+            student: The student, for teachers that average it.
+
+        Raises:
+            TeacherError: The config of one cannot be read, or its model not be built.
+        """
+        return cls((name, EMATeacher(config, student) if isinstance(config, EMATeacherConfig) else
+                    PretrainedTeacher(config)) for name, config in configs.items())
+
+    @property
+    def averages(self) -> dict[str, EMATeacher]:
+        """Teachers that average the student and are still at work, by name."""
+        return {name: teacher for name, teacher in self.items()
+                if isinstance(teacher, EMATeacher) and not teacher.released}
+
+    def prepare(self, start: Any = None) -> None:
+        """Read the weights and get ready to run, when training is about to start.
+
+        Args:
+            start: Checkpoint that the student starts from (``load_from``), if any.
+
+        Raises:
+            CheckpointError: The weights of one cannot be read, or are of another architecture.
+        """
+        for teacher in self.values():
+            teacher.prepare()
+            if start is not None and start == teacher.config.checkpoint:
+                print_log(f'{teacher.key}.checkpoint = {start!r} is load_from as well: teacher and student start as '
+                          'the same model', logger='current', level=logging.WARNING)
+
+    def update_ema(self, student: nn.Module) -> None:
+        """Let teachers that average the student take its new weights."""
+        for teacher in self.averages.values():
+            teacher.update(student)
+
+    def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                      student_dtype: torch.dtype | None) -> dict[str, Features]:
+        """Features by name of the teacher; see :meth:`BaseTeacher.forward_async`."""
+        return {name: teacher.forward_async(inputs, data_samples, student_dtype) for name, teacher in self.items()}
+
+    def synchronize(self) -> None:
+        """Let what is queued on the device from now on wait for :meth:`forward_async`."""
+        for teacher in self.values():
+            teacher.synchronize()
+
+    def release(self) -> None:
+        """Give all memory back, for good."""
+        for teacher in self.values():
+            teacher.release()

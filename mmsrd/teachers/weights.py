@@ -1,0 +1,64 @@
+"""Reading a checkpoint into a teacher, with errors that say what does not fit."""
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..compat import load_checkpoint_file
+from ..errors import CheckpointError
+from ..utils.zoo import local_checkpoint
+
+
+def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) -> None:
+    """Read weights into ``model``.
+
+    Args:
+        model: The teacher.
+        checkpoint: Path, URL or ``'auto'``.
+        config_name: Where the model's config came from, for ``'auto'`` and messages.
+        key: Config key of the checkpoint.
+
+    Raises:
+        CheckpointError: The file cannot be had or read, or belongs to another architecture.
+    """
+    path = local_checkpoint(checkpoint, config_name, key)
+    content = load_checkpoint_file(path, key)
+    # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
+    saved = next((content[name] for name in ('state_dict', 'model') if isinstance(content.get(name), dict)), content)
+    state = OrderedDict((name.removeprefix('module.'), value) for name, value in saved.items())
+    if hasattr(saved, '_metadata'):
+        state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
+    own = model.state_dict()
+    try:
+        # The models' own load hooks rename and resize what older files have, so they judge what fits.
+        result = model.load_state_dict(state, strict=False)
+    except RuntimeError as e:
+        wrong = [n for n, v in own.items() if n in state and getattr(state[n], 'shape', None) != v.shape]
+        missing = [n for n in own if n not in state]
+        raise CheckpointError.at(key, checkpoint, _mismatch(model, config_name, own, state, wrong, missing)) from e
+    # Batch counters came with PyTorch 0.4; older checkpoints of the zoo do not have them.
+    missing = [n for n in result.missing_keys if not n.endswith('num_batches_tracked')]
+    if missing:
+        raise CheckpointError.at(key, checkpoint, _mismatch(model, config_name, own, state, [], missing))
+    print_log(f'Teacher weights loaded from {path}', logger='current')
+
+
+def _mismatch(model: nn.Module, config_name: str, own: dict[str, Tensor], state: dict[str, Any], wrong: list[str],
+              missing: list[str]) -> str:
+    unexpected = [n for n in state if n not in own]
+    parts = [f'does not fit {type(model).__name__} of {config_name}: '
+             f'{len(own) - len(wrong) - len(missing)} of {len(own)} keys match']
+    if missing:
+        parts.append(f'{len(missing)} are missing ({_some(missing)})')
+    if wrong:
+        parts.append(f'{len(wrong)} have another shape ({_some(wrong)})')
+    if unexpected:
+        parts.append(f'{len(unexpected)} in the file are unknown to the model ({_some(unexpected)})')
+    return '; '.join(parts)
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ', '.join(names[:count]) + (', ...' if len(names) > count else '')

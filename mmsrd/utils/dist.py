@@ -1,0 +1,62 @@
+"""Several processes: sums that gradients flow through, and gloo where there are no accelerators."""
+from __future__ import annotations
+
+import atexit
+from typing import Any, Callable, Mapping
+
+import torch
+import torch.distributed as torch_dist
+from mmengine import dist
+from mmengine.device import get_device
+from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
+
+
+def num_processes(sync: bool) -> int:
+    """Number of processes that share a loss: all that train together if ``sync``, else 1."""
+    return int(dist.get_world_size()) if sync else 1
+
+
+def gather_stacked(x: Tensor) -> Tensor:
+    """``x`` of every process, stacked along a new first dimension by rank; not differentiable."""
+    return torch.stack(dist.all_gather(x.contiguous()))
+
+
+def sum_over_processes(sync: bool) -> Callable[[Tensor], Tensor] | None:
+    """The differentiable sum of a tensor over all processes; None where there is one process, or not ``sync``.
+
+    Every process computes the same loss from the sum, so the gradient of a process's share
+    is the sum of what all of them send back. DistributedDataParallel averages the
+    gradients of parameters, which cancels the repetition.
+    """
+    return all_reduce if num_processes(sync) > 1 else None
+
+
+def on_cpu() -> bool:
+    """Whether MMEngine finds no accelerator on this machine."""
+    return bool(get_device() == 'cpu')
+
+
+def init_gloo() -> None:
+    """Start the default process group on gloo from torchrun's environment, unless one is there.
+
+    MMEngine's own start would select a CUDA device; it leaves an existing group alone.
+    """
+    if not torch_dist.is_initialized():
+        torch_dist.init_process_group('gloo')
+        # Threads of gloo that outlive the interpreter abort the process now and then (status -6).
+        atexit.register(_destroy_group)
+
+
+def _destroy_group() -> None:
+    if torch_dist.is_initialized():
+        torch_dist.destroy_process_group()
+
+
+def cpu_wrapper_cfg(config: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_wrapper_cfg`` of ``config`` for processes without devices; MMEngine would pass ``[LOCAL_RANK]``."""
+    given = dict(config.get('model_wrapper_cfg') or dict(
+        type='MMDistributedDataParallel', broadcast_buffers=False,
+        find_unused_parameters=config.get('find_unused_parameters', False)))
+    given.setdefault('device_ids', None)
+    return given

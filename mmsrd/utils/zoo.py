@@ -1,0 +1,159 @@
+"""Configs and weights by name: local paths, ``package::config`` names, URLs, the model zoo's metafiles."""
+from __future__ import annotations
+
+import importlib.util
+import os
+import os.path as osp
+import re
+from pathlib import Path
+from typing import Any, Iterator
+from urllib.parse import urlparse
+
+import torch
+from mmengine import load
+from mmengine.config import Config
+from mmengine.dist import barrier
+
+from ..errors import CheckpointError, MissingPackageError, TeacherError, did_you_mean
+
+_EXTERNAL = re.compile(r'^(\w+)::(.+)$')
+_HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
+
+
+def package_files(package: str) -> Path:
+    """Folder of an installed toolbox that holds its ``configs/`` and ``tools/``.
+
+    Raises:
+        MissingPackageError: The toolbox is not installed, or without its configs.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise MissingPackageError(f'{package!r} is not installed; install it with "pip install {package}"')
+    inside = Path(spec.origin).parent / '.mim'  # wheels and "mim install" put them there
+    beside = Path(spec.origin).parent.parent  # a source checkout
+    for folder in (inside, beside):
+        if (folder / 'configs').is_dir():
+            return folder
+    raise MissingPackageError(f'{package!r} is installed in {inside.parent} without its configs; reinstall it with pip')
+
+
+def _neighbours(path: Path) -> str:
+    """Suggestion of the files beside a missing one that have its suffix and a name close to its."""
+    return did_you_mean(str(path), map(str, path.parent.glob(f'*{path.suffix}')))
+
+
+def config_path(name: str, key: str) -> Path:
+    """The file that a config name means: a path, or ``package::path/below/configs.py``.
+
+    Raises:
+        TeacherError: No such file; the closest names are suggested.
+        MissingPackageError: The named package is not installed.
+    """
+    match = _EXTERNAL.match(name)
+    if match is None:
+        path = Path(name).expanduser()
+        if path.is_file():
+            return path
+        raise TeacherError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}')
+    package, relative = match.groups()
+    configs = package_files(package) / 'configs'
+    path = configs / relative
+    if path.suffix == '':
+        path = path.with_suffix('.py')
+    if path.is_file():
+        return path
+    known = [f'{package}::{p.relative_to(configs)}' for p in configs.rglob('*.py') if '_base_' not in p.parts]
+    raise TeacherError.at(key, name, f'{package} has no such config{did_you_mean(name, known)}')
+
+
+def load_config(name: str, key: str) -> Config:
+    """Read the config that ``name`` means (see :func:`config_path`).
+
+    Raises:
+        TeacherError: It does not exist, cannot be read, or defines no model.
+    """
+    path = config_path(name, key)
+    try:
+        config = Config.fromfile(str(path))
+    except Exception as e:
+        raise TeacherError.at(key, name, f'cannot be read as a config ({type(e).__name__}: {e})') from e
+    if 'model' not in config:
+        raise TeacherError.at(key, name, f'defines no model; it has {", ".join(sorted(config.keys()))}')
+    return config
+
+
+def _metafiles(root: Path, config: Path) -> Iterator[Path]:
+    """Metafiles that may list ``config``, the one beside it first."""
+    beside = config.parent / 'metafile.yml'
+    if beside.is_file():
+        yield beside
+    index = root / 'model-index.yml'
+    if index.is_file():
+        yield from (root / name for name in load(str(index))['Import'] if (root / name) != beside)
+
+
+def zoo_weights(name: str, key: str) -> str:
+    """URL of the weights that the model zoo lists for a ``package::`` config.
+
+    Raises:
+        CheckpointError: ``name`` is a local path, or the zoo has no weights for it.
+    """
+    match = _EXTERNAL.match(name)
+    if match is None:
+        raise CheckpointError.at(key, 'auto', f'works for configs of a model zoo ("mmdet::..."), but the config is '
+                                 f'{name!r}; give a path or a URL')
+    root = package_files(match.group(1))
+    path = config_path(name, key)
+    listed_as = path.relative_to(root).as_posix()
+    for metafile in _metafiles(root, path):
+        models: list[dict[str, Any]] = (load(str(metafile)) or {}).get('Models') or []
+        for model in models:
+            if model.get('Config') == listed_as and model.get('Weights'):
+                return str(model['Weights'])
+    raise CheckpointError.at(key, 'auto', f'the model zoo lists no weights for {name!r}; give a path or a URL')
+
+
+def download(url: str, key: str) -> str:
+    """Fetch a checkpoint into PyTorch's hub folder, once.
+
+    A name that ends in ``-<hash>.pth`` has the start of the file's SHA-256; the
+    file is kept only if it agrees.
+
+    Raises:
+        CheckpointError: It cannot be fetched or has another hash.
+    """
+    folder = Path(torch.hub.get_dir()) / 'checkpoints'
+    file_name = osp.basename(urlparse(url).path)
+    target = folder / file_name
+    match = _HASH_IN_NAME.search(file_name)
+    failure: Exception | None = None
+    # MMEngine's get_local_rank needs a local process group, which its runner does not make.
+    if not target.is_file() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
+        except Exception as e:  # raised below, after the other processes have been let go
+            failure = e
+    barrier()
+    if failure is not None or not target.is_file():
+        reason = failure or 'see the message of the first process'
+        raise CheckpointError.at(key, url, f'cannot be downloaded to {target} ({reason}); if you have the file from '
+                                 'a source you trust, give its path') from failure
+    return str(target)
+
+
+def local_checkpoint(spec: str, config_name: str, key: str) -> str:
+    """Path of the checkpoint file that ``spec`` means: ``'auto'``, a URL or a path.
+
+    Raises:
+        CheckpointError: It cannot be found or fetched.
+    """
+    if spec == 'auto':
+        spec = zoo_weights(config_name, key)
+    if urlparse(spec).scheme in ('http', 'https', 'file'):
+        return download(spec, key)
+    path = osp.expanduser(spec)
+    if not osp.isfile(path):
+        close = did_you_mean(spec, ['auto']) or _neighbours(Path(path))
+        raise CheckpointError.at(key, spec, f'no such file (looked in {Path.cwd()}){close}')
+    return path
