@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,10 +16,10 @@ if not torch.cuda.is_available():
 
 import mmsrd  # noqa: F401  before mmdet: it stands in for mmcv's compiled operators
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / 'tools'), str(ROOT / 'tools' / 'reliability')]
-from tiny import build_detector as build  # noqa: E402
-from tiny import compose_set, tiny_student, tiny_teacher  # noqa: E402
+ROOT = Path(__file__).resolve().parents[1]
+from prepare_data import digits as write_digits
+from tiny import build_detector as build
+from tiny import compose_set, tiny_student, tiny_teacher
 
 torch.set_num_threads(1)  # two test processes share two cores
 
@@ -74,7 +73,7 @@ def make_runner(student_config: Config, tmp_path: Path) -> Callable[..., Any]:
         if distill is not None:
             config.runner_type = 'mmsrd.DistillRunner'
             config.distill = copy.deepcopy(distill)
-        config.merge_from_dict(overrides)
+        config.merge_from_dict(copy.deepcopy(overrides))
         return RUNNERS.build(config)
 
     return make
@@ -101,3 +100,72 @@ def student(student_config: Config) -> torch.nn.Module:
     model = build(student_config.model)
     model.init_weights()
     return model
+
+
+DIGITS = ROOT / 'configs' / 'mmpretrain' / 'digits'
+
+
+def _save_teacher(config: Config, folder: Path, scope: str) -> dict[str, str]:
+    """Write a teacher's config, and weights for it: random, but the same in all tests."""
+    config.dump(str(folder / 'teacher.py'))
+    torch.manual_seed(3)
+    model = build(dict(config.model, _scope_=scope, data_preprocessor=config.data_preprocessor))
+    torch.save(dict(state_dict=model.state_dict()), folder / 'teacher.pth')
+    return dict(config=str(folder / 'teacher.py'), checkpoint=str(folder / 'teacher.pth'))
+
+
+@pytest.fixture(scope='session')
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Handwritten digits of 8×8 pixels in folders by split and class."""
+    folder = tmp_path_factory.mktemp('data') / 'digits'
+    assert write_digits(folder) == 1797
+    return folder
+
+
+@pytest.fixture(scope='session')
+def classifier_teacher(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A teacher of digits that takes RGB pixels with statistics of its own, where the student takes BGR."""
+    config = Config.fromfile(str(DIGITS / 'resnet20_digits.py'))
+    config.data_preprocessor = dict(type='ClsDataPreprocessor', mean=[10.0, 60.0, 110.0], std=[50.0, 60.0, 70.0],
+                                    to_rgb=True, num_classes=10)
+    return _save_teacher(config, tmp_path_factory.mktemp('classifier_teacher'), 'mmpretrain')
+
+
+@pytest.fixture
+def make_classifier_runner(digits: Path, classifier_teacher: dict[str, str], tmp_path: Path) -> Callable[..., Any]:
+    """``make(name, weight_or_None, **overrides)``: two epochs of four iterations with crops."""
+
+    def make(name: str, weight: float | None = None, **overrides: Any) -> Any:
+        path = 'resnet8_digits-100.py' if weight is None else 'srd_backbone_resnet20_resnet8_digits-100.py'
+        config = Config.fromfile(str(DIGITS / path))
+        config.train_dataloader.batch_size = 25
+        config.train_dataloader.dataset.data_root = str(digits / 'train')
+        for key in ('val', 'test'):
+            config[f'{key}_dataloader'].dataset.data_root = str(digits / 'val')
+        config.train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=5)
+        config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
+        config.custom_hooks = []
+        config.work_dir = str(tmp_path / name)
+        config.log_level = 'ERROR'
+        config.experiment_name = config.visualizer.name = f'{tmp_path.name}-{name}'
+        if weight is not None:
+            config.distill.teacher = copy.deepcopy(classifier_teacher)
+            config.distill.losses.feature.weight = 2.0 * weight
+            config.distill.losses.logits.weight = weight
+        config.merge_from_dict(copy.deepcopy(overrides))
+        return RUNNERS.build(config)
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def both_toolboxes(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
+    """Data and teachers of both toolboxes in one folder, for scripts in processes of their own."""
+    folder = tmp_path_factory.mktemp('both_toolboxes')
+    compose_set(folder / 'coco')
+    (folder / 'digits').symlink_to(digits)
+    for toolbox in ('mmdet', 'mmpretrain'):
+        (folder / toolbox).mkdir()
+    tiny_teacher(folder / 'mmdet')
+    _save_teacher(Config.fromfile(str(DIGITS / 'resnet20_digits.py')), folder / 'mmpretrain', 'mmpretrain')
+    return folder

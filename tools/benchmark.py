@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / 'benchmarks'))
+sys.path[:0] = [str(Path(__file__).resolve().parent / folder) for folder in ('benchmarks', 'helpers')]
 import torch
 from harness import measure
 from machine import machine

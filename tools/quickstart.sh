@@ -5,4 +5,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash tools/setup_env.sh
-exec "${VENV:-.venv}/bin/python" tools/quickstart.py "$@"
+exec "${VENV:-.venv}/bin/python" tools/quickstart/run_quickstart.py "$@"

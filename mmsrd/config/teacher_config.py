@@ -109,9 +109,10 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     of_type(f'{key}.config', config, (str, Config), 'a config name or a whole config')
     if isinstance(config, Config) and 'model' not in config:
         raise ConfigError(f'{key}.config: defines no model; it has {", ".join(sorted(config.keys())) or "nothing"}')
+    allow_random = boolean(f'{key}.allow_random', options.get('allow_random', False))
     if checkpoint is not None:
         of_type(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
-    elif not boolean(f'{key}.allow_random', options.get('allow_random', False)):
+    elif not allow_random:
         raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'a teacher without weights teaches noise; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")
     return PretrainedTeacherConfig(

@@ -14,16 +14,20 @@ class FiniteCheck:
 
     By the next step the flags have long been computed, so reading them costs nothing,
     where reading them at once would stop the host until the device has caught up.
+
+    Args:
+        delayed: Whether to look one step later; None for what suits the device.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, delayed: bool | None = None) -> None:
+        self._delayed = delayed
         self._pending: tuple[Tensor, Any, list[str]] | None = None
         self._patience = 0
         self._in_a_row = 0
 
-    def __reduce__(self) -> tuple[type[FiniteCheck], tuple[()]]:
+    def __reduce__(self) -> tuple[type[FiniteCheck], tuple[bool | None]]:
         # Copies and files have nothing pending; a CUDA event could not be copied.
-        return FiniteCheck, ()
+        return FiniteCheck, (self._delayed,)
 
     def check(self, described: Mapping[str, Tensor], patience: int = 0) -> None:
         """Check the losses of the step before, then those of this one as soon as possible.
@@ -47,7 +51,7 @@ class FiniteCheck:
             event.record(torch.cuda.current_stream(flags.device))
             flags = on_host
         self._pending = flags, event, list(described)
-        if event is None:
+        if not (event is not None if self._delayed is None else self._delayed):
             self.flush()
 
     def flush(self) -> None:

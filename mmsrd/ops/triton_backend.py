@@ -15,7 +15,7 @@ _TILE = 4096
 _TILES_PER_PROGRAM = 4
 
 
-class _Layout:
+class Layout:
     """Features of one shape as (batch, channels, rows), and how a grid of programs covers them."""
 
     def __init__(self, *features: Tensor) -> None:
@@ -73,7 +73,7 @@ class TritonBackend:
         # Maps whose rows are not equally far apart (a crop) cannot be seen as (N, C, L).
         self.features = [x if channel_view(x).data_ptr() == x.data_ptr() else x.contiguous()
                          for x in (student.detach(), teacher.detach())]
-        self.layout = _Layout(*self.features)
+        self.layout = Layout(*self.features)
 
     def moments(self) -> Tensor:
         """See :class:`mmsrd.ops.SRDBackend`."""
@@ -100,7 +100,7 @@ class TritonBackend:
         """See :class:`mmsrd.ops.SRDBackend`."""
         a, b = self.features
         out = torch.empty_like(a)
-        x = _Layout(a, b, out)
+        x = Layout(a, b, out)
         mean, scale = (s.contiguous() for s in statistics)
         with _device_of(a):
             K.gradient_kernel[x.grid](a, b, mean, scale, coefficients.contiguous(), out, *x.shape, *x.strides,

@@ -16,15 +16,14 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmsrd.attachment import attach_distiller, build_teachers
-from mmsrd.building import build_model
-from mmsrd.cli import parser_for, with_teacher
-from mmsrd.config import parse
+from mmsrd.apis import parser_for, with_teacher
+from mmsrd.config import PLAIN
+from mmsrd.distillers import DistillSetup, attach_distiller, text_table
 from mmsrd.errors import MMSRDError
-from mmsrd.functional import channel_dim, correlation, standardize
-from mmsrd.inference import PLAIN
-from mmsrd.plan import text_table
-from mmsrd.zoo import config_path
+from mmsrd.models.losses.functional import correlation, standardize
+from mmsrd.teachers.build_model import build_model
+from mmsrd.utils.tensors import channel_dim
+from mmsrd.utils.zoo import config_path
 
 ALL = dict(fold=True, channels_last=True)
 WAYS: dict[str, dict[str, Any]] = {
@@ -37,13 +36,10 @@ def features(config: Config, options: dict[str, Any], data: dict[str, Any]) -> d
     """Features of the first teacher, made fast with ``options``."""
     block = copy.deepcopy(config.distill)
     block.teacher.inference = options
-    parsed = parse(block)
     student = build_model(config, 'model')
-    teachers = build_teachers(parsed, student)
-    for teacher in teachers.values():
-        teacher.load_weights()
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    attach_distiller(student, parsed, teachers)
+    teachers = attach_distiller(student, DistillSetup.of(block)).teachers
+    teachers.prepare()
     prepared: Any = student.data_preprocessor
     batch = prepared.to(device)(copy.deepcopy(data), True)
     return next(iter(teachers.values())).features(batch['inputs'], batch['data_samples'])

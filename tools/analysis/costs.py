@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .distiller import ProjectorDistiller
-from .probe import dummy_samples, evaluating, trained_part
-from .taps import TapSet
-from .teacher import Teacher
+from mmsrd.distillers import ProjectorDistiller
+from mmsrd.recorders import RecorderManager, dummy_samples, evaluating, trained_part
+from mmsrd.teachers import BaseTeacher
 
 
 @dataclass
@@ -76,8 +75,8 @@ def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        graphs = [distiller.compare(name, leaves[config.student], features[config.source][config.teacher])
-                  for name, config in distiller.configs.items()]
+        graphs = [loss(leaves[loss.config.student], features[loss.config.teacher_name][loss.config.teacher])
+                  for loss in distiller.feature_losses]
     costs.saved = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     del graphs
     return costs
@@ -85,27 +84,25 @@ def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
 
 def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: Tensor,
                     samples: Any) -> dict[str, list[Tensor]]:
-    # Taps of its own: the distiller's forget what they recorded at the end of each forward pass.
-    taps = TapSet(student, {path: tap.key for path, tap in distiller.taps.taps.items()})
-    for path, tap in taps.taps.items():
-        tap.copies = distiller.taps.taps[path].copies
-    taps.arm()
+    # Recorders of its own: the distiller's forget what they recorded at the end of each forward pass.
+    recorders = RecorderManager(student, distiller.recorders.keys, distiller.recorders.keys)
     try:
-        # What comes after the taps may want labels.
-        with evaluating(student), torch.no_grad(), contextlib.suppress(Exception):
-            trained_part(student)[1](inputs=inputs, data_samples=samples, mode='tensor')
-        return taps.take()
+        # What comes after the recorded modules may want labels.
+        with recorders.recording(), evaluating(student), torch.no_grad():
+            with contextlib.suppress(Exception):
+                trained_part(student)[1](inputs=inputs, data_samples=samples, mode='tensor')
+            return recorders.pop_outputs()
     finally:
-        taps.remove()
+        recorders.remove()
 
 
-def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
-    teacher.place(inputs.device)
+def _to_tap(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
+    teacher.move_to(inputs.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        return teacher.run(inputs, samples), counter.get_total_flops()
+        return teacher.forward(inputs, samples), counter.get_total_flops()
 
 
-def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:
+def _whole(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> int | None:
     try:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             trained_part(teacher.model)[1](inputs=inputs, data_samples=samples, mode='tensor')

@@ -19,10 +19,10 @@ import matplotlib
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'helpers'))
 from records import read_lines
 
-from mmsrd.diagnostics_hook import SPECTRA
+from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA
 
 PANELS = {
     'losses': ('loss_srd_', 'weighted distillation loss'),

@@ -9,15 +9,14 @@ import argparse
 from typing import Sequence
 
 import torch
+from costs import Costs, measure_costs
 from mmengine.config import Config
 
-from mmsrd.attachment import attach_distiller, build_teachers
-from mmsrd.building import build_model
-from mmsrd.cli import parser_for, with_teacher
-from mmsrd.config import parse
-from mmsrd.costs import Costs, measure_costs
+from mmsrd.apis import parser_for, with_teacher
+from mmsrd.distillers import DistillSetup, attach_distiller
 from mmsrd.errors import MMSRDError
-from mmsrd.zoo import config_path
+from mmsrd.teachers.build_model import build_model
+from mmsrd.utils.zoo import config_path
 
 
 def report(costs: Costs, batch: int) -> str:
@@ -46,9 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
                           args.teacher_checkpoint, args.distill_preset)
-    block = parse(config.get('distill'))
+    setup = DistillSetup.of(config.get('distill'))
     student = build_model(config, 'model')
-    distiller = attach_distiller(student, block, build_teachers(block, student))  # logs the plan
+    distiller = attach_distiller(student, setup)  # logs the plan
+    for teacher in distiller.teachers.values():
+        teacher.record()  # no weights are read
     print(report(measure_costs(student, torch.randn(args.batch, distiller.channels, *args.shape)), args.batch))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mmsrd.losses import SRDLoss
+from mmsrd.models.losses import SRDLoss
 
 SHAPE = (2, 64, 24, 24)
 _NOT_TOUCHING = ('view', 'detach', 'expand', 'unsqueeze', 'transpose', 'empty', 'as_strided', 'slice', 'select')

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from mmsrd.building import build_model, initialise
+from mmsrd.teachers.build_model import build_model, initialise
 
 _QUANTISATION = ('mmrazor.models.quantizers', 'mmrazor.models.algorithms.quantization', 'mmrazor.models.fake_quants',
                  'mmrazor.models.observers', 'mmrazor.structures.quantization',

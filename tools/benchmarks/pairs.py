@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mmsrd.inference import PLAIN
-from mmsrd.zoo import load_config
+from mmsrd.config import PLAIN
+from mmsrd.utils.zoo import load_config
 
 OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
         'compiled teacher', 'offload', 'ended')

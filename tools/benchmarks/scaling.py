@@ -14,7 +14,7 @@ import torch.multiprocessing as multiprocessing
 from harness import measure
 from pairs import Case
 
-from mmsrd.losses import SRDLoss
+from mmsrd.models.losses import SRDLoss
 
 PROCESSES = (1, 2, 4)
 

@@ -16,16 +16,17 @@ from typing import Any, Callable
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-import torch  # noqa: E402
-from mmengine.optim import AmpOptimWrapper, OptimWrapper  # noqa: E402
-from mmengine.optim.optimizer.optimizer_wrapper import OptimWrapper as Wrapper  # noqa: E402
-from pairs import CONTROL, VARIANTS, Case, batches, configs_of, distill_block  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.optim.optimizer.optimizer_wrapper import OptimWrapper as Wrapper
+from pairs import CONTROL, VARIANTS, Case, batches, configs_of, distill_block
+from torch import Tensor, nn
 
-import mmsrd  # noqa: E402
-from mmsrd.building import build_model, initialise  # noqa: E402
-from mmsrd.distiller import ProjectorDistiller  # noqa: E402
-from mmsrd.inference import autocast_dtype  # noqa: E402
+import mmsrd
+from mmsrd.distillers import ProjectorDistiller
+from mmsrd.teachers.build_model import build_model, initialise
+from mmsrd.teachers.speedup import autocast_dtype
+from mmsrd.utils.tensors import pool_rows
 
 
 def build(case: Case, variant: str) -> nn.Module:
@@ -46,8 +47,8 @@ def build(case: Case, variant: str) -> nn.Module:
         if variant not in ('plain', CONTROL):
             mmsrd.attach(model, distill_block(teacher, variant))
             if variant in ('autograd loss', 'naive'):
-                for criterion in model.distiller.criteria.values():  # type: ignore[union-attr, operator]
-                    criterion.backend = 'autograd'
+                for loss in model.distiller.feature_losses:  # type: ignore[union-attr]
+                    loss.criterion.backend = 'autograd'
     model.to(case.device)
     model.train()  # MMRazor's returns None
     return model
@@ -131,9 +132,9 @@ class Worker:
             features = [self.distiller.teacher.features(inputs, samples) for _ in range(2)][-1]
             teacher = statistics.median(self.time(lambda: self.distiller.teacher.features(inputs, samples), 1)
                                         for _ in range(count))
-        pairs = [(self.distiller.criteria[name], level.mean((2, 3)) if config.pool and level.dim() == 4 else level)
-                 for name, config in self.distiller.configs.items()
-                 for level in [features[config.teacher][pair.teacher] for pair in self.distiller.pairs[name]]]
+        pairs = [(loss.criterion, pool_rows(level) if loss.config.pool else level)
+                 for loss in self.distiller.feature_losses
+                 for level in [features[loss.config.teacher][pair.teacher] for pair in loss.pairs]]
         return dict(teacher_ms=teacher, **loss_cost(self, pairs, dtype, count))
 
 

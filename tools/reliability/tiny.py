@@ -14,7 +14,7 @@ import mmsrd  # noqa: F401  stands in for mmcv's compiled operators
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools'))
-from compose_digits import SceneConfig, compose  # noqa: E402
+from compose_digits import SceneConfig, compose
 
 STUDENT = ROOT / 'configs/quickstart/fcos_digits_student.py'
 TEACHER = ROOT / 'configs/quickstart/fcos_digits_teacher.py'

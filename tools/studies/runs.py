@@ -15,12 +15,12 @@ from queue import Queue
 from typing import Any, Callable, Iterator, Sequence, TextIO
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools'))
-from machine import machine  # noqa: E402
-from records import read_lines  # noqa: E402
-from records import spread as spread  # noqa: E402  for the studies, whose path this module makes
+sys.path.insert(0, str(ROOT / 'tools' / 'helpers'))
+from machine import machine
+from records import read_lines
+from records import spread as spread
 
-from mmsrd.diagnostics_hook import SPECTRA  # noqa: E402
+from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA
 
 
 @dataclass(frozen=True)

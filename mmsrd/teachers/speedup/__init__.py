@@ -1,6 +1,6 @@
 """How a frozen model is made fast: precision, fused batch normalisation, offloading, compilation, a stream."""
 from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
-from .optimize import Optimized, optimize
+from .optimization import Optimized, optimize
 from .precision import autocast_dtype, teacher_dtype
 from .side_stream import SideStream
 

@@ -1,0 +1,78 @@
+"""One process of the data-parallel tests: loss and gradients of its share of the batch, for each case."""
+from __future__ import annotations
+
+import itertools
+import sys
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mmsrd.config import LossConfig
+from mmsrd.distillers import LevelPair, match_shapes
+from mmsrd.models.losses import KLDivLoss, SRDLoss
+from mmsrd.models.projectors import LinearProjector
+
+SIZES = {2: [(2, 2), (4, 2), (3, 1), (3, 0)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
+"""Images of each process, by number of processes: even, an uneven last batch, and a process that has none."""
+LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', 'triton')
+KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
+
+
+def cases(processes: int, sync: bool = True) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Loss, kind of feature, and images of each process: one is enough only where statistics are shared."""
+    sizes = [images for images in SIZES[processes] if sync or min(images) > 1]
+    return list(itertools.product(LOSSES, KINDS, sizes))
+
+
+class Net(nn.Module):
+    """A student layer with its projector; returns the distillation loss."""
+
+    def __init__(self, loss: str, sync: bool = True) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Conv2d(3, 4, 3)
+        self.projector = LinearProjector(4, 5)
+        self.loss = KLDivLoss(temperature=2.0, sync=sync) if loss == 'kl' else SRDLoss(
+            form='correlation' if loss == 'correlation' else 'elementwise',
+            reduction='sum' if loss == 'sum' else 'mean', sync=sync,
+            backend=loss if loss in ('autograd', 'triton') else 'auto')
+
+    def features(self, x: torch.Tensor, teacher: torch.Tensor, kind: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both sides, as the distiller brings them together."""
+        s = self.layer(x)
+        if kind == 'tokens':
+            s, teacher = s.flatten(2).transpose(1, 2), teacher.flatten(2).transpose(1, 2)
+        pair = LevelPair(0, 0, tuple(s.shape), tuple(teacher.shape))
+        s, teacher = match_shapes(s, teacher, pair, LossConfig('x', {}, 'x', 'x', pool=kind == 'pooled'))
+        return self.projector(s), teacher
+
+    def forward(self, x: torch.Tensor, teacher: torch.Tensor, kind: str) -> torch.Tensor:
+        return self.loss(*self.features(x, teacher, kind))[0]
+
+
+def share(rank: int, kind: str, sizes: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and teacher feature of one rank; the ranks differ in their statistics, and, if asked for, in size."""
+    generator = torch.Generator().manual_seed(100 + rank)
+    n, extra = sizes[rank], 2 * rank if kind == 'image sizes' else 0
+    x = torch.randn(n, 3, 8 + extra, 9, generator=generator) * (rank + 1) + rank
+    return x, torch.randn(n, 5, 6 + extra, 7, generator=generator)
+
+
+def main() -> None:
+    out, sync = sys.argv[1], sys.argv[2] == 'True'
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo')
+    results = []
+    for loss, kind, sizes in cases(dist.get_world_size(), sync):
+        net = DistributedDataParallel(Net(loss, sync))
+        value = net(*share(dist.get_rank(), kind, sizes), kind)
+        value.backward()
+        results.append(dict(loss=value.detach(), **{n: p.grad for n, p in net.module.named_parameters()}))
+    torch.save(results, f'{out}.{dist.get_rank()}')
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,72 @@
+"""Semi-supervised detectors: the student inside is distilled, batch by batch."""
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+from zoo_cases import batch_for
+
+import mmsrd
+from mmsrd.distillers.batches import batches_of
+from mmsrd.errors import ConfigError
+from mmsrd.teachers.build_model import build_model, initialise
+from mmsrd.utils.zoo import load_config
+
+NAME = 'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
+RETINA = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+
+
+@pytest.fixture(scope='module')
+def config():
+    config: Config = load_config(NAME, 'k')
+    return config
+
+
+def build(config):
+    torch.manual_seed(0)
+    model = build_model(config, 'k').train()
+    initialise(model)
+    return model
+
+
+def test_each_batch_meets_its_own_features(config):
+    """Whatever the order of the dict: the loss is the mean over the two batches, each compared with itself."""
+    model = build(config)
+    distiller = mmsrd.attach(model, dict(
+        teacher=dict(config=RETINA, allow_random=True),
+        losses=dict(neck=dict(student='student.neck', teacher='neck', levels=[(1, 0), (2, 1)]))))
+    batch = batch_for('mmdet', model, config, 96)
+    names = ['unsup_teacher', 'unsup_student', 'sup']
+    batch = {key: {name: batch[key][name] for name in names} for key in ('inputs', 'data_samples')}
+    pairs = []
+    compare = distiller.losses['neck']
+    compare.register_forward_pre_hook(lambda module, args: pairs.append(args[:2]))
+    losses = model(**batch, mode='loss')
+    assert len(pairs) == 2
+    with torch.no_grad():
+        for (student_levels, teacher_levels), name in zip(pairs, ('sup', 'unsup_student'), strict=True):
+            inputs = batch['inputs'][name]
+            own = model.student.neck(model.student.backbone(inputs))
+            torch.testing.assert_close(student_levels[1], own[1])
+            taught = distiller.teacher.features(inputs, None)['neck']
+            torch.testing.assert_close(teacher_levels[0], taught[0])
+        mean = sum(compare(*pair)[0] for pair in pairs[:2]) / 2
+    torch.testing.assert_close(losses['loss_srd_neck'].detach(), mean)
+
+
+def test_a_semi_supervised_teacher(config):
+    """Its trained part teaches, not what its own forward takes."""
+    model = build(config)
+    mmsrd.attach(model, dict(teacher=dict(ema=dict(momentum=0.1)), losses=dict(
+        neck=dict(student='student.neck', teacher='student.neck', levels=[1]))))
+    losses = model(**batch_for('mmdet', model, config, 96), mode='loss')
+    assert losses['loss_srd_neck'].isfinite()
+
+
+def test_images_that_are_not_those_of_a_batch():
+    images = torch.zeros(1, 3, 8, 8)
+    inputs, samples = dict(sup=images, unsup_teacher=images + 1), dict(sup=['a'], unsup_teacher=['b'])
+    assert batches_of(torch.nn.Identity(), inputs, samples, [images]) == [(images, ['a'])]
+    for seen in ([images.clone()], []):
+        with pytest.raises(ConfigError, match='sees other images than the batches sup, unsup_teacher'):
+            batches_of(torch.nn.Identity(), inputs, samples, seen)

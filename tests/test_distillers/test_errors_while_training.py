@@ -1,0 +1,155 @@
+"""Mistakes that show late or in odd places, and what the message says of them; the block's own are in test_config."""
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+
+import mmsrd
+from mmsrd.errors import (
+    ConfigError,
+    FeatureMismatchError,
+    NonFiniteError,
+    TapError,
+    TeacherError,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_student_frozen_altogether(student, distill):
+    student.requires_grad_(False)
+    with pytest.raises(ConfigError, match='FCOS has no trainable parameters: the student is frozen altogether'):
+        mmsrd.attach(student, distill)
+
+
+def test_a_projector_on_frozen_layers(student, distill, batch):
+    for part in (student.backbone, student.neck):
+        part.requires_grad_(False)
+    mmsrd.attach(student, distill)
+    with pytest.raises(TapError, match=r"losses\.neck\.student = 'neck': the feature carries no gradient.*frozen"):
+        student(**batch(student))
+
+
+@pytest.mark.parametrize(('side', 'value'), [('student', float('nan')), ('teacher', float('inf'))])
+def test_a_feature_that_is_not_finite(student, distill, batch, side, value):
+    distiller = mmsrd.attach(student, distill)
+    model = student if side == 'student' else distiller.teacher.model
+    with torch.no_grad():
+        next(model.neck.parameters()).fill_(value)
+    distiller.set_progress(37, 0)
+    message = (r"iteration 37: loss distill\.losses\.neck is not finite "
+               rf"\(student 'neck', teacher 'neck'\); the {side}'s feature 'neck' is not finite")
+    with pytest.raises(NonFiniteError, match=message):
+        student(**batch(student))
+
+
+def test_the_run_stops_at_a_loss_that_is_not_finite(make_runner, distill):
+    runner = make_runner('run', distill)
+    with torch.no_grad():
+        next(runner.model.distiller.parameters()).fill_(float('nan'))
+    with pytest.raises(NonFiniteError, match='iteration 0: .*the features are finite'):
+        runner.train()
+
+
+def test_a_loss_of_weight_zero_may_be_anything(student, distill, batch):
+    """It is only logged then: the run is the baseline whatever the teacher gives."""
+    distill['losses']['neck']['weight'] = 0
+    distiller = mmsrd.attach(student, distill)
+    with torch.no_grad():
+        next(distiller.teacher.model.neck.parameters()).fill_(float('nan'))
+    losses = student(**batch(student))
+    assert losses['loss_srd_neck'] == 0
+    assert losses['srd_alignment/neck'].isnan()
+
+
+def test_mixed_precision_without_a_gpu(make_runner, distill):
+    runner = make_runner('run', distill, **{'optim_wrapper.type': 'AmpOptimWrapper'})
+    with pytest.raises(ConfigError, match=r"optim_wrapper\.type = 'AmpOptimWrapper': needs a GPU, and PyTorch"):
+        runner.train()
+
+
+def test_teacher_and_student_of_one_file(make_runner, distill, student_config, tmp_path):
+    """Allowed, for it may be meant (not to forget while fine-tuning), but said."""
+    student_config.dump(str(tmp_path / 'student.py'))
+    make_runner('alone').train()
+    file = str(tmp_path / 'alone' / 'epoch_2.pth')
+    distill['teacher'] = dict(config=str(tmp_path / 'student.py'), checkpoint=file)
+    runner = make_runner('run', distill, load_from=file, **{'train_cfg.max_epochs': 1})
+    records = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    try:
+        runner.train()
+    finally:
+        logger.removeHandler(handler)
+    text = ' '.join(record.getMessage() for record in records)
+    assert f"distill.teacher.checkpoint = '{file}' is load_from as well: teacher and student start as the same" in text
+
+
+def test_an_optional_package_that_is_missing(student, distill, tmp_path, monkeypatch):
+    (tmp_path / 'timm.py').write_text(
+        "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t')\n")
+    for module in ('timm', 'timm.models'):
+        monkeypatch.setitem(sys.modules, module, None)
+    distill['teacher'] = dict(config=str(tmp_path / 'timm.py'), allow_random=True)
+    with pytest.raises(TeacherError, match=r'distill\.teacher\.config: the model cannot be built.*[Tt]imm'):
+        mmsrd.attach(student, distill)
+
+
+def test_a_toolbox_that_is_missing(student, distill):
+    distill['teacher'] = dict(config='mmyolo::yolov5/yolov5_s.py', allow_random=True)
+    with pytest.raises(mmsrd.errors.MissingPackageError, match="'mmyolo' is not installed.*pip install mmyolo"):
+        mmsrd.attach(student, distill)
+
+
+def test_taps_called_unequally_for_several_batches(student, distill, batch):
+    distiller = mmsrd.attach(student, distill)
+    arguments = batch(student)
+    student(**{**arguments, 'mode': 'tensor'})
+    distiller.recorders.start()
+    student.neck(student.backbone(arguments['inputs']))
+    pair = [(arguments['inputs'], arguments['data_samples'])] * 2
+    with pytest.raises(FeatureMismatchError, match=r"losses\.neck\.student = 'neck': gave 3 levels for 2 batches"):
+        distiller.compute_losses(pair)
+
+
+def test_a_preset_for_a_model_without_features(distill):
+    class Nothing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bbox_head = nn.Conv2d(3, 3, 1)
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return self.bbox_head(inputs)
+
+    distill.pop('losses')
+    with pytest.raises(ConfigError, match=r"preset = 'detection': taps neck or backbone, and the student Nothing has"):
+        mmsrd.attach(Nothing(), distill)
+
+
+@pytest.mark.parametrize('flag', ['teacher', 'checkpoint'])
+def test_flags_for_one_teacher_where_there_are_several(flag):
+    from mmengine.config import Config
+
+    from mmsrd.apis import with_teacher
+    config = Config(dict(distill=dict(teachers=dict(a={}, b={}))))
+    arguments = dict(teacher=None, checkpoint=None, preset=None) | {flag: 'x'}
+    with pytest.raises(ConfigError, match=r'^--teacher.*the config has several `distill\.teachers`'):
+        with_teacher(config, **arguments)
+
+
+def test_print_distill_ends_with_one_line():
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/print_distill.py'),
+                           'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'],
+                          capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith('ConfigError: distill: the config has no `distill` block')

@@ -1,0 +1,110 @@
+"""Tokens of transformers against tokens, maps and vectors: which positions are compared with which."""
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.models import build_zoo
+from torch import nn
+
+import mmsrd
+from mmsrd.config import LossConfig
+from mmsrd.distillers import LevelPair, match_levels, match_shapes
+from mmsrd.distillers.tokens import as_map, num_prefix_tokens
+from mmsrd.errors import FeatureMismatchError
+
+DEIT = 'mmpretrain::deit/deit-tiny-distilled_4xb256_in1k.py'
+VIT = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'
+RESNET = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+
+
+def config(**options):
+    return LossConfig('x', {}, 'a', 'b', **options)
+
+
+@pytest.mark.parametrize(('count', 'extra'), [(196, 0), (197, 1), (198, 2), (50, 1), (64, 0), (261, 5)])
+def test_num_prefix_tokens(count, extra):
+    """ViT-B/32 has 50, a DeiT 198, DINOv2 with registers 261."""
+    assert num_prefix_tokens(count) == extra
+
+
+def test_map_of_tokens():
+    """Token h·W + w becomes position (h, w)."""
+    image = torch.randn(2, 5, 3, 6)
+    tokens = torch.stack([image[:, :, h, w] for h in range(3) for w in range(6)], 1)
+    assert torch.equal(as_map(tokens, like=(12, 24)), image)
+    with pytest.raises(FeatureMismatchError, match='18 patch tokens do not make a map with a square'):
+        as_map(tokens)
+
+
+def test_tokens_and_a_map_meet_at_the_same_positions():
+    image = torch.randn(2, 5, 4, 4)
+    tokens = torch.cat([torch.randn(2, 2, 5), image.flatten(2).transpose(1, 2)], 1)
+    pair, = match_levels(config(resize='none', tokens='patch'), [tuple(tokens.shape)], [tuple(image.shape)])
+    assert pair.prefix_tokens == (2, 0)
+    for s, t in (match_shapes(tokens, image, pair, config(resize='none')),
+                 match_shapes(image, tokens, LevelPair(0, 0, (), (), (0, 2)), config(resize='none'))):
+        assert torch.equal(s, t)
+    torch.testing.assert_close(match_shapes(tokens, image, pair, config(pool=True))[0], image.mean((2, 3)))
+    # As many tokens as channels do not pass for each other.
+    square = torch.randn(2, 16, 4, 4)
+    s, t = match_shapes(tokens[:, 2:], square, LevelPair(0, 0, (), ()), config(resize='none'))
+    assert s.shape == (2, 5, 4, 4)
+    assert t.shape == square.shape
+
+
+def test_other_numbers_of_patches_are_resized():
+    coarse, fine = torch.randn(2, 5, 4, 4), torch.randn(2, 5, 8, 8)
+    tokens = [torch.cat([torch.randn(2, n, 5), x.flatten(2).transpose(1, 2)], 1) for n, x in ((1, coarse), (2, fine))]
+    shapes = [[tuple(x.shape)] for x in tokens]
+    pair, = match_levels(config(resize='to_student', tokens='patch'), *shapes)
+    s, t = match_shapes(*tokens, pair, config(resize='to_student'))
+    assert torch.equal(s, coarse)
+    torch.testing.assert_close(t, fine.unflatten(2, (4, 2)).unflatten(4, (4, 2)).mean((3, 5)))
+
+
+def test_tokens_of_wide_images_keep_their_proportions():
+    """144 patches of a 128×288 image are 8×18, though 144 is a square number."""
+    image = torch.randn(1, 5, 8, 18)
+    coarse = torch.randn(1, 5, 4, 9)
+    s, t = match_shapes(*(x.flatten(2).transpose(1, 2) for x in (image, coarse)), LevelPair(0, 0, (), ()),
+                        config(resize='to_teacher'), (128, 288))
+    assert torch.equal(t, coarse)
+    torch.testing.assert_close(s, image.unflatten(2, (4, 2)).unflatten(4, (9, 2)).mean((3, 5)))
+
+
+@pytest.mark.parametrize(('shapes', 'tokens', 'message'), [
+    ([(1, 198, 192), (1, 512, 7, 7)], 'all', "are tokens and a map; tokens='patch' makes a map"),
+    ([(1, 198, 192), (1, 197, 384)], 'all', "different numbers of tokens; tokens='patch' leaves class and"),
+    ([(1, 198, 192), (1, 512)], 'patch', 'different layouts; pool=True'),
+    ([(1, 198, 192), (1, 512, 7, 7)], 'patch', "differ in size and resize='none'"),
+    ([(1, 8, 4, 4), (1, 16, 8)], 'all', r'\(1, 8, 4, 4\) and teacher level 0 \(1, 16, 8\) are tokens and'),
+    ([(1, 9, 8, 8, 8), (1, 16, 8)], 'all', r'features must be \(N, C\)'),
+])
+def test_what_cannot_be_compared(shapes, tokens, message):
+    with pytest.raises(FeatureMismatchError, match=message):
+        match_levels(config(resize='none', tokens=tokens), [shapes[0]], [shapes[1]])
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'taps', 'options', 'projector'), [
+    (DEIT, VIT, ('backbone.ln1', 'backbone.ln1'), dict(tokens='patch'), (192, 192)),
+    (DEIT, RESNET, ('backbone.ln1', 'backbone.layer4'), dict(tokens='patch'), (512, 192)),
+    (RESNET, DEIT, ('backbone.layer4', 'backbone.layers.5'), dict(tokens='patch', resize='to_teacher'), (192, 512)),
+    (DEIT, RESNET, ('backbone.ln1', 'backbone.layer4'), dict(tokens='patch', pool=True), (512, 192)),
+    (VIT, DEIT, ('backbone.ln1', 'backbone'), dict(tokens='all', pool=True, levels=[(0, 1)]), (192, 192)),
+])
+def test_steps_between_families(student, teacher, taps, options, projector):
+    model = build_zoo(student)
+    distiller = mmsrd.attach(model, dict(
+        teacher=dict(config=teacher, allow_random=True),
+        losses=dict(x=dict(student=taps[0], teacher=taps[1], **options))))
+    assert distiller.losses['x'].projectors[0].weight.shape == projector
+    samples = _samples(2)
+    losses = model(inputs=torch.randn(2, 3, 224, 224), data_samples=samples, mode='loss')
+    losses['loss_srd_x'].backward()
+    first = next(m for m in model.backbone.modules() if isinstance(m, nn.Conv2d))
+    assert first.weight.grad.abs().sum() > 0
+
+
+def _samples(count):
+    from mmpretrain.structures import DataSample
+    return [DataSample().set_gt_label(i) for i in range(count)]

@@ -1,0 +1,170 @@
+"""What the presets choose: levels by stride across families, the last feature of any classifier."""
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.models import build_zoo
+from mmpretrain.structures import DataSample
+from torch import nn
+
+import mmsrd
+from mmsrd.distillers import summary, text_table
+from mmsrd.distillers.presets import choose_preset, fitting_preset
+from mmsrd.errors import ConfigError
+from mmsrd.recorders import SIDES, dry_run
+from mmsrd.teachers.build_model import build_model
+from mmsrd.utils.zoo import load_config
+
+RETINA = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'  # neck strides 8 to 128
+FASTER = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'  # 4 to 64
+DETR = 'mmdet::deformable_detr/deformable-detr_r50_16xb2-50e_coco.py'  # 8 to 64
+YOLOF = 'mmdet::yolof/yolof_r50-c5_8xb8-1x_coco.py'  # 32 alone
+MASK2FORMER = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py'  # no neck; backbone 4 to 32
+CENTERNET = 'mmdet::centernet/centernet_r18_8xb16-crop512-140e_coco.py'  # 4 alone
+SSD = 'mmdet::ssd/ssd300_coco.py'  # 300×300 only
+
+
+def preset_losses(name, student, teacher):
+    """Losses that a preset chooses for two models."""
+    preset = choose_preset(name, student, [teacher])
+    runs = [dry_run(model, preset.paths(model), SIDES, model is student, preset.needs_everything, partly=True)
+            for model in (student, teacher)]
+    return preset.losses(*runs)
+
+
+@pytest.fixture(scope='module')
+def model():
+    built = {}
+
+    def get(name):
+        if name not in built:
+            built[name] = build_zoo(name)
+        return built[name]
+
+    return get
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'paths', 'levels'), [
+    (RETINA, FASTER, ('neck', 'neck'), [(0, 1), (1, 2), (2, 3), (3, 4)]),
+    (FASTER, RETINA, ('neck', 'neck'), [(1, 0), (2, 1), (3, 2), (4, 3)]),
+    (DETR, RETINA, ('neck', 'neck'), [(0, 0), (1, 1), (2, 2), (3, 3)]),
+    (YOLOF, FASTER, ('neck', 'neck'), [(0, 3)]),
+    (MASK2FORMER, RETINA, ('backbone', 'neck'), [(1, 0), (2, 1), (3, 2)]),
+    (RETINA, MASK2FORMER, ('neck', 'backbone'), [(0, 1), (1, 2), (2, 3)]),
+    (CENTERNET, RETINA, ('neck', 'neck'), [(0, 0)]),  # no stride in common: the nearest
+])
+def test_detectors_share_levels_by_stride(model, student, teacher, paths, levels):
+    loss, = preset_losses(None, model(student), model(teacher))
+    assert (loss.student, loss.teacher) == paths
+    assert loss.levels == levels
+    assert loss.weight == 0.25
+
+
+def test_resized_where_no_stride_is_shared(model):
+    student = build_zoo(CENTERNET)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=RETINA, allow_random=True)))
+    pair, = distiller.losses['neck'].pairs
+    assert pair.strides == (4, 8)
+
+
+def test_a_model_of_one_image_size(model):
+    """SSD takes any size in its backbone, but its six levels are those of 300×300."""
+    loss, = preset_losses(None, model(SSD), model(RETINA))
+    assert loss.levels[0] == (0, 0)
+    assert len(loss.levels) >= 3
+
+
+CLASSIFIERS = [
+    ('resnet/resnet18_8xb32_in1k.py', 'neck', 'head.fc', (512,)),
+    ('deit/deit-tiny_4xb256_in1k.py', 'backbone', 'head.layers.head', (192,)),
+    ('deit/deit-tiny-distilled_4xb256_in1k.py', 'backbone', 'head.layers.head_dist', (192,)),
+    ('swin_transformer/swin-tiny_16xb64_in1k.py', 'neck', 'head.fc', (768,)),
+    ('mlp_mixer/mlp-mixer-base-p16_64xb64_in1k.py', 'neck', 'head.fc', (768,)),
+    ('levit/levit-128s_8xb256_in1k.py', 'neck', 'head.head_dist.linear', (384,)),
+    ('vgg/vgg11_8xb32_in1k.py', 'backbone.classifier.4', 'backbone.classifier.6', (4096,)),
+    ('inception_v3/inception-v3_8xb32_in1k.py', 'backbone.avgpool', 'backbone.fc', (2048,)),
+]
+
+
+@pytest.mark.parametrize(('name', 'feature', 'logits', 'width'), CLASSIFIERS)
+def test_classifiers(model, name, feature, logits, width):
+    student = build_zoo(f'mmpretrain::{name}')
+    distiller = mmsrd.attach(student, dict(
+        teacher=dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)))
+    assert distiller.losses['feature'].config.student == feature
+    assert distiller.losses['logits'].config.student == logits
+    assert distiller.losses['feature'].projectors[0].weight.shape == (512, *width)
+
+
+def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
+    (tmp_path / 'timm.py').write_text(
+        "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t', num_classes=5)\n")
+    student = build_model(load_config(str(tmp_path / 'timm.py'), 'k'), 'k')
+    assert fitting_preset(student) == 'classification'
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=str(tmp_path / 'timm.py'), allow_random=True)))
+    assert distiller.losses['feature'].config.student.startswith('model.global_pool')
+    assert distiller.losses['logits'].config.student == 'model.fc'
+    assert distiller.losses['feature'].pairs[0].student_shape == (1, 512)
+    samples = [DataSample().set_gt_label(i) for i in range(3)]
+    losses = student(inputs=torch.randn(3, 3, 64, 64), data_samples=samples, mode='loss')
+    assert {'loss_srd_feature', 'loss_srd_logits'} < set(losses)
+
+
+def test_classification_on_a_detector(model):
+    with pytest.raises(ConfigError, match=r"preset = 'classification': the student RetinaNet is made for detection"):
+        preset_losses('classification', model(RETINA), model(RETINA))
+
+
+def test_several_labels_are_no_distribution():
+    name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+    config = load_config(name, 'k')
+    config.model.head = dict(type='MultiLabelLinearClsHead', num_classes=1000, in_channels=512)
+    distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
+    assert list(distiller.losses) == ['feature']
+
+
+def test_a_linear_probe_learns_from_the_logits_alone():
+    config = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'k')
+    config.model.backbone.frozen_stages = 4
+    probe = build_model(config, 'k').train()
+    teacher = dict(config='mmpretrain::resnet/resnet34_8xb32_in1k.py', allow_random=True)
+    distiller = mmsrd.attach(probe, dict(teacher=teacher))
+    assert list(distiller.losses) == ['logits']
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    losses = probe(inputs=torch.randn(2, 3, 64, 64), data_samples=samples, mode='loss')
+    losses['loss_srd_logits'].backward()
+    assert probe.head.fc.weight.grad.abs().max() > 0
+
+    config.model.head.num_classes = 10
+    with pytest.raises(ConfigError, match="'classification': finds nothing to distil: the student is frozen up to "
+                                          "'neck', and the logits cannot be compared"):
+        mmsrd.attach(build_model(config, 'k').train(), dict(teacher=teacher))
+
+
+def test_what_was_chosen_is_a_table(model):
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
+    lines = summary(distiller).splitlines()
+    assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
+    assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
+                                'projector']
+    assert lines[3].split() == ['neck', '0.25', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16', '65.5', 'k']
+    assert len(lines) == 7
+
+
+def test_columns_have_one_width():
+    assert text_table([('a', 'bb'), ('ccc', 'd')]) == 'a    bb\nccc  d'
+
+
+def test_a_detector_without_maps():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = nn.Linear(3, 3)
+            self.bbox_head = nn.Identity()
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return self.backbone(inputs.mean((2, 3)))
+
+    with pytest.raises(ConfigError, match=r"preset = 'detection': taps neck or backbone, and the student Odd has none"):
+        preset_losses('detection', Odd(), Odd())

@@ -1,0 +1,127 @@
+"""Whole runs through the runner: checkpoints, EMA, logs, schedules."""
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.weights import load, same, tensors_in
+from mmengine.model import is_model_wrapper
+
+from mmsrd.errors import ConfigError
+
+EMA = dict(type='EMAHook', momentum=0.1)
+
+
+@pytest.mark.parametrize('hooks', [[], [EMA], [dict(EMA, update_buffers=True, strict_load=True)]],
+                         ids=['plain', 'ema', 'ema-buffers'])
+def test_checkpoints_are_the_students(make_runner, distill, tmp_path, hooks):
+    make_runner('alone', custom_hooks=hooks).train()
+    runner = make_runner('run', distill, custom_hooks=hooks)
+    runner.train()
+    plain, ours = (load(tmp_path / name / 'epoch_2.pth') for name in ('alone', 'run'))
+    assert list(ours['state_dict']) == list(plain['state_dict'])
+    assert list(ours.get('ema_state_dict', {})) == list(plain.get('ema_state_dict', {}))
+    assert set(ours) - set(plain) == {'distiller'}
+    projectors = ours['distiller']['state_dict']
+    assert list(projectors) == [f'losses.neck.projectors.{i}.weight' for i in range(3)]
+    assert same(projectors, runner.model.distiller.state_dict())
+    teacher_sizes = {v.shape for v in runner.model.distiller.teacher.model.state_dict().values() if v.dim() == 4}
+    student_sizes = {v.shape for v in plain['state_dict'].values()}
+    in_file = {v.shape for v in tensors_in(ours)}
+    assert teacher_sizes - student_sizes
+    assert not (teacher_sizes - student_sizes) & in_file  # no teacher weight anywhere in the file
+
+
+@pytest.mark.parametrize('hooks', [[], [EMA]], ids=['plain', 'ema'])
+def test_stock_init_detector_loads_the_checkpoint(make_runner, distill, tmp_path, hooks, student_config, caplog):
+    from mmdet.apis import init_detector
+    from mmengine.runner.checkpoint import load_state_dict
+    make_runner('run', distill, custom_hooks=hooks).train()
+    path = tmp_path / 'run' / 'epoch_2.pth'
+    model = init_detector(copy.deepcopy(student_config), str(path), device='cpu')
+    assert not hasattr(model, 'distiller')
+    load_state_dict(model, load(path)['state_dict'], strict=True)  # MMEngine's own check of missing and unexpected
+    assert same(model.state_dict(), load(path)['state_dict'])
+
+
+def test_load_from_starts_with_fresh_projectors_and_no_missing_keys(make_runner, distill, tmp_path, caplog):
+    make_runner('alone').train()
+    path = tmp_path / 'alone' / 'epoch_2.pth'
+    runner = make_runner('run', distill, load_from=str(path))
+    fresh = copy.deepcopy(runner.model.distiller.state_dict())
+    runner.load_or_resume()
+    assert same(runner.model.state_dict(), load(path)['state_dict'])
+    assert same(fresh, runner.model.distiller.state_dict())
+    # caplog cannot see MMEngine's logger; ask what it asks.
+    assert runner.model.load_state_dict(load(path)['state_dict'], strict=True).missing_keys == []
+
+
+def test_the_runner_trains_the_students_own_class(make_runner, distill):
+    runner = make_runner('run', distill)
+    assert type(runner.model).__name__ == 'FCOS'
+    assert not is_model_wrapper(runner.model)
+    runner.train()
+    held = {id(p) for group in runner.optim_wrapper.param_groups for p in group['params']}
+    assert all(id(p) in held for p in runner.model.distiller.parameters())
+    assert all(id(p) in held for p in runner.model.parameters() if p.requires_grad)
+    logged = set(runner.message_hub.log_scalars)
+    assert {'train/loss_srd_neck', 'train/srd_alignment/neck'} <= logged
+    total = runner.message_hub.get_scalar('train/loss').current()
+    parts = sum(runner.message_hub.get_scalar(f'train/{k}').current()
+                for k in ('loss_cls', 'loss_bbox', 'loss_centerness', 'loss_srd_neck'))
+    assert total == pytest.approx(parts, rel=1e-5)
+
+
+def test_projectors_move_and_align(make_runner, distill):
+    runner = make_runner('run', distill, **{'train_cfg.max_epochs': 12, 'train_cfg.val_interval': 50})
+    before = copy.deepcopy(runner.model.distiller.state_dict())
+    runner.train()
+    after = runner.model.distiller.state_dict()
+    assert all(not torch.equal(before[k], after[k]) for k in before)
+    history, _ = runner.message_hub.get_scalar('train/srd_alignment/neck').data
+    assert history[-8:].mean() > history[:8].mean() + 0.1  # 48 steps take it from about 0 to 0.3 and more
+
+
+def test_logged_values_reach_the_scalars_file(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    text = next(Path(tmp_path).glob('run/*/vis_data/scalars.json')).read_text()
+    assert text.count('"srd_alignment/neck"') == 8
+    assert text.count('"loss_srd_neck"') == 8
+
+
+def test_testing_needs_no_teacher_weights(make_runner, distill, tmp_path):
+    make_runner('run', distill).train()
+    distill['teacher']['checkpoint'] = '/gone/teacher.pth'
+    runner = make_runner('test', distill, load_from=str(tmp_path / 'run' / 'epoch_2.pth'))
+    assert 'coco/bbox_mAP' in runner.test()
+
+
+def test_epochs_need_a_loop_that_counts_them(make_runner, distill):
+    distill['schedule'] = dict(end=1, by_epoch=True)
+    distill['teacher']['inference'] = dict(fold=False)  # which would run it before training
+    runner = make_runner('run', distill, train_cfg=dict(
+        _delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=100))
+    with pytest.raises(ConfigError, match='by_epoch = True: IterBasedTrainLoop counts iterations'):
+        runner.train()
+
+
+def test_a_tapped_syncbn_module_survives_the_runners_conversion(make_runner, distill):
+    distill['losses'] = dict(bn=dict(student='backbone.layer3.1.bn2', teacher='backbone.layer3.1.bn2'))
+    runner = make_runner('run', distill, **{'model.backbone.norm_cfg': dict(type='SyncBN', requires_grad=True)})
+    runner.train()
+    assert runner.message_hub.get_scalar('train/loss_srd_bn').current() != 0
+
+
+def test_end_by_epoch(make_runner, distill):
+    distill['schedule'] = dict(end=1, by_epoch=True)
+    distill['teacher']['inference'] = dict(fold=False)  # which would run it before training
+    runner = make_runner('run', distill)
+    calls = []
+    runner.model.distiller.teacher.model.backbone.register_forward_hook(lambda *a: calls.append(runner.iter))
+    runner.train()
+    assert calls == [0, 1, 2, 3]
+    history, _ = runner.message_hub.get_scalar('train/loss_srd_neck').data
+    assert (history[:4] != 0).all()
+    assert (history[4:] == 0).all()

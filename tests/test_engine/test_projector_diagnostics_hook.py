@@ -1,0 +1,140 @@
+"""The paper's diagnostics against their definitions, in a run, and as pictures."""
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA, ProjectorDiagnosticsHook
+from mmsrd.errors import ConfigError
+from mmsrd.models.projectors import LinearProjector, MLPProjector
+from mmsrd.models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_singular_values():
+    torch.manual_seed(0)
+    projector = LinearProjector(5, 7)
+    expected = np.linalg.svd(projector.weight.detach().double().numpy(), compute_uv=False)
+    np.testing.assert_allclose(singular_values(projector).numpy(), expected, rtol=1e-5)  # float32
+    mlp = MLPProjector(5, 7, layers=3, hidden=6)
+    product = np.linalg.multi_dot([m.double().numpy() for m in matrices(mlp)[::-1]])
+    np.testing.assert_allclose(singular_values(mlp).numpy(), np.linalg.svd(product, compute_uv=False), rtol=1e-4,
+                               atol=1e-6)
+    assert matrices(nn.Identity()) == []
+
+
+@pytest.mark.parametrize(('values', 'rank'), [([1.0] * 8, 8), ([3.0, 0, 0], 1), ([2.0, 2.0, 0, 0], 2),
+                                              ([3.0, 1.0], math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25)))])
+def test_effective_rank(values, rank):
+    assert effective_rank(torch.tensor(values)) == pytest.approx(rank, rel=1e-5)
+
+
+def test_cross_correlation():
+    torch.manual_seed(0)
+    x = torch.randn(20_000, 3)
+    assert cross_correlation(x, x) == pytest.approx(1 / 3, abs=0.02)  # each channel with itself, and noise of 1/64
+    assert cross_correlation(x, torch.randn(20_000, 3)) < 0.03
+    assert cross_correlation(x, -2 * x + 5) == pytest.approx(1 / 3, abs=0.02)
+    maps = x.reshape(2, 100, 100, 3).permute(0, 3, 1, 2)
+    assert cross_correlation(maps, maps) == pytest.approx(1 / 3, abs=0.02)
+
+
+@pytest.fixture
+def run(make_runner, distill, tmp_path):
+    """A run of eight iterations with a look at every third."""
+    runner = make_runner('run', distill, custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)])
+    forwards = []
+    runner.model.distiller.losses['neck'].projectors[0].register_forward_hook(lambda *args: forwards.append(1))
+    runner.train()
+    assert len(forwards) == 8  # no extra forward pass
+    return tmp_path / 'run', runner
+
+
+def test_the_hook_writes_scalars_and_spectra(run):
+    folder, runner = run
+    path, = folder.glob('*/vis_data/scalars.json')
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    looks = [r for r in records if any(key.startswith('srd_effective_rank/') for key in r)]
+    assert [r['step'] for r in looks] == [1, 4, 7]
+    for what in ('effective_rank', 'largest_singular_value', 'cross_correlation', 'level_alignment'):
+        assert all(f'srd_{what}/neck.{level}' in r for r in looks for level in range(3))
+    logged = next(r for r in records if r.get('step') == 1 and 'srd_alignment/neck' in r)
+    mean = np.mean([looks[0][f'srd_level_alignment/neck.{level}'] for level in range(3)])
+    assert mean == pytest.approx(logged['srd_alignment/neck'], abs=1e-4)
+    spectra = [json.loads(line) for line in path.with_name(SPECTRA).read_text().splitlines()]
+    assert [s['step'] for s in spectra] == [1, 4, 7]
+    assert len(spectra[0]['spectra']['neck.0']) == 32
+    now = singular_values(runner.model.distiller.losses['neck'].projectors[0])
+    assert spectra[-1]['spectra']['neck.0'][0] == pytest.approx(float(now[0]), rel=0.05)  # one step later
+
+
+def test_other_backends_get_the_scalars(make_runner, distill, tmp_path, monkeypatch):
+    """TensorBoard's file is read back; for Weights & Biases, which is not installed, a mock takes what it is sent."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    sent = {}
+    service = MagicMock()
+    service.log.side_effect = lambda scalars, commit: sent.update(scalars)
+    monkeypatch.setitem(sys.modules, 'wandb', service)
+    backends = [dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend')]
+    runner = make_runner('run', distill, custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)],
+                         visualizer=dict(vis_backends=backends))
+    runner.train()
+    events = EventAccumulator(str(next((tmp_path / 'run').glob('*/vis_data/events*'))))
+    events.Reload()
+    for level in range(3):
+        assert [e.step for e in events.Scalars(f'srd_effective_rank/neck.{level}')] == [1, 4, 7]
+        last = events.Scalars(f'srd_effective_rank/neck.{level}')[-1].value
+        assert sent[f'srd_effective_rank/neck.{level}'] == pytest.approx(last, rel=1e-6)  # float32 in the file
+
+
+def test_training_is_the_same_with_it(run, make_runner, distill):
+    _, runner = run
+    other = make_runner('other', distill)
+    other.train()
+    assert all(torch.equal(a, b) for a, b in zip(runner.model.parameters(), other.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize('interval', [0, -1, 1.5, True, '10'])
+def test_wrong_interval(interval):
+    with pytest.raises(ConfigError, match=r'ProjectorDiagnosticsHook\.interval = '):
+        ProjectorDiagnosticsHook(interval)
+
+
+def test_pictures(run, tmp_path):
+    folder, _ = run
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), str(folder), '--out',
+                           str(tmp_path / 'plots')], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / 'plots').iterdir()}
+    assert names == {'index.html', 'losses.png', 'alignment.png', 'level_alignment.png', 'effective_rank.png',
+                     'cross_correlation.png', 'coco_bbox_mAP.png', 'spectra_run.png'}
+    text = (tmp_path / 'plots/index.html').read_text()
+    assert text.count('data:image/png;base64,') == 7
+    assert 'src="http' not in text
+    failed = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), str(tmp_path / 'plots')],
+                            capture_output=True, text=True, check=False, timeout=120)
+    assert 'is it the work directory of a training?' in failed.stderr
+
+
+def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_path):
+    """Work directories of a study: all end alike, and some losses compare without a projector."""
+    hook = dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)
+    make_runner('SRD/seed0', distill, custom_hooks=[hook]).train()
+    losses = dict(logits=dict(type='KLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls'))
+    make_runner('KL/seed0', {**distill, 'losses': losses}, custom_hooks=[hook]).train()
+    work_dirs = [str(tmp_path / name / 'seed0') for name in ('SRD', 'KL')]
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), *work_dirs, '--out',
+                           str(tmp_path / 'plots')], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / 'plots').glob('spectra*')} == {'spectra_SRD.png'}
+    assert '<h1>SRD, KL</h1>' in (tmp_path / 'plots/index.html').read_text()

@@ -1,0 +1,90 @@
+"""The losses and projectors that SRD is compared with, against formulas written by hand."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers import srd_oracle as oracle
+from helpers.features import SHAPES, feature_pair
+
+from mmsrd.errors import ConfigError, FeatureMismatchError
+from mmsrd.models.losses import FeatureMSELoss, PKDLoss, SRDLoss
+from mmsrd.models.projectors import MLPProjector
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_pkd_is_one_less_the_correlation(shape):
+    s, t = feature_pair(shape)
+    loss, logs = PKDLoss(eps=0)(s, t)
+    rows = [oracle.rows(x.numpy()) for x in (s, t)]
+    correlations = [np.corrcoef(rows[0][:, c], rows[1][:, c])[0, 1] for c in range(rows[0].shape[1])]
+    assert float(loss) == pytest.approx(1 - np.mean(correlations), rel=1e-10)
+    assert float(logs['alignment']) == pytest.approx(np.mean(correlations), rel=1e-10)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_squared_error(shape):
+    s, t = feature_pair(shape)
+    loss, logs = FeatureMSELoss()(s, t)
+    assert float(loss) == pytest.approx(np.mean((s.numpy() - t.numpy()) ** 2), rel=1e-10)
+    assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-10)
+
+
+@pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), SRDLoss(norm='none'), SRDLoss(norm='l2')])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_gradients(loss, shape):
+    s, t = feature_pair(shape)
+    t.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, t)[0], s.requires_grad_())
+    loss(s, t)[0].backward()
+    assert t.grad is None
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('norm', ['none', 'l2'])
+def test_other_normalisations(shape, norm):
+    s, t = feature_pair(shape)
+    loss, logs = SRDLoss(norm=norm, alpha=4)(s, t)
+    a, b = (oracle.rows(x.numpy()) for x in (s, t))
+    if norm == 'l2':
+        a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    assert float(loss) == pytest.approx(np.log(np.mean((a - b) ** 4) + 1e-8), rel=1e-9)
+    assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-9)
+
+
+def test_batch_normalisation_is_the_default():
+    s, t = feature_pair((16, 5))
+    assert torch.equal(SRDLoss()(s, t)[0], SRDLoss(norm='batch')(s, t)[0])
+    with pytest.raises(ConfigError, match="norm = 'layer': must be one of 'batch', 'l2', 'none'"):
+        SRDLoss(norm='layer')
+    with pytest.raises(ConfigError, match="norm = 'l2': the correlation form needs 'batch'"):
+        SRDLoss(norm='l2', form='correlation')
+
+
+def test_shapes_must_agree():
+    with pytest.raises(FeatureMismatchError, match='PKDLoss compares two features of one shape'):
+        PKDLoss()(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize('shape', [(4, 5), (2, 7, 5), (2, 5, 4, 3)])
+@pytest.mark.parametrize('layers', [2, 3])
+def test_mlp_projector(shape, layers):
+    torch.manual_seed(0)
+    mlp = MLPProjector(5, 6, layers=layers, hidden=8)
+    x = torch.randn(shape)
+    rows = torch.from_numpy(oracle.rows(x.numpy()))
+    for i, layer in enumerate(mlp.linears):
+        rows = rows @ layer.weight.T + layer.bias
+        if i < layers - 1:
+            rows = rows.relu()
+    expected = rows.detach().numpy()
+    np.testing.assert_allclose(oracle.rows(mlp(x).detach().numpy()), expected, rtol=1e-4, atol=1e-5)  # float32
+    assert [tuple(layer.weight.shape) for layer in mlp.linears] == [(8, 5), *[(8, 8)] * (layers - 2), (6, 8)]
+    assert MLPProjector(5, 6).linears[0].weight.shape == (6, 5)  # as wide as the teacher by default
+
+
+@pytest.mark.parametrize('arguments', [dict(layers=1), dict(layers='2'), dict(hidden=0), dict(hidden=True)])
+def test_wrong_mlp_arguments(arguments):
+    (key, value), = arguments.items()
+    with pytest.raises(ConfigError, match=f'{key} = {value!r}: must be'):
+        MLPProjector(3, 4, **arguments)

@@ -1,0 +1,120 @@
+"""Several teachers at once, and a teacher that is an average of the student."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers.weights import same
+from mmengine.config import Config
+from mmengine.hooks import Hook
+
+import mmsrd
+from mmsrd.errors import CheckpointError, ConfigError
+
+SRD = dict(student='neck', teacher='neck', weight=2.0)
+
+
+@pytest.fixture
+def two(distill, tmp_path):
+    """The tiny pair's teacher, and one of half its widths, each with a loss."""
+    other = Config.fromfile(distill['teacher']['config'])
+    other.model.neck.out_channels = other.model.bbox_head.in_channels = 32
+    other.dump(str(tmp_path / 'other.py'))
+    return dict(
+        teachers=dict(big=distill['teacher'], small=dict(config=str(tmp_path / 'other.py'), allow_random=True)),
+        losses=dict(a=dict(SRD, from_teacher='big'), b=dict(SRD, from_teacher='small')))
+
+
+def test_each_loss_has_its_own_teacher(student, batch, two, distill):
+    alone = copy.deepcopy(student)
+    mmsrd.attach(student, two)
+    distiller = student.distiller
+    assert [distiller.losses[name].projectors[0].weight.shape for name in 'ab'] == [(64, 32), (32, 32)]
+    losses = student(**batch(student))
+    assert {'loss_srd_a', 'loss_srd_b', 'srd_alignment/a', 'srd_alignment/b'} < set(losses)
+    # Loss a is what it is with its teacher alone, given the same projectors.
+    single = dict(teacher=distill['teacher'], losses=dict(a=SRD))
+    mmsrd.attach(alone, single)
+    alone.distiller.losses['a'].projectors.load_state_dict(distiller.losses['a'].projectors.state_dict())
+    assert torch.equal(alone(**batch(alone))['loss_srd_a'], losses['loss_srd_a'])
+    with pytest.raises(LookupError, match='there are 2 teachers'):
+        _ = distiller.teacher
+
+
+def test_presets_name_the_teacher(student, two):
+    two.pop('losses')
+    assert list(mmsrd.attach(student, two).losses) == ['big_neck', 'small_neck']
+
+
+def test_a_teacher_that_nobody_learns_from(student, two):
+    two['losses']['b']['from_teacher'] = 'big'
+    with pytest.raises(ConfigError, match=r"teachers\.small: no loss learns from it.*from_teacher='small'"):
+        mmsrd.attach(student, two)
+    assert not hasattr(student, 'distiller')
+
+
+def test_weights_of_one_are_missing(student, two):
+    two['teachers']['big']['checkpoint'] = '/nowhere.pth'
+    with pytest.raises(CheckpointError, match=r"big\.checkpoint = '/nowhere.pth': no such"):
+        mmsrd.attach(student, two)
+    assert not hasattr(student, 'distiller')
+
+
+def test_an_average_follows_the_student(student, batch):
+    """After each step: average ← (1 − m) · average + m · student, weights and buffers; here for two steps."""
+    momentum = 0.25
+    distiller = mmsrd.attach(student, dict(teacher=dict(ema=dict(momentum=momentum)), losses=dict(neck=SRD)))
+    average = {k: v.clone() for k, v in student.state_dict().items()}
+    assert same(distiller.teacher.model.state_dict(), average)
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    for _ in range(2):
+        student.parse_losses(student(**batch(student)))[0].backward()
+        optimizer.step()
+        distiller.update_ema(student)
+        for k, v in student.state_dict().items():
+            if v.is_floating_point():
+                average[k] = (1 - momentum) * average[k] + momentum * v
+    for k, v in distiller.teacher.model.state_dict().items():
+        if v.is_floating_point():
+            torch.testing.assert_close(v, average[k], msg=k)
+    assert not any(p.requires_grad for p in distiller.teacher.model.parameters())
+    assert not any('average' in k or 'teacher' in k for k in student.state_dict())
+
+
+class Snapshot(Hook):
+    """Keeps one weight as it was before the first step."""
+
+    weight = None
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.weight is None:
+            self.weight = runner.model.bbox_head.conv_cls.weight.detach().clone()
+
+
+def test_an_average_starts_from_the_initialised_student(make_runner):
+    """Weights are initialised after the runner has been built, so the average must wait for them."""
+    runner = make_runner('run', dict(teacher=dict(ema=dict(momentum=1e-6)), losses=dict(neck=SRD)))
+    built = runner.model.bbox_head.conv_cls.weight.detach().clone()
+    snapshot = Snapshot()
+    runner.register_hook(snapshot)
+    runner.train()
+    average = runner.model.distiller.teacher.model.bbox_head.conv_cls.weight
+    torch.testing.assert_close(average, snapshot.weight, rtol=0, atol=1e-5)  # eight updates of a millionth
+    assert (average - built).abs().max() > 1e-3
+
+
+def test_an_average_follows_after_a_move(student, batch, monkeypatch):
+    """A move to another device replaces the tensors of a module; MMEngine's average keeps references to the old."""
+    distiller = mmsrd.attach(student, dict(teacher=dict(ema=dict(momentum=0.5)), losses=dict(neck=SRD)))
+    teacher = distiller.teacher
+    teacher.move_to(torch.device('meta'))
+    teacher.average.to_empty(device='cpu')  # meta tensors have no values to move
+    teacher.load_state_dict({'steps': torch.tensor(1), **{
+        f'module.{k}': v for k, v in student.state_dict().items()}})
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(1.0)
+    before = teacher.model.neck.lateral_convs[0].conv.weight.clone()
+    distiller.update_ema(student)
+    torch.testing.assert_close(teacher.model.neck.lateral_convs[0].conv.weight, before + 0.5)

@@ -1,0 +1,125 @@
+"""The benchmark measures what it says, and the documentation has what was measured."""
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
+import count_passes
+import harness
+import one_read
+import report
+import scaling
+from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
+
+RESULTS = sorted((ROOT / 'docs/results/performance').glob('*.json'))
+TINY = Case('tiny', 64, 64, 2)
+
+
+def test_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, 'tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', 'ended', 'nonsense', '--repeats',
+         '2', '--steps', '1', '--threads', '1', '--device', 'cpu', '--out', str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / 'tiny_cpu_none.json').read_text())
+    plain, ours, ended, nonsense = result['rows']
+    assert plain['step_ratio'] == 1
+    assert ours['step_ms'] > ours['teacher_ms'] > 0
+    assert ours['loss_ms'] > ours['loss_floor_ms'] > 0
+    assert 'teacher_ms' not in ended
+    assert len(ours['steps_ms']) == 2
+    assert "no variant 'nonsense'" in nonsense['error']
+    assert (tmp_path / 'tiny_cpu_none.png').stat().st_size > 10_000
+    assert 'not measured' in done.stdout
+
+
+def test_rows_are_medians_of_ratios_turn_by_turn():
+    plain = [dict(step_ms=x, peak_mib=100.) for x in (10., 20., 10.)]
+    ours = [dict(step_ms=x, peak_mib=y) for x, y in ((11., 105.), (22., 110.), (13., 90.))]
+    row = harness._row('ours', ours, plain, None)
+    assert (row['step_ms'], row['step_ratio'], row['step_ratio_range']) == (13, 1.1, [1.1, 1.3])
+    assert row['memory_ratio'] == 1.1
+    assert harness._row('x', [], plain, 'no such package') == dict(variant='x', error='no such package')
+
+
+@pytest.mark.parametrize('pair', list(PAIRS))
+def test_pairs_are_whole(pair, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    student, teacher = configs_of(pair)
+    assert student.model.type == teacher.model.type
+    assert all(pair in sizes for sizes in DEFAULTS.values())
+    assert 'init_cfg' not in teacher.model.backbone  # nothing is downloaded
+
+
+def test_variants_differ_in_what_their_names_say():
+    inference = {variant: distill_block(None, variant)['teacher']['inference'] for variant in (
+        'ours', 'no fold', 'fp32 teacher', 'no stream', 'no channels last', 'compiled teacher')}
+    assert inference == {
+        'ours': {}, 'no fold': dict(fold=False), 'fp32 teacher': dict(precision='fp32'),
+        'no stream': dict(stream=False), 'no channels last': dict(channels_last=False),
+        'compiled teacher': dict(compile=True)}
+    assert distill_block(None, 'ended')['schedule'] == dict(end=1)
+    assert distill_block(None, 'offload')['teacher']['offload']
+
+
+def test_scaling_of_the_loss():
+    small, large = scaling.loss_ms(TINY, 1, 8, 2), scaling.loss_ms(Case('tiny', 512, 512, 4), 3, 64, 2)
+    assert all(0 < small[name] < large[name] for name in ('loss_ms', 'autograd_ms'))
+    result = scaling.processes_ms(TINY, 2, 2)
+    assert set(result) == {'synced_ms', 'alone_ms'}
+    assert all(value > 0 for value in result.values())
+
+
+def test_what_the_reference_costs():
+    """The documentation's 68 passes and three copies."""
+    reference, ours = count_passes.count('autograd'), count_passes.count('torch')
+    assert (reference['forward'] + reference['backward'], reference['kept']) == (68, 3)
+    assert (ours['backward'], ours['kept']) == (2, 1)
+
+
+def test_one_read_is_not_exact_where_features_are_close():
+    """Why the loss reads twice: with (z, t) all digits are gone, with (z - t, t) they go where estimates are stale."""
+    assert one_read.error(1, 0.01, False) < 1e-4
+    assert one_read.error(0.01, 0.01, False) > 0.1
+    assert one_read.error(0.01, 0.01, True) < 1e-4
+    assert one_read.error(0.01, 0.1, True) > 1e-2
+
+
+@pytest.mark.parametrize('path', RESULTS, ids=lambda path: path.stem)
+def test_the_documentation_has_what_was_measured(path):
+    text = (ROOT / 'docs/performance.md').read_text()
+    result = json.loads(path.read_text())
+    if 'rows' in result:
+        assert f'**{report.title(result)}**\n\n{report.table(result)}\n' in text
+    else:
+        assert f'**{report.title(result)}**\n\n{report.scaling_table(result)}\n' in text
+    assert path.name in text
+
+
+def test_unmeasured_cells_say_so():
+    targets = (ROOT / 'docs/performance.md').read_text().split('## Targets')[1].split('\n## ')[0]
+    rows = [line for line in targets.splitlines() if re.match(r'\| (?!what|---)', line)]
+    assert len(rows) == 9
+    for row in rows:
+        assert ('not measured' in row.split('|')[3]) == ('H100' in row), row
+
+
+def test_compare_teacher(distill, student_config, tmp_path):
+    student_config = copy.deepcopy(student_config)  # the tests of a session share it
+    student_config.distill = distill
+    student_config.dump(str(tmp_path / 'student.py'))
+    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/compare_teacher.py'),
+                           str(tmp_path / 'student.py'), '--images', '2'],
+                          capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(('folded', 'bf16', 'all'))]
+    assert len(rows) == 4
+    assert all(0.999 <= float(value) <= 1 for row in rows for value in row[-3:])

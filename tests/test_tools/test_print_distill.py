@@ -1,0 +1,67 @@
+"""The plan's costs against what they must be."""
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from costs import measure_costs
+from tiny import build_detector
+from torch.utils.flop_counter import FlopCounterMode
+
+import mmsrd
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_costs_of_the_tiny_pair(student, distill):
+    distiller = mmsrd.attach(student, distill)
+    teacher = distiller.teacher.model
+    images = torch.randn(2, 3, 64, 64)
+    student.train()
+    costs = measure_costs(student, images)
+    assert student.training
+    assert costs.projectors == 3 * 32 * 64
+    tensors = [*teacher.parameters(), *teacher.buffers()]
+    assert costs.teacher_weights == sum(t.numel() * t.element_size() for t in tensors)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        levels = teacher.neck(teacher.backbone(images))
+    assert costs.flops_to_tap[''] == counter.get_total_flops()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        teacher.bbox_head(levels)
+    assert costs.flops_whole[''] == costs.flops_to_tap[''] + counter.get_total_flops()
+    assert costs.features == sum(4 * level.numel() for level in levels)
+    # The loss keeps at least the projected feature, and twice as much for twice the images.
+    assert costs.saved >= costs.features
+    assert 1.9 < measure_costs(student, torch.cat([images, images])).saved / costs.saved <= 2
+    assert costs.memory == costs.teacher_weights + costs.features + costs.saved + 12 * costs.projectors
+
+
+def test_grey_students_of_colour_teachers(student, distill, student_config):
+    config = copy.deepcopy(student_config.model)
+    config.backbone.in_channels = 1
+    config.data_preprocessor.update(mean=[128.0], std=[64.0], bgr_to_rgb=False)
+    grey = build_detector(config)
+    mmsrd.attach(grey, distill)
+    colour = measure_costs(_attached(student, distill), torch.randn(1, 3, 64, 64))
+    assert measure_costs(grey, torch.randn(1, 1, 64, 64)).flops_to_tap == colour.flops_to_tap
+
+
+def _attached(student, distill):
+    mmsrd.attach(student, distill)
+    return student
+
+
+def test_print_distill(distill, student_config, tmp_path):
+    student_config.dump(str(tmp_path / 'student.py'))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools/analysis/print_distill.py'), str(tmp_path / 'student.py'), '--teacher',
+         distill['teacher']['config'], '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96'],
+        capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert 'neck[0]  8' in done.stdout
+    assert 'projectors: 0.006 M parameters' in done.stdout
+    assert 'GFLOPs per image to its deepest tap' in done.stdout
+    assert 'memory at batch 2' in done.stdout

@@ -1,0 +1,122 @@
+"""Names of configs and weights: the zoo's metafiles, downloads from a local server, hashes."""
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmsrd.errors import CheckpointError, MissingPackageError, TeacherError
+from mmsrd.utils import zoo
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A folder served over HTTP on the loopback, and an empty download folder."""
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{httpd.server_address[1]}'
+        httpd.shutdown()
+
+
+def publish(folder: Path, stem: str, wrong_hash: bool = False) -> str:
+    """Write a checkpoint under a name that ends in its hash, as the model zoos do."""
+    torch.save(dict(state_dict=dict(w=torch.ones(1))), folder / 'x.pth')
+    digest = hashlib.sha256((folder / 'x.pth').read_bytes()).hexdigest()[:8]
+    name = f'{stem}-{"0" * 8 if wrong_hash else digest}.pth'
+    (folder / 'x.pth').rename(folder / name)
+    return name
+
+
+@pytest.mark.parametrize(('name', 'file'), [
+    ('mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', 'retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth'),
+    ('mmdet::retinanet/retinanet_r101_fpn_2x_coco', 'retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth'),
+    ('mmpretrain::resnet/resnet34_8xb32_in1k.py', 'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+])
+def test_auto_is_what_the_metafile_names(name, file):
+    url = zoo.zoo_weights(name, 'k')
+    assert url.startswith('https://download.openmmlab.com/')
+    assert url.endswith(file)
+
+
+def test_download_once_with_the_right_hash(server):
+    folder, url = server
+    name = publish(folder, 'teacher')
+    path = zoo.local_checkpoint(f'{url}/{name}', 'c', 'k')
+    assert torch.load(path)['state_dict']['w'].item() == 1
+    (folder / name).unlink()  # a second call does not ask the server
+    assert zoo.local_checkpoint(f'{url}/{name}', 'c', 'k') == path
+
+
+def test_download_inside_a_process_group(server, tmp_path):
+    """As DistillRunner does it: MMEngine's runner starts no local group."""
+    import torch.distributed as dist
+    folder, url = server
+    name = publish(folder, 'teacher')
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1)
+    try:
+        assert zoo.local_checkpoint(f'{url}/{name}', 'c', 'k').endswith(name)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_wrong_hash_is_an_error_and_leaves_no_file(server):
+    folder, url = server
+    name = publish(folder, 'teacher', wrong_hash=True)
+    with pytest.raises(CheckpointError, match='invalid hash value'):
+        zoo.local_checkpoint(f'{url}/{name}', 'c', 'k')
+    assert not list(Path(torch.hub.get_dir()).rglob('*.pth'))
+
+
+def test_auto_downloads_through_the_metafile(server, monkeypatch, tmp_path):
+    folder, url = server
+    name = publish(folder, 'det')
+    package = tmp_path / 'site' / 'zoopackage'
+    (package / '.mim' / 'configs' / 'net').mkdir(parents=True)
+    (package / '__init__.py').write_text('')
+    (package / '.mim' / 'configs' / 'net' / 'net_coco.py').write_text('model = dict()')
+    (package / '.mim' / 'configs' / 'net' / 'metafile.yml').write_text(
+        f'Models:\n  - Name: net\n    Config: configs/net/net_coco.py\n    Weights: {url}/{name}\n')
+    monkeypatch.syspath_prepend(str(package.parent))
+    assert zoo.local_checkpoint('auto', 'zoopackage::net/net_coco.py', 'k').endswith(name)
+
+
+def test_not_found(server):
+    _, url = server
+    with pytest.raises(CheckpointError, match=f"k = '{url}/no.pth': cannot be downloaded .*404"):
+        zoo.local_checkpoint(f'{url}/no.pth', 'c', 'k')
+
+
+def test_auto_without_weights_in_the_zoo():
+    with pytest.raises(CheckpointError, match='lists no weights'):
+        zoo.zoo_weights('mmdet::_base_/models/retinanet_r50_fpn.py', 'k')
+
+
+def test_missing_package():
+    with pytest.raises(MissingPackageError, match="'nopackage' is not installed"):
+        zoo.config_path('nopackage::a/b.py', 'k')
+
+
+def test_local_config_with_a_typo(tmp_path):
+    (tmp_path / 'teacher.py').write_text('')
+    with pytest.raises(TeacherError, match=r"teachr.py': no such config file .*did you mean '.*teacher.py'"):
+        zoo.config_path(str(tmp_path / 'teachr.py'), 'k')
+
+
+def test_local_checkpoint_with_a_typo(tmp_path):
+    (tmp_path / 'epoch_12.pth').write_bytes(b'')
+    with pytest.raises(CheckpointError, match=r"did you mean '.*epoch_12.pth'"):
+        zoo.local_checkpoint(str(tmp_path / 'epoch12.pth'), 'c', 'k')
+
+
+def test_auto_misspelt():
+    with pytest.raises(CheckpointError, match=r"k = 'auot': no such file .*\(did you mean 'auto'\?\)"):
+        zoo.local_checkpoint('auot', 'mmdet::x', 'k')

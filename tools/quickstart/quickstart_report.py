@@ -1,0 +1,172 @@
+"""Table and pictures of the quick start, made from what the trainings wrote."""
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+
+matplotlib.use('Agg')
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'helpers'))
+from records import read_lines, spread
+
+NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')
+COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
+SCENES = 4
+SCORE_SHOWN = 0.2
+
+
+@dataclass
+class Run:
+    """One finished training.
+
+    Attributes:
+        role: ``teacher``, ``student`` or ``distilled``.
+        seed: Seed of the run.
+        work_dir: Where it wrote.
+        config: Its config file.
+        seconds: Wall-clock time of the training command, validation included.
+    """
+
+    role: str
+    seed: int
+    work_dir: Path
+    config: str
+    seconds: float
+
+    def scalars(self) -> list[dict[str, Any]]:
+        """What the newest training in the work directory logged, a dict for each interval or validation."""
+        path = sorted(self.work_dir.glob('*/vis_data/scalars.json'))[-1]
+        return read_lines(path)
+
+    def checkpoint(self) -> Path:
+        """The last checkpoint."""
+        return Path((self.work_dir / 'last_checkpoint').read_text().strip())
+
+
+def parameters(checkpoint: Path) -> int:
+    """Learnable parameters in a checkpoint: everything in its state dict but batch statistics."""
+    import mmsrd  # noqa: F401  makes MMEngine's checkpoints readable
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True)['state_dict']
+    return sum(v.numel() for k, v in state.items() if 'running_' not in k and 'num_batches' not in k)
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Numbers of one run; mAP in percent, from its last validation."""
+    last = [s for s in run.scalars() if 'coco/bbox_mAP' in s][-1]
+    return dict(role=run.role, seed=run.seed, config=run.config, work_dir=str(run.work_dir),
+                mAP=100 * last['coco/bbox_mAP'], mAP50=100 * last['coco/bbox_mAP_50'],
+                parameters=parameters(run.checkpoint()), seconds=round(run.seconds, 1))
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown table, a row for each role."""
+    lines = ['| model | seeds | mAP | mAP50 | parameters | training time |', '|---|---|---|---|---|---|']
+    for role, name in NAMES.items():
+        rows = [r for r in results if r['role'] == role]
+        if rows:
+            lines.append(
+                f'| {name} | {", ".join(str(r["seed"]) for r in rows)} | {spread([r["mAP"] for r in rows], digits=1)} '
+                f'| {spread([r["mAP50"] for r in rows], digits=1)} | {rows[0]["parameters"] / 1e3:.0f} k '
+                f'| {statistics.mean(r["seconds"] for r in rows):.0f} s |')
+    return '\n'.join(lines)
+
+
+def curves(runs: list[Run], path: Path) -> None:
+    """Draw mAP, training loss without distillation, SRD loss and alignment over the iterations."""
+    figure, axes = plt.subplots(1, 4, figsize=(17, 3.8), constrained_layout=True)
+    panels = {'mAP on val (%)': lambda s: 100 * s['coco/bbox_mAP'],
+              'detection loss': lambda s: s['loss_cls'] + s['loss_bbox'] + s['loss_centerness'],
+              'SRD loss (weighted)': lambda s: s['loss_srd_neck'],
+              'alignment': lambda s: s['srd_alignment/neck']}
+    for axis, (title, value) in zip(axes, panels.items(), strict=True):
+        labelled: set[str] = set()
+        for run in runs:
+            points = []
+            for scalar in run.scalars():
+                try:
+                    points.append((scalar['step'], value(scalar)))
+                except KeyError:
+                    continue
+            if points:
+                label = None if run.role in labelled else NAMES[run.role]
+                labelled.add(run.role)
+                axis.plot(*zip(*points, strict=True), color=COLOURS[run.role], label=label, alpha=0.85,
+                          marker='o' if 'mAP' in title else None, markersize=4)
+        axis.set(title=title, xlabel='iteration')
+        if 'SRD' not in title:  # the logarithm falls below zero
+            axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def draw_boxes(image: np.ndarray, boxes: list[Any], labels: list[int], colour: tuple[int, int, int]) -> np.ndarray:
+    """Copy of a BGR image, three times as large, with labelled boxes (corners in pixels)."""
+    scale = 3
+    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    for box, label in zip(boxes, labels, strict=True):
+        x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
+        cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
+        cv2.putText(canvas, str(label), (x1 + 3, y1 + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    return canvas
+
+
+def pictures(runs: list[Run], data: Path, path: Path) -> None:
+    """Draw validation images: ground truth, student alone and distilled, side by side."""
+    from mmdet.apis import inference_detector, init_detector
+    truth = json.loads((data / 'annotations' / 'val.json').read_text())
+    first = {role: next(r for r in runs if r.role == role) for role in ('student', 'distilled')}
+    models = {role: init_detector(run.config, str(run.checkpoint()), device='cpu') for role, run in first.items()}
+    figure, axes = plt.subplots(SCENES, 3, figsize=(9, 3 * SCENES), constrained_layout=True)
+    for row, info in zip(axes, truth['images'][:SCENES], strict=True):
+        image = cv2.imread(str(data / 'val' / info['file_name']))
+        own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
+        boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
+        panels = [('ground truth', draw_boxes(image, boxes, [a['category_id'] for a in own], (60, 140, 40)))]
+        for role, model in models.items():
+            found = inference_detector(model, image).pred_instances
+            found = found[found.scores > SCORE_SHOWN]
+            panels.append((f'{NAMES[role].lower()} (score > {SCORE_SHOWN})',
+                           draw_boxes(image, found.bboxes.tolist(), found.labels.tolist(), (190, 90, 30))))
+        for axis, (title, panel) in zip(row, panels, strict=True):
+            axis.imshow(panel[..., ::-1])
+            axis.set_axis_off()
+            if axis in axes[0]:
+                axis.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def report(work_dir: Path, runs: list[Run] | None = None) -> str:
+    """Write ``results.json``, ``results.md``, ``curves.png`` and ``detections.png``.
+
+    Args:
+        work_dir: Folder of the quick start.
+        runs: Finished runs; None for those of the ``results.json`` that is there.
+
+    Returns:
+        str: The table, and where the files are.
+    """
+    results_file = work_dir / 'results.json'
+    if runs is None:
+        runs = [Run(r['role'], r['seed'], Path(r['work_dir']), r['config'], r['seconds'])
+                for r in json.loads(results_file.read_text())]
+    results = [measure(run) for run in runs]
+    results_file.write_text(json.dumps(results, indent=1) + '\n')
+    text = table(results)
+    (work_dir / 'results.md').write_text(text + '\n')
+    curves(runs, work_dir / 'curves.png')
+    pictures(runs, work_dir / 'data', work_dir / 'detections.png')
+    return f'\n{text}\n\nwritten to {work_dir}/: results.json, results.md, curves.png, detections.png'
