@@ -49,7 +49,7 @@ class BaseTeacher:
         self._paths: Mapping[str, str] = {}
         self._clones: list[str] = []
         self._num_calls: dict[str, int] = {}
-        self._converter: Optional[InputConverter] = None
+        self._converter = InputConverter(PixelFormat(None), PixelFormat(None))
         self._recorders: Optional[RecorderManager] = None
         self._optimized: Optional[Optimized] = None
 
@@ -109,7 +109,7 @@ class BaseTeacher:
         Raises:
             TeacherError: Nothing was planned.
         """
-        if self._converter is None:
+        if not self._paths:
             raise TeacherError(f'{self.key}: no loss has said what it needs of the teacher')
         self._recorders = RecorderManager(self.model, self._paths, self._clones)
         for module in self._recorded_modules():  # after the recording hooks, so the output of the module is recorded
@@ -120,7 +120,6 @@ class BaseTeacher:
         pairs = self._finder.pairs(self._recorded_modules()) if self.config.inference.fold else []
         if not pairs:
             return
-        assert self._converter is not None, 'plan() comes first'
         with preserved_random_state():
             torch.manual_seed(0)
             images = torch.randn(2, self._converter.channels, *self._image)
@@ -209,7 +208,7 @@ class BaseTeacher:
     @torch.no_grad()
     def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
         """Levels by path for the student's batch, with the model as it is and where it is."""
-        assert self._recorders and self._converter, 'plan() and record() come first'
+        assert self._recorders is not None, 'record() comes first'
         images = self._converter(inputs, data_samples)
         if self._optimized and self._optimized.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

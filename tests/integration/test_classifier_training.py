@@ -38,7 +38,7 @@ def test_checkpoint_has_the_students_keys(make_classifier_runner, tmp_path):
 def test_the_teacher_sees_the_same_mixed_pixels(make_classifier_runner, mix):
     runner = make_classifier_runner(mix, 1, **{'model.train_cfg': dict(augments=MIXES[mix])})
     model, teacher = runner.model, runner.model.distiller.teacher
-    teacher.load_weights()
+    teacher.prepare()
     seen = []
     teacher.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
     batch = next(iter(runner.train_dataloader))
@@ -92,6 +92,6 @@ def test_weights_of_timm_are_loaded(tmp_path):
         f"model = dict(type='TimmClassifier', model_name={name!r}, num_classes=4)\n")
     teacher = PretrainedTeacher(PretrainedTeacherConfig(
         'k', str(tmp_path / 'timm.py'), str(tmp_path / 'timm.pth')))
-    teacher.load_weights()
+    teacher.prepare()
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(teacher.model(images), original(images))

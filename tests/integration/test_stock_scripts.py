@@ -74,7 +74,7 @@ def test_stock_and_own_script_train_the_same_student(folder):
           '--teacher-checkpoint', teacher['checkpoint'], cwd=folder)
     a, b = (torch.load(folder / 'work_dirs' / name / 'epoch_2.pth') for name in ('distilled', 'student'))
     assert all(torch.equal(a['state_dict'][k], b['state_dict'][k]) for k in a['state_dict'])
-    assert list(a['distiller']['state_dict']) == ['projectors.feature.0.weight']
+    assert list(a['distiller']['state_dict']) == ['losses.feature.projectors.0.weight']
     # MMPretrain's own API takes the file.
     from mmpretrain import get_model
     model = get_model(str(folder / 'student.py'), pretrained=str(folder / 'work_dirs' / 'distilled' / 'epoch_2.pth'))

@@ -12,6 +12,7 @@ from mmsrd.utils.zoo import zoo_weights
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'detection'
 NAMES = sorted(path.stem for path in FOLDER.glob('srd_*.py'))
+QUICK = 'srd_neck_faster-rcnn-r50_faster-rcnn-mbv2_1x_coco'
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
 
 
@@ -52,7 +53,7 @@ def test_name_and_weights(name):
     assert set(config.distill.losses) == {name.split('_')[1]}
 
 
-@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] if 'dino' in name else [])
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow])
                                   for name in NAMES])
 def test_one_step(name, coco, tmp_path):
     config = shrink(Config.fromfile(str(FOLDER / f'{name}.py')), coco, tmp_path)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,13 @@ FOLDER = ROOT / 'configs' / 'mmpretrain'
 NAMES = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/srd_*_*.py'))
 PLAIN = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/*_*.py') if not path.stem.startswith('srd'))
 SIDES = {'imagenet': 224, 'cifar100': 32, 'fashion_mnist': 28, 'digits': 8}
+
+
+
+def one_per_folder(names: list[str]) -> list[Any]:
+    """All names as parameters, all but the last of each folder marked slow."""
+    last = {name.split('/')[0]: name for name in names}
+    return [pytest.param(name, marks=[] if name in last.values() else [pytest.mark.slow]) for name in names]
 
 
 def load(name: str) -> Config:
@@ -86,7 +94,7 @@ def test_schedule_of_the_benchmark(name):
     assert config.train_dataloader.dataset.type == 'CIFAR100'
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', one_per_folder(NAMES))
 def test_steps(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # teachers are named from there
     runner = RUNNERS.build(shrink(load(name), name, tmp_path))
@@ -100,7 +108,7 @@ def test_steps(name, tmp_path, monkeypatch):
     assert all(torch.isfinite(v).all() and not torch.equal(v, before[k]) for k, v in after.items())
 
 
-@pytest.mark.parametrize('name', PLAIN)
+@pytest.mark.parametrize('name', one_per_folder(PLAIN))
 def test_models_alone_build_with_stock_runner(name, tmp_path):
     config = load(name)
     if name == 'imagenet/regnety-16gf_in1k':  # to teach with, not to train

@@ -44,10 +44,10 @@ def test_the_command(tmp_path):
 def test_rows_are_medians_of_ratios_turn_by_turn():
     plain = [dict(step_ms=x, peak_mib=100.) for x in (10., 20., 10.)]
     ours = [dict(step_ms=x, peak_mib=y) for x, y in ((11., 105.), (22., 110.), (13., 90.))]
-    row = harness._row('ours', ours, plain, None)
+    row = harness.summary_row('ours', ours, plain, None)
     assert (row['step_ms'], row['step_ratio'], row['step_ratio_range']) == (13, 1.1, [1.1, 1.3])
     assert row['memory_ratio'] == 1.1
-    assert harness._row('x', [], plain, 'no such package') == dict(variant='x', error='no such package')
+    assert harness.summary_row('x', [], plain, 'no such package') == dict(variant='x', error='no such package')
 
 
 @pytest.mark.parametrize('pair', list(PAIRS))

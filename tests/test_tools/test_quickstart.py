@@ -5,8 +5,8 @@ import json
 
 import cv2
 import numpy as np
-import quickstart
 import quickstart_report as report
+import run_quickstart
 import torch
 from compose_digits import SceneConfig, compose
 from pycocotools import mask as mask_utils
@@ -101,5 +101,5 @@ def test_progress_is_read_from_the_log():
     """The total loss falls below zero, as SRD's logarithm does."""
     line = ('11/23 02:46:42 - mmengine - INFO - Iter(train) [200/600]  lr: 3.4e-03  eta: 0:01:40  time: 0.25  '
             'grad_norm: 1.5  loss: -1.2345  loss_cls: 0.40  loss_srd_neck: -2.5  srd_alignment/neck: -0.01')
-    assert quickstart._PROGRESS.search(line).groups() == ('200', '600', '-1.2345', '-0.01')
-    assert quickstart._PROGRESS.search(line.split('  loss_srd')[0]).groups() == ('200', '600', '-1.2345', None)
+    assert run_quickstart.PROGRESS.search(line).groups() == ('200', '600', '-1.2345', '-0.01')
+    assert run_quickstart.PROGRESS.search(line.split('  loss_srd')[0]).groups() == ('200', '600', '-1.2345', None)

@@ -193,7 +193,7 @@ def test_what_another_command_has_trained_meanwhile_is_not_trained_again(tmp_pat
             results.write_text(json.dumps(record(job, {'a': 1})) + '\n')
         return contextlib.nullcontext()
 
-    monkeypatch.setattr(runs, '_locked', locked)
+    monkeypatch.setattr(runs, 'locked', locked)
     runs.run([job], results, tmp_path, 1)
     assert len(runs.read_lines(results)) == 1
 

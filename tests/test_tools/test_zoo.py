@@ -33,13 +33,19 @@ CLASSIFIERS = [
 ]
 
 
-@pytest.mark.parametrize(('name', 'side'), DETECTORS)
+def some(cases, *folders):
+    """All cases as parameters, those of other folders marked slow."""
+    return [pytest.param(*case, marks=[] if case[0].startswith(tuple(f'{folder}/' for folder in folders)) else [
+        pytest.mark.slow]) for case in cases]
+
+
+@pytest.mark.parametrize(('name', 'side'), some(DETECTORS, 'retinanet', 'detr', 'yolox', 'soft_teacher'))
 def test_detector(name, side):
     losses = step('mmdet', f'mmdet::{name}', OTHER_TEACHER['mmdet'], side)
     assert 0 < next(v for k, v in losses.items() if k.startswith('loss_srd_')) < 4 * 6
 
 
-@pytest.mark.parametrize(('name', 'side'), CLASSIFIERS)
+@pytest.mark.parametrize(('name', 'side'), some(CLASSIFIERS, 'resnet', 'deit', 'mobilenet_v3', 'lenet'))
 def test_classifier(name, side):
     losses = step('mmpretrain', f'mmpretrain::{name}', OTHER_TEACHER['mmpretrain'], side)
     expected = {'loss_srd_feature', 'loss_srd_logits'}

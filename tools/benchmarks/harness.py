@@ -97,11 +97,12 @@ def measure(case: Case, variants: Sequence[str], repeats: int, steps: int) -> li
             f'{variant} {own[-1]["step_ms"]:.1f} ms' for variant, own in turns.items() if own), flush=True)
     for process in processes:
         process.stop()
-    return [_row(variant, own, turns.get('plain', []), errors.get(variant)) for variant, own in turns.items()]
+    return [summary_row(variant, own, turns.get('plain', []), errors.get(variant)) for variant, own in turns.items()]
 
 
-def _row(variant: str, turns: list[dict[str, float]], plain: list[dict[str, float]],
-         error: str | None) -> dict[str, Any]:
+def summary_row(variant: str, turns: list[dict[str, float]], plain: list[dict[str, float]],
+                error: str | None) -> dict[str, Any]:
+    """Medians of a variant's turns, and ratios to those of the plain step; or why there are none."""
     if error is not None or not turns:
         return dict(variant=variant, error=error or 'no turn')
     row: dict[str, Any] = {key: round(statistics.median(turn[key] for turn in turns), 3) for key in turns[0]}

@@ -26,7 +26,8 @@ CONFIGS = dict(
     student='configs/quickstart/fcos_digits_student.py',
     distilled='configs/quickstart/srd_neck_fcos-w32_fcos-w8_digits.py')
 TRAIN_IMAGES, VAL_IMAGES = 1000, 300
-_PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: (-?[\d.]+)(?:.*srd_alignment/\w+: (-?[\d.]+))?')
+PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: (-?[\d.]+)(?:.*srd_alignment/\w+: (-?[\d.]+))?')
+"""Step, steps, loss and alignment in a line of the training log."""
 _MAP = re.compile(r'coco/bbox_mAP: ([\d.]+)')
 
 
@@ -44,7 +45,7 @@ def train(role: str, seed: int, options: list[str]) -> Run:
             log.write(line)
             if found := _MAP.search(line):
                 score = f', mAP {100 * float(found.group(1)):.1f}'
-            if found := _PROGRESS.search(line):
+            if found := PROGRESS.search(line):
                 step, steps, loss, alignment = found.groups()
                 aligned = f', alignment {float(alignment):.2f}' if alignment else ''
                 show(f'{label}: step {step}/{steps}, loss {float(loss):.2f}{aligned}{score}', last=False)

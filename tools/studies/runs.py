@@ -84,12 +84,12 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
             if gpus:
                 environment['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
             folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
-            with _locked(folder / 'lock'):
+            with locked(folder / 'lock'):
                 if recorded([job], results) and not needed(job):  # by another command meanwhile
                     return
                 seconds = _launch(job, folder, environment)
                 record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **machine())
-                with _locked(results) as file:
+                with locked(results) as file:
                     file.write(json.dumps(record) + '\n')
             print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
         except subprocess.CalledProcessError:
@@ -106,7 +106,7 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[TextIO]:
+def locked(path: Path) -> Iterator[TextIO]:
     """A file to append to that no other thread or process has at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, 'a') as file:

@@ -1,0 +1,105 @@
+"""Attaching runs each model once; detaching leaves the student as it was."""
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections import Counter
+
+import pytest
+import torch
+from helpers.models import build_zoo
+from helpers.weights import same
+
+import mmsrd
+from mmsrd.distillers import DistillSetup, attach_distiller
+from mmsrd.errors import ConfigError
+from mmsrd.teachers import pretrained_teacher
+
+RESNET = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+
+
+def hooks_of(model):
+    """All hooks of all modules, by module and kind."""
+    return {(name, kind): list(hooks.values()) for name, module in model.named_modules()
+            for kind, hooks in vars(module).items() if 'hook' in kind and isinstance(hooks, dict) and hooks}
+
+
+def pickled(model):
+    file = io.BytesIO()
+    torch.save(model, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+@pytest.mark.parametrize('teacher', ['trained', 'average'])
+def test_detach_leaves_the_student_as_it_was(student, distill, batch, teacher):
+    if teacher == 'average':
+        distill['teacher'] = dict(ema=dict(momentum=0.1))
+    plain = copy.deepcopy(student)
+    hooks, data = hooks_of(student), batch(student)
+    student.eval()
+    plain.eval()
+    mmsrd.attach(student, distill)
+    assert hooks_of(student) != hooks
+    student(**data)['loss_srd_neck'].backward()
+    student.zero_grad()
+    mmsrd.detach(student)
+    assert hooks_of(student) == hooks
+    assert [name for name, _ in student.named_modules()] == [name for name, _ in plain.named_modules()]
+    assert vars(student).keys() == vars(plain).keys()
+    assert same(student.state_dict(), plain.state_dict())
+    assert student.state_dict()._metadata == plain.state_dict()._metadata
+    losses, expected = student(**data), plain(**data)
+    assert list(losses) == list(expected)
+    assert all(torch.equal(losses[name], expected[name]) for name in expected)
+    restored = pickled(student)
+    assert same(restored.state_dict(), plain.state_dict())
+    assert len(pickle.dumps(student)) == pytest.approx(len(pickle.dumps(plain)), rel=1e-3)  # no teacher inside
+    with pytest.raises(RuntimeError, match='Missing key'):  # the load hook that forgives missing projectors is gone
+        student.load_state_dict({}, strict=True)
+    mmsrd.attach(student, distill)
+    assert 'loss_srd_neck' in student(**data)
+
+
+def test_detach_a_copy(student, distill, batch):
+    mmsrd.attach(student, distill)
+    copied = copy.deepcopy(student)
+    mmsrd.detach(copied)
+    assert 'loss_srd_neck' not in copied(**batch(copied))
+    assert 'loss_srd_neck' in student(**batch(student))
+
+
+def test_detach_what_is_not_attached(student):
+    with pytest.raises(ConfigError, match='FCOS has no distiller to detach'):
+        mmsrd.detach(student)
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'losses'), [
+    ('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', None),
+    ('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py',
+     dict(a=dict(student='neck', teacher='neck'), b=dict(student='backbone', teacher='backbone'))),
+    (RESNET, RESNET, None),
+    ('mmpretrain::vgg/vgg11_8xb32_in1k.py', RESNET, None),
+    (RESNET, 'mmpretrain::deit/deit-tiny_4xb256_in1k.py', None),
+    (RESNET, 'mmpretrain::mlp_mixer/mlp-mixer-base-p16_64xb64_in1k.py', None),  # takes images of 224 pixels only
+])
+def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
+    """And two forward passes of the teacher before training, which compare its features before and after fusing."""
+    model = build_zoo(student)
+    forwards = Counter()
+    model.backbone.register_forward_hook(lambda *args: forwards.update(['student']))
+    block = dict(teacher=dict(config=teacher, allow_random=True))
+    setup = DistillSetup.of(block if losses is None else {**block, 'losses': losses})
+    built = pretrained_teacher.build_model
+
+    def counted(*args):
+        made = built(*args)
+        made.backbone.register_forward_hook(lambda *args: forwards.update(['teacher']))
+        return made
+
+    monkeypatch.setattr(pretrained_teacher, 'build_model', counted)
+    distiller = attach_distiller(model, setup)
+    assert forwards == dict(student=1, teacher=1)
+    distiller.teachers.prepare()
+    assert forwards['student'] == 1
+    assert forwards['teacher'] in (1, 3)  # nothing to fuse in a transformer
