@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 import mmsrd
 
@@ -76,6 +77,7 @@ def test_sizes():
 
 @pytest.mark.parametrize('name', MODULES)
 def test_examples(name):
+    MMLogger.get_current_instance().setLevel('WARNING')  # its handlers would write into an example's output
     if name == 'mmsrd.models.heads.deit_distill_head':
         pytest.importorskip('mmpretrain')
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)

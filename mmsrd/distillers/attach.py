@@ -98,6 +98,15 @@ def detach(model: nn.Module) -> None:
 
     Raises:
         ConfigError: It has none.
+
+    Example:
+        :func:`attach` shows how a model comes to have one.
+
+        >>> import mmsrd, torch
+        >>> mmsrd.detach(torch.nn.Linear(1, 1))
+        Traceback (most recent call last):
+        ...
+        mmsrd.errors.ConfigError: Linear has no distiller to detach
     """
     distiller = getattr(model, CHILD, None)
     if not isinstance(distiller, ProjectorDistiller):

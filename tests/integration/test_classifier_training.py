@@ -92,6 +92,6 @@ def test_weights_of_timm_are_loaded(tmp_path):
         f"model = dict(type='TimmClassifier', model_name={name!r}, num_classes=4)\n")
     teacher = PretrainedTeacher(PretrainedTeacherConfig(
         'k', str(tmp_path / 'timm.py'), str(tmp_path / 'timm.pth')))
-    teacher.prepare()
+    teacher.load_weights()
     images = torch.randn(2, 3, 64, 64)
     assert torch.equal(teacher.model(images), original(images))
