@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ..config.distill_config import PRESETS
 from ..errors import ConfigError
-from .toolbox import run_script, toolbox_of, toolbox_script
+from .toolbox_scripts import run_script, toolbox_of, toolbox_script
 
 RUNNER_TYPE = 'mmsrd.DistillRunner'
 _FLAGS_WITH_VALUE = ('--work-dir', '--launcher', '--local_rank', '--local-rank', '--out', '--out-item', '--show-dir',

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from ..errors import MMSRDError
 from ..utils.zoo import config_path
 from .command_line import RUNNER_TYPE, parse_arguments, take_config, with_teacher
-from .toolbox import run_toolbox_script
+from .toolbox_scripts import run_toolbox_script
 
 
 def train(argv: Sequence[str] | None = None) -> None:

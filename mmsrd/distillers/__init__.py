@@ -1,10 +1,10 @@
 """The student's side: attach and detach, the distiller, feature losses, level matching, presets."""
-from .attach import CHILD, attach, attach_distiller, detach
+from .attach_detach import CHILD, attach, attach_distiller, detach
+from .build_distiller import DistillSetup
 from .feature_loss import FeatureLoss
 from .level_matching import LevelPair, match_levels, match_shapes
 from .projector_distiller import ProjectorDistiller
 from .resume_check import differences, fingerprint_of
-from .setup import DistillSetup
 from .summary import summary, text_table
 
 __all__ = ['CHILD', 'DistillSetup', 'FeatureLoss', 'LevelPair', 'ProjectorDistiller', 'attach', 'attach_distiller',

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import LossConfig
 from ..config.loss_config import OWN_KEYS
 from ..errors import FeatureMismatchError, TapError
-from ..models.builder import build_loss, build_projector, check_projector
+from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
 from ..models.losses.base_loss import LossAndLogs
 from ..recorders import DryRun
 from .level_matching import LevelPair, match_levels, match_shapes

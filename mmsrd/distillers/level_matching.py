@@ -12,7 +12,7 @@ from ..config import LossConfig
 from ..config.loss_config import RESIZES
 from ..errors import ConfigError, FeatureMismatchError
 from ..utils.tensors import pool_rows, resize_map
-from .tokens import as_map, num_prefix_tokens
+from .token_maps import as_map, num_prefix_tokens
 
 Shape = Sequence[int]
 

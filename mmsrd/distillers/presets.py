@@ -14,7 +14,7 @@ from ..config.checks import ROOT
 from ..config.loss_config import parse_loss
 from ..errors import ConfigError, TapError
 from ..recorders import DryRun, trained_part
-from .last_layers import last_feature, last_linear
+from .classifier_layers import last_feature, last_linear
 from .level_matching import stride_of
 
 _DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head', 'panoptic_head', 'decoder')

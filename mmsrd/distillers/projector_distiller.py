@@ -13,9 +13,9 @@ from ..recorders import RecorderManager
 from ..teachers import BaseTeacher, Features, TeacherGroup
 from ..teachers.speedup import autocast_dtype
 from ..utils.no_compile import no_compile
-from .batches import Batch, arguments_of, batches_of, split_by_batch
 from .feature_loss import FeatureLoss, mean_of
 from .finite_check import FiniteCheck
+from .student_batches import Batch, arguments_of, batches_of, split_by_batch
 
 FP16_PATIENCE = 20
 """Steps in a row that may overflow under fp16: the loss scaler skips them and halves the scale."""

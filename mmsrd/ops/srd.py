@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from ..utils.dist import gather_stacked, num_processes
 from ..utils.tensors import num_rows
-from .backend import EmptyBackend, SRDBackend, SRDParams, Statistics
+from .base_backend import EmptyBackend, SRDBackend, SRDParams, Statistics
 
 
 class _Terms(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .backend import SRDParams, Statistics, channel_dtype, channel_view
+from .base_backend import SRDParams, Statistics, channel_dtype, channel_view
 
 
 class TorchBackend:

@@ -8,7 +8,7 @@ import triton
 from torch import Tensor
 
 from . import triton_kernels as K
-from .backend import SRDParams, Statistics, channel_view
+from .base_backend import SRDParams, Statistics, channel_view
 
 _TILE = 4096
 """Elements of a tile: 16 to 32 per thread of 4 warps or 8, enough loads in flight to fill the memory's pipeline."""

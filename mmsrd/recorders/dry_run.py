@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..errors import TapError
 from ..utils.random_state import preserved_random_state
+from .find_module import find_module
 from .model_parts import channel_candidates, dummy_samples, evaluating, trained_part
-from .module_outputs import as_levels, find_module, tensor_versions
+from .output_levels import as_levels, tensor_versions
 
 SIDES = (128, 224, 256, 384, 512, 336, 448, 32, 192, 299)
 """Sides of the square dry-run images; some models take only one of them."""

@@ -9,7 +9,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import TapError
 from ..utils.no_compile import no_compile
-from .module_outputs import as_levels, find_module, tensor_versions
+from .find_module import find_module
+from .output_levels import as_levels, tensor_versions
 
 
 class AllRecordedSignal(Exception):  # noqa: N818  not an error

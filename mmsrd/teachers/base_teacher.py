@@ -15,7 +15,15 @@ from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dum
 from ..utils.no_compile import no_compile
 from ..utils.random_state import preserved_random_state
 from .input_converter import InputConverter, PixelFormat, image_preprocessor
-from .speedup import ConvBNFinder, Optimized, SideStream, autocast_dtype, fuse_conv_bn, optimize, teacher_dtype
+from .speedup import (
+    AppliedSpeedups,
+    ConvBNFinder,
+    SideStream,
+    apply_speedups,
+    autocast_dtype,
+    fuse_conv_bn,
+    teacher_dtype,
+)
 
 Features = dict[str, list[Tensor]]
 """Levels by path."""
@@ -51,7 +59,7 @@ class BaseTeacher:
         self._num_calls: dict[str, int] = {}
         self._converter = InputConverter(PixelFormat(None), PixelFormat(None))
         self._recorders: Optional[RecorderManager] = None
-        self._optimized: Optional[Optimized] = None
+        self._speedups: Optional[AppliedSpeedups] = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BaseTeacher:
         return self
@@ -140,8 +148,8 @@ class BaseTeacher:
 
     def move_to(self, device: torch.device) -> None:
         """Move the model to ``device``, where it is not there yet."""
-        if self._optimized and self._optimized.offload:
-            self._optimized.offload.device = device
+        if self._speedups and self._speedups.offload:
+            self._speedups.offload.device = device
         elif self._device != device:
             self.model.to(device)
             self._device = device
@@ -150,8 +158,8 @@ class BaseTeacher:
         """Give its memory back, for good: distillation has ended."""
         if not self.released:
             self.released = True
-            if self._optimized and self._optimized.offload:
-                self._optimized.offload.remove()
+            if self._speedups and self._speedups.offload:
+                self._speedups.offload.remove()
             self.model.to('meta')
             if self._device is not None and self._device.type == 'cuda':
                 torch.cuda.empty_cache()  # to the device, once
@@ -193,24 +201,24 @@ class BaseTeacher:
             raise TeacherError(f'{self.key}: the teacher was released when distillation ended')
         device = inputs.device
         dtype = teacher_dtype(self.config.inference, student_dtype)
-        if self._optimized is None:
-            self._optimized = self._optimize(device, dtype)
+        if self._speedups is None:
+            self._speedups = self._apply_speedups(device, dtype)
         # Weights that are stored in half precision need autocast also where the student has none (validation).
-        dtype = dtype or self._optimized.stored_dtype
+        dtype = dtype or self._speedups.stored_dtype
         self.move_to(device)
         with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             return self.forward(inputs, data_samples)
 
-    def _optimize(self, device: torch.device, dtype: torch.dtype | None) -> Optimized:
+    def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
         """Make the model fast, before it moves to the device."""
-        return optimize(self.model, self.config, self._called, self._recorded_modules(), device, dtype)
+        return apply_speedups(self.model, self.config, self._called, self._recorded_modules(), device, dtype)
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
         """Levels by path for the student's batch, with the model as it is and where it is."""
         assert self._recorders is not None, 'record() comes first'
         images = self._converter(inputs, data_samples)
-        if self._optimized and self._optimized.channels_last:
+        if self._speedups and self._speedups.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._recorders.recording():
             # No early end where a module is called more often than in the dry run, or less.

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..config import EMATeacherConfig
 from .base_teacher import BaseTeacher
-from .speedup import Optimized
+from .speedup import AppliedSpeedups
 
 
 class EMATeacher(BaseTeacher):
@@ -40,9 +40,9 @@ class EMATeacher(BaseTeacher):
             self.average.avg_parameters = self.average.module.state_dict()
             self._device = device
 
-    def _optimize(self, device: torch.device, dtype: torch.dtype | None) -> Optimized:
+    def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
         """Nothing: its weights go on changing."""
-        return Optimized()
+        return AppliedSpeedups()
 
     def release(self) -> None:
         """As :meth:`BaseTeacher.release`; the average holds on to its tensors beside the model's."""

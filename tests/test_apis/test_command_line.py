@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 
 from mmsrd.apis.command_line import take_config, with_teacher
-from mmsrd.apis.toolbox import toolbox_of
+from mmsrd.apis.toolbox_scripts import toolbox_of
 from mmsrd.errors import ConfigError
 from mmsrd.utils.zoo import package_files
 

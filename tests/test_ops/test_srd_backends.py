@@ -211,19 +211,19 @@ def test_the_long_axis_of_the_grid_is_the_first():
 
 
 def test_where_triton_does_not_work(monkeypatch):
-    from mmsrd.ops import selection, triton_backend
+    from mmsrd.ops import backend_choice, triton_backend
     on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)
-    selection.triton_works.cache_clear()
+    backend_choice.triton_works.cache_clear()
     assert choose_backend('auto', on_cuda, on_cuda).__name__ == 'TritonBackend'
-    selection.triton_works.cache_clear()
+    backend_choice.triton_works.cache_clear()
     monkeypatch.setattr(triton_backend.TritonBackend, 'moments', lambda self: 1 / 0)
     warnings = []
-    monkeypatch.setattr(selection, 'print_log', lambda text, **options: warnings.append(text))
+    monkeypatch.setattr(backend_choice, 'print_log', lambda text, **options: warnings.append(text))
     assert choose_backend('auto', on_cuda, on_cuda) is TorchBackend
     assert choose_backend('auto', on_cuda, on_cuda) is TorchBackend
     assert len(warnings) == 1
     assert 'Triton cannot be used' in warnings[0]
-    selection.triton_works.cache_clear()
+    backend_choice.triton_works.cache_clear()
 
 
 def test_asking_for_triton_in_vain(monkeypatch):

@@ -77,7 +77,7 @@ def test_precision_follows_the_student(student, distill, batch):
 
 def test_stored_weights_work_without_autocast_too(student, distill, batch, monkeypatch):
     """As on CUDA: stored when the first step is under autocast, and then a validation loss that is not."""
-    monkeypatch.setattr('mmsrd.teachers.speedup.optimization.stores_weights', lambda config, device: True)
+    monkeypatch.setattr('mmsrd.teachers.speedup.all_speedups.stores_weights', lambda config, device: True)
     data = batch(student)
     mmsrd.attach(student, distill)
     for enabled in (True, False):

@@ -45,7 +45,7 @@ class DistillHook(Hook):
     """Keeps the distiller's schedule in step, and saves and restores its projectors.
 
     The student's ``state_dict`` has no key of the distiller (see
-    :mod:`mmsrd.distillers.attach`), so nothing has to be taken out of a
+    :mod:`mmsrd.distillers.attach_detach`), so nothing has to be taken out of a
     checkpoint, whatever other hooks (EMA) do with it.
     """
 

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from zoo_cases import batch_for
 
 import mmsrd
-from mmsrd.distillers.batches import batches_of
+from mmsrd.distillers.student_batches import batches_of
 from mmsrd.errors import ConfigError
 from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.zoo import load_config

@@ -1,30 +1,11 @@
-"""Find modules by their dotted paths, and the tensors in what they return."""
+"""The tensors in what a module returns."""
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import TapError, did_you_mean
-
-
-def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
-    """The submodule of ``model`` at dotted ``path``.
-
-    Raises:
-        TapError: There is none; the message names the closest existing paths.
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
-    modules.pop('', None)
-    if path in modules:
-        return modules[path]
-    parent = path
-    while parent and parent not in modules:
-        parent = parent.rpartition('.')[0]
-    children = [name for name, _ in (modules[parent] if parent else model).named_children()]
-    raise TapError.at(
-        key, path, f'{type(model).__name__} has no such module{did_you_mean(path, modules)}. '
-        f'Modules of {parent or type(model).__name__}: {", ".join(children) or "none"}')
+from ..errors import TapError
 
 
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
@@ -57,11 +38,3 @@ def tensor_versions(output: Any) -> list[int]:
     if isinstance(output, Tensor):
         return [output._version]
     return [version for x in _members(output) for version in tensor_versions(x)]
-
-
-def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """``(path, key)`` pairs as path → first key, so that two losses share one recorder."""
-    paths: dict[str, str] = {}
-    for path, key in named:
-        paths.setdefault(path, key)
-    return paths

@@ -14,7 +14,7 @@ from .precision import is_channels_last, store_weights, stores_weights
 
 
 @dataclass(frozen=True)
-class Optimized:
+class AppliedSpeedups:
     """What has been done to a model.
 
     Attributes:
@@ -28,8 +28,8 @@ class Optimized:
     offload: Optional[Offload] = None
 
 
-def optimize(model: nn.Module, config: TeacherConfig, called: set[nn.Module], recorded: set[nn.Module],
-             device: torch.device, dtype: torch.dtype | None) -> Optimized:
+def apply_speedups(model: nn.Module, config: TeacherConfig, called: set[nn.Module], recorded: set[nn.Module],
+             device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
     """Make a frozen model fast, before it moves to the device.
 
     Args:
@@ -50,4 +50,4 @@ def optimize(model: nn.Module, config: TeacherConfig, called: set[nn.Module], re
     offload = Offload(model, called) if config.offload else None
     if inference.compile is not False:
         compile_parts(model, called, recorded, {} if inference.compile is True else dict(inference.compile))
-    return Optimized(stored, channels_last, offload)
+    return AppliedSpeedups(stored, channels_last, offload)

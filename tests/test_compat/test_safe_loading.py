@@ -12,7 +12,7 @@ import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmsrd.compat import load_checkpoint_file
-from mmsrd.compat.checkpoints import history_method
+from mmsrd.compat.safe_loading import history_method
 from mmsrd.errors import CheckpointError
 
 

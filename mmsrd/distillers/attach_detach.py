@@ -7,8 +7,8 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..recorders import trained_part
+from .build_distiller import DistillSetup
 from .projector_distiller import ProjectorDistiller
-from .setup import DistillSetup
 
 CHILD = 'distiller'
 """Name of the distiller in the student."""
