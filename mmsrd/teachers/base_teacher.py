@@ -14,7 +14,7 @@ from ..errors import TeacherError
 from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dummy_samples, trained_part
 from ..utils.no_compile import no_compile
 from ..utils.random_state import preserved_random_state
-from .input_converter import InputConverter, PixelFormat, image_preprocessor
+from .recording_plan import RecordingPlan
 from .speedup import (
     AppliedSpeedups,
     ConvBNFinder,
@@ -52,12 +52,8 @@ class BaseTeacher:
         self._device: Optional[torch.device] = None
         self._stream = SideStream()
         self._finder = ConvBNFinder()
-        self._image: tuple[int, int] = (0, 0)
         self._called: set[nn.Module] = set()
-        self._paths: Mapping[str, str] = {}
-        self._clones: list[str] = []
-        self._num_calls: dict[str, int] = {}
-        self._converter = InputConverter(PixelFormat(None), PixelFormat(None))
+        self._plan = RecordingPlan()
         self._recorders: Optional[RecorderManager] = None
         self._speedups: Optional[AppliedSpeedups] = None
 
@@ -73,7 +69,7 @@ class BaseTeacher:
         """
         with self._finder.watch(trained_part(self.model)[1]):
             run = dry_run(self.model, paths, sides, everything=everything, partly=partly)
-        self._image, self._called = run.image, run.called
+        self._called = run.called
         return run
 
     def plan(self, run: DryRun, paths: Mapping[str, str], student: nn.Module, channels: int) -> None:
@@ -88,14 +84,7 @@ class BaseTeacher:
         Raises:
             TeacherError: The teacher takes images of other channels; grey ones can be made grey RGB.
         """
-        if channels not in (run.channels, 1):
-            raise TeacherError.at(f'{self.key}.config', self.config.name, f'the teacher takes images of '
-                                  f'{run.channels} channels, and the student\'s have {channels}')
-        self._paths = paths
-        self._clones = [path for path in paths if run.is_overwritten(path)]
-        self._num_calls = {path: run.num_calls(path) for path in paths}
-        self._converter = InputConverter(PixelFormat(image_preprocessor(student)),
-                                         PixelFormat(image_preprocessor(self.model)), run.channels)
+        self._plan = RecordingPlan.of(run, paths, student, channels, (f'{self.key}.config', self.config.name))
 
     def prepare(self) -> None:
         """Read the weights, record what was planned, fuse: once, when training is about to start.
@@ -117,9 +106,9 @@ class BaseTeacher:
         Raises:
             TeacherError: Nothing was planned.
         """
-        if not self._paths:
+        if not self._plan.paths:
             raise TeacherError(f'{self.key}: no loss has said what it needs of the teacher')
-        self._recorders = RecorderManager(self.model, self._paths, self._clones)
+        self._recorders = RecorderManager(self.model, self._plan.paths, self._plan.clones)
         for module in self._recorded_modules():  # after the recording hooks, so the output of the module is recorded
             module.register_forward_hook(self._stop_if_complete)
 
@@ -130,7 +119,7 @@ class BaseTeacher:
             return
         with preserved_random_state():
             torch.manual_seed(0)
-            images = torch.randn(2, self._converter.channels, *self._image)
+            images = torch.randn(2, self._plan.converter.channels, *self._plan.image)
         images = images.to(next(self.model.parameters()).device)
         change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
         if change is not None:
@@ -138,12 +127,12 @@ class BaseTeacher:
                       f'features by {change:.1e}', logger='current')
 
     def _recorded_modules(self) -> set[nn.Module]:
-        return {self.model.get_submodule(path) for path in self._paths}
+        return {self.model.get_submodule(path) for path in self._plan.paths}
 
     @no_compile
     def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:
         recorders = self._recorders
-        if recorders and recorders.is_recording and recorders.num_calls == self._num_calls:
+        if recorders and recorders.is_recording and recorders.num_calls == self._plan.num_calls:
             raise AllRecordedSignal
 
     def move_to(self, device: torch.device) -> None:
@@ -217,7 +206,7 @@ class BaseTeacher:
     def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
         """Levels by path for the student's batch, with the model as it is and where it is."""
         assert self._recorders is not None, 'record() comes first'
-        images = self._converter(inputs, data_samples)
+        images = self._plan.converter(inputs, data_samples)
         if self._speedups and self._speedups.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._recorders.recording():
