@@ -73,7 +73,7 @@ def _deform_conv(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Ten
                  stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int]) -> Tensor:
     # torchvision derives both group counts from the shapes, as mmcv's callers set them.
     size = [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
-        input.shape[-2:], padding, dilation, weight.shape[-2:], stride, strict=True)]
+        input.shape[-2:], padding, dilation, weight.shape[-2:], stride)]
     offset = _first_of(offset, size)
     mask = None if mask is None else _first_of(mask, size)
     output: Tensor = torchvision.ops.deform_conv2d(input, offset, weight, bias, stride, padding, dilation, mask)
@@ -115,7 +115,7 @@ def deform_conv_backward_input(input: Tensor, offset: Tensor, grad_output: Tenso
     """Gradients of v1 with respect to input and offset."""
     x, o = _leaves(input, offset)
     out = _deform_conv(x, o, None, upcast(weight.detach()), None, (dH, dW), (padH, padW), (dilationH, dilationW))
-    for target, grad in zip((grad_input, grad_offset), _gradients(out, [x, o], grad_output), strict=True):
+    for target, grad in zip((grad_input, grad_offset), _gradients(out, [x, o], grad_output)):
         target.copy_(grad)
 
 
@@ -158,7 +158,7 @@ def modulated_deform_conv_backward(input: Tensor, weight: Tensor, bias: Tensor, 
         leaves.append(b)
         targets.append(grad_bias)
     out = _deform_conv(x, o, m, w, b, (stride_h, stride_w), (pad_h, pad_w), (dilation_h, dilation_w))
-    for target, grad in zip(targets, _gradients(out, leaves, grad_output), strict=True):
+    for target, grad in zip(targets, _gradients(out, leaves, grad_output)):
         target.copy_(grad)
 
 
@@ -181,7 +181,7 @@ def ms_deform_attn_backward(value: Tensor, spatial_shapes: Tensor, level_start_i
     leaves = _leaves(value, sampling_locations, attention_weights)
     out = multi_scale_deformable_attn_pytorch(leaves[0], spatial_shapes, leaves[1], leaves[2])
     grads = _gradients(out, leaves, grad_output)
-    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
+    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads):
         target.copy_(grad)
 
 

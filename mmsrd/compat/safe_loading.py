@@ -6,6 +6,7 @@ name. The list below is that and no more; anything else in a file is refused.
 """
 from __future__ import annotations
 
+import codecs
 import importlib
 import pickle
 from typing import Any
@@ -16,6 +17,8 @@ from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
 
+ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
+"""Whether PyTorch can be told which globals a file may name: from 2.4 on."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 
 
@@ -45,8 +48,56 @@ def mmengine_globals() -> list[Any]:
 
 
 def allow_mmengine_globals() -> None:
-    """Let ``torch.load`` read MMEngine's checkpoints in this process, so that ``resume`` works from torch 2.6 on."""
-    torch.serialization.add_safe_globals(mmengine_globals())
+    """Let ``torch.load`` read MMEngine's checkpoints in this process, so that ``resume`` works from torch 2.6 on.
+
+    Until 2.4 PyTorch has no list of that kind, and MMEngine's own ``torch.load`` reads whatever is in a file.
+    """
+    if ALLOW_LIST:
+        torch.serialization.add_safe_globals(mmengine_globals())
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds tensors, plain containers and MMEngine's own, and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f'{module}.{name}'
+        allowed = {**_pytorch_globals(), **_named(mmengine_globals())}
+        if full not in allowed:
+            raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {full}')
+        return allowed[full]
+
+
+class _RestrictedPickle:
+    """What ``torch.load(pickle_module=...)`` wants of a module."""
+
+    Unpickler = _Unpickler
+    UnpicklingError = pickle.UnpicklingError
+
+    @staticmethod
+    def load(file: Any, **options: Any) -> Any:
+        """As ``pickle.load``; files of before PyTorch 1.6 are read by it."""
+        return _Unpickler(file, **options).load()
+
+
+def _pytorch_globals() -> dict[str, Any]:
+    from torch import _weights_only_unpickler
+    # PyTorch's own list: what rebuilds tensors and parameters, dtypes, OrderedDict.
+    return {**_weights_only_unpickler._get_allowed_globals(), '_codecs.encode': codecs.encode}
+
+
+def _named(allowed: list[Any]) -> dict[str, Any]:
+    pairs = [entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}')
+             for entry in allowed]
+    return {name: value for value, name in pairs}
+
+
+def _load(path: str) -> Any:
+    if ALLOW_LIST:
+        # Not the context manager of PyTorch: on exit it would take the names from the list for good,
+        # and MMEngine's own torch.load needs them there.
+        allow_mmengine_globals()
+        return torch.load(path, map_location='cpu', weights_only=True)
+    return torch.load(path, map_location='cpu', pickle_module=_RestrictedPickle)
 
 
 def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
@@ -64,10 +115,7 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
             of the allow-list, or is not a checkpoint.
     """
     try:
-        # Not the context manager of PyTorch: on exit it would take the names from the list for good,
-        # and MMEngine's own torch.load needs them there.
-        allow_mmengine_globals()
-        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        checkpoint = _load(path)
     except FileNotFoundError:
         raise CheckpointError.at(key, path, 'no such file') from None
     except pickle.UnpicklingError as e:

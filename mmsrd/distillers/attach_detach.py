@@ -5,6 +5,7 @@ from typing import Any, Mapping
 
 from torch import nn
 
+from ..compat.torch_versions import register_final_hook, register_state_dict_hook
 from ..errors import ConfigError
 from ..recorders import trained_part
 from .build_distiller import DistillSetup
@@ -81,8 +82,8 @@ def attach_distiller(student: nn.Module, setup: DistillSetup) -> ProjectorDistil
         student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),
         *(student.get_submodule(path).register_forward_hook(distiller.after_recorded)
           for path in distiller.recorders.keys),
-        student.register_forward_hook(distiller.after_student, with_kwargs=True, always_call=True),
-        student.register_state_dict_post_hook(_hide_state),  # type: ignore[no-untyped-call]
+        register_final_hook(student, distiller.after_student),
+        register_state_dict_hook(student, _hide_state),
         student.register_load_state_dict_post_hook(_ignore_missing)]  # type: ignore[no-untyped-call]
     backbone = getattr(trained_part(student)[1], 'backbone', None)
     if isinstance(backbone, nn.Module):

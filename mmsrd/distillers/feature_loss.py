@@ -112,7 +112,7 @@ class FeatureLoss(nn.Module):
                               'the student would be trained by this loss; choose a module after the frozen stages and '
                               'not inside a block with activation checkpointing (with_cp)')
         compared = []
-        for pair, projector in zip(self.pairs, self.projectors, strict=True):
+        for pair, projector in zip(self.pairs, self.projectors):
             if pair.counts != (len(student), len(teacher)):
                 raise FeatureMismatchError(
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
@@ -166,11 +166,11 @@ class FeatureLoss(nn.Module):
         """A row of the summary table (:data:`mmsrd.distillers.summary.HEADER`) for each pair."""
         config, rows = self.config, []
         paths = config.student, f'{config.teacher_name}:{config.teacher}'.lstrip(':')
-        for pair, projector in zip(self.pairs, self.projectors, strict=True):
+        for pair, projector in zip(self.pairs, self.projectors):
             size = sum(p.numel() for p in projector.parameters())
             cells = [config.name, f'{config.weight:g}']
             for path, level, stride, shape in zip(paths, (pair.student, pair.teacher), pair.strides,
-                                                  (pair.student_shape, pair.teacher_shape), strict=True):
+                                                  (pair.student_shape, pair.teacher_shape)):
                 cells += [f'{path}[{level}]', '-' if stride is None else f'{stride:g}', 'x'.join(map(str, shape[1:]))]
             rows.append((*cells, f'{size / 1e3:.1f} k' if size else 'none'))
         return rows
@@ -178,5 +178,5 @@ class FeatureLoss(nn.Module):
 
 def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:
     """Mean of several losses, and of their logs."""
-    losses, logs = zip(*compared, strict=True)
+    losses, logs = zip(*compared)
     return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}

@@ -66,7 +66,7 @@ class FiniteCheck:
         self._pending = None
         if event is not None:
             event.synchronize()
-        wrong = [text for text, finite in zip(descriptions, flags.tolist(), strict=True) if not finite]
+        wrong = [text for text, finite in zip(descriptions, flags.tolist()) if not finite]
         self._in_a_row = self._in_a_row + 1 if wrong else 0
         if self._in_a_row > self._patience:
             raise NonFiniteError('; '.join(wrong))

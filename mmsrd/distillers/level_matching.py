@@ -82,7 +82,7 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         shapes = student[s], teacher[t]
         prefix = [num_prefix_tokens(shape[1]) if config.tokens == 'patch' and len(shape) == 3 else 0
                   for shape in shapes]
-        strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images, strict=True)]
+        strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images)]
         pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)))
         _check_pair(config, pair, images[0] == images[1])
         pairs.append(pair)
@@ -102,7 +102,7 @@ def _indices(config: LossConfig, student: list[tuple[int, ...]],
                 f'{side}. Pick with levels={list(range(min(counts)))} or pairs levels=[(student, teacher), ...]')
         return [(i, i) for i in range(counts[0])]
     for pair in config.levels:
-        for side, index, shapes in zip(('student', 'teacher'), pair, (student, teacher), strict=True):
+        for side, index, shapes in zip(('student', 'teacher'), pair, (student, teacher)):
             if not -len(shapes) <= index < len(shapes):
                 raise ConfigError.at(f'{config.key}.levels', config.levels,
                                      f'the {side} has no level {index}; it has {len(shapes)}: {_list(shapes)}')
@@ -153,7 +153,7 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     Raises:
         FeatureMismatchError: Patch tokens do not make a map.
     """
-    student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.prefix_tokens, strict=True))
+    student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.prefix_tokens))
     if student.size(0) != teacher.size(0):
         teacher = _for_branches(student, teacher, pair)
     if config.pool:

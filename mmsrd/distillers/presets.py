@@ -171,7 +171,7 @@ def _why_not_logits(models: tuple[nn.Module, nn.Module], paths: tuple[str | None
     if any('MultiLabel' in kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__):
         return 'a head gives several labels to an image, so its logits are no distribution'
     classes = []
-    for side, model, path in zip(('student', 'teacher'), models, paths, strict=True):
+    for side, model, path in zip(('student', 'teacher'), models, paths):
         if path is None:
             return f'the {side} has no linear layer that makes them'
         classes.append(model.get_submodule(path).out_features)

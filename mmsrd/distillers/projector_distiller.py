@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import Schedule
 from ..errors import ConfigError
 from ..recorders import RecorderManager
 from ..teachers import BaseTeacher, Features, TeacherGroup
-from ..teachers.speedup import autocast_dtype
-from ..utils.no_compile import no_compile
 from .feature_loss import FeatureLoss, mean_of
 from .finite_check import FiniteCheck
 from .student_batches import Batch, arguments_of, batches_of, split_by_batch
@@ -192,14 +191,13 @@ class ProjectorDistiller(nn.Module):
             other = [features[config.teacher_name][config.teacher] for features in taught]
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
-                value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes, strict=True)])
+                value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
             if weight > 0:
                 text = loss.describe_non_finite(own, other, value)
                 described[f'iteration {self.iteration}: {text}'] = value
             entries[f'loss_srd_{config.name}'] = value * weight if weight > 0 else loss.zero(value.device)
             entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
-        device = batches[0][0].device
-        fp16 = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) == torch.float16
+        fp16 = autocast_dtype(batches[0][0].device) == torch.float16
         self.finite.check(described, FP16_PATIENCE if fp16 else 0)
         return entries
 

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 from torch import Tensor, nn
 
 from ..errors import ConfigError, FeatureMismatchError
 
-Batch = tuple[Tensor, Optional[Sequence[Any]]]
+Batch = Tuple[Tensor, Optional[Sequence[Any]]]
 """Normalised images (N, C, H, W) and their data samples."""
 
 
@@ -57,7 +57,7 @@ def split_by_batch(levels: list[Tensor], batches: Sequence[Batch], tap: str) -> 
     each, rest = divmod(len(levels), len(batches))
     split = [levels[i * each:(i + 1) * each] for i in range(len(batches))]
     if rest or (len(batches) > 1 and any(level.size(0) != batch[0].size(0) for own, batch in zip(
-            split, batches, strict=True) for level in own)):
+            split, batches) for level in own)):
         raise FeatureMismatchError(f'{tap}: gave {len(levels)} levels for {len(batches)} batches; tap a module that is '
                                    'called once for each')
     return split

@@ -20,5 +20,5 @@ def summary(distiller: ProjectorDistiller) -> str:
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Columns of equal width, two spaces apart."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
                      for row in rows)

@@ -18,13 +18,13 @@ BACKENDS = ('auto', 'triton', 'torch', 'autograd')
 """``'autograd'`` is :mod:`mmsrd.models.losses.functional` differentiated by PyTorch: the reference, and slow."""
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def has_triton() -> bool:
     """Whether Triton can be imported."""
     return importlib.util.find_spec('triton') is not None
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def triton_works(device: torch.device) -> bool:
     """Whether a kernel runs on ``device``; tried once, since Triton needs a C compiler and a GPU that it knows."""
     try:

@@ -28,13 +28,13 @@ class TorchBackend:
         views = [channel_view(x.detach()).to(dtype) for x in (student, teacher)]
         # Differences to one row are exact for constant channels, and lose nothing for those far from 0.
         pilots = [x[:1, :, :1].clone() for x in views]
-        self.rows = [x - pilot for x, pilot in zip(views, pilots, strict=True)]
+        self.rows = [x - pilot for x, pilot in zip(views, pilots)]
         self.scratch = torch.empty_like(self.rows[0])
         offsets = [_mean(x) for x in self.rows]
-        for x, offset in zip(self.rows, offsets, strict=True):
+        for x, offset in zip(self.rows, offsets):
             x -= offset
         self.mean = torch.stack([(pilot.to(self.dtype) + offset.to(self.dtype)).flatten()
-                                 for pilot, offset in zip(pilots, offsets, strict=True)])
+                                 for pilot, offset in zip(pilots, offsets)])
 
     def moments(self) -> Tensor:
         """See :class:`mmsrd.ops.SRDBackend`."""
@@ -44,7 +44,7 @@ class TorchBackend:
 
     def _standardise(self, statistics: Statistics) -> None:
         moved = (self.mean - statistics.mean) * statistics.scale  # not 0 where other processes have other rows
-        for x, offset, scale in zip(self.rows, moved, statistics.scale, strict=True):
+        for x, offset, scale in zip(self.rows, moved, statistics.scale):
             torch.addcmul(_per_channel(offset, x), x, _per_channel(scale, x), out=x)
 
     def powers(self, statistics: Statistics, params: SRDParams) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any, Iterable, Iterator, Mapping
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..compat.torch_versions import no_compile
 from ..errors import TapError
-from ..utils.no_compile import no_compile
 from .find_module import find_module
 from .output_levels import as_levels, tensor_versions
 

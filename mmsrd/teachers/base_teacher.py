@@ -3,29 +3,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import TeacherConfig
 from ..errors import TeacherError
 from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dummy_samples, trained_part
-from ..utils.no_compile import no_compile
 from ..utils.random_state import preserved_random_state
 from .recording_plan import RecordingPlan
-from .speedup import (
-    AppliedSpeedups,
-    ConvBNFinder,
-    SideStream,
-    apply_speedups,
-    autocast_dtype,
-    fuse_conv_bn,
-    teacher_dtype,
-)
+from .speedup import AppliedSpeedups, ConvBNFinder, SideStream, apply_speedups, fuse_conv_bn, teacher_dtype
 
-Features = dict[str, list[Tensor]]
+Features = Dict[str, List[Tensor]]
 """Levels by path."""
 
 
@@ -211,6 +203,8 @@ class BaseTeacher:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._recorders.recording():
             # No early end where a module is called more often than in the dry run, or less.
-            with contextlib.suppress(AllRecordedSignal):
+            offload = self._speedups.offload if self._speedups else None
+            visits = offload.forward_pass() if offload else contextlib.nullcontext()
+            with contextlib.suppress(AllRecordedSignal), visits:
                 trained_part(self.model)[1](inputs=images, data_samples=data_samples, mode='tensor')
             return self._recorders.pop_outputs()

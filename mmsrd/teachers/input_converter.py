@@ -103,7 +103,7 @@ class InputConverter:
             self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
         out = inputs.flip(1) if self.swap else inputs
         out = out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
-        for image, sample in zip(out, data_samples or (), strict=False):
+        for image, sample in zip(out, data_samples or ()):
             shape = sample.metainfo.get('img_shape') if hasattr(sample, 'metainfo') else None
             if shape is not None:
                 image[:, int(shape[0]):, :] = self.pad_value

@@ -28,7 +28,9 @@ def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) 
     content = load_checkpoint_file(path, key)
     # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
     saved = next((content[name] for name in ('state_dict', 'model') if isinstance(content.get(name), dict)), content)
-    state = OrderedDict((name.removeprefix('module.'), value) for name, value in saved.items())
+    wrapped = 'module.'  # by DistributedDataParallel
+    state = OrderedDict((name[len(wrapped):] if name.startswith(wrapped) else name, value)
+                        for name, value in saved.items())
     if hasattr(saved, '_metadata'):
         state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
     own = model.state_dict()

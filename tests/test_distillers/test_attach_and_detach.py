@@ -56,7 +56,7 @@ def test_detach_leaves_the_student_as_it_was(student, distill, batch, teacher):
     assert same(restored.state_dict(), plain.state_dict())
     assert len(pickle.dumps(student)) == pytest.approx(len(pickle.dumps(plain)), rel=1e-3)  # no teacher inside
     with pytest.raises(RuntimeError, match='Missing key'):  # the load hook that forgives missing projectors is gone
-        student.load_state_dict({}, strict=True)
+        student.load_state_dict({})
     mmsrd.attach(student, distill)
     assert 'loss_srd_neck' in student(**data)
 

@@ -28,7 +28,7 @@ def test_loss_equals_the_formula_on_the_recorded_features(student, distill, batc
     _, losses = step(student, data)
     values, alignments = [], []
     projectors = distiller.losses['neck'].projectors
-    for projector, s, t in zip(projectors, recorded['student'], recorded['teacher'], strict=True):
+    for projector, s, t in zip(projectors, recorded['student'], recorded['teacher']):
         projected = torch.einsum('oc,nchw->nohw', projector.weight.double(), s.double()).detach().numpy()
         values.append(oracle.elementwise(projected, t.double().numpy(), 4))
         alignments.append(oracle.alignment(projected, t.double().numpy()))
@@ -65,7 +65,7 @@ def test_the_student_stays_what_it_is(student, distill):
     assert set(student.state_dict()._metadata) == metadata
     assert isinstance(student.distiller, ProjectorDistiller)
     assert len(list(student.distiller.parameters())) == 3
-    assert student.load_state_dict(student.state_dict(), strict=True).missing_keys == []
+    assert student.load_state_dict(student.state_dict()).missing_keys == []
 
 
 def test_state_dict_of_the_distiller_is_its_own(student, distill):
@@ -92,7 +92,7 @@ def test_other_modes_are_untouched(student, distill, batch):
     calls = []
     distiller.teacher.model.backbone.register_forward_hook(lambda *a: calls.append(1))
     after = student(**data)
-    assert all(torch.equal(a, b) for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True))
+    assert all(torch.equal(a, b) for x, y in zip(before, after) for a, b in zip(x, y))
     for sample in data['data_samples']:
         sample.set_metainfo(dict(scale_factor=(1.0, 1.0)))
     student(data['inputs'], data['data_samples'], mode='predict')

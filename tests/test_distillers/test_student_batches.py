@@ -44,7 +44,7 @@ def test_each_batch_meets_its_own_features(config):
     losses = model(**batch, mode='loss')
     assert len(pairs) == 2
     with torch.no_grad():
-        for (student_levels, teacher_levels), name in zip(pairs, ('sup', 'unsup_student'), strict=True):
+        for (student_levels, teacher_levels), name in zip(pairs, ('sup', 'unsup_student')):
             inputs = batch['inputs'][name]
             own = model.student.neck(model.student.backbone(inputs))
             torch.testing.assert_close(student_levels[1], own[1])

@@ -141,6 +141,6 @@ def test_stock_deit_loads_the_checkpoint(deit):
         type='ImageClassifier', data_preprocessor=dict(num_classes=7),
         backbone=dict(type='DistilledVisionTransformer', arch='deit-tiny', img_size=32, patch_size=16),
         head=dict(type='DeiTClsHead', num_classes=7, in_channels=192, loss=dict(type='CrossEntropyLoss'))))
-    stock.load_state_dict(deit.state_dict(), strict=True)
+    stock.load_state_dict(deit.state_dict())
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(stock.eval().head(stock.backbone(images)), deit.eval().head(deit.backbone(images)))

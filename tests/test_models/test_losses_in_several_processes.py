@@ -15,9 +15,9 @@ def rows(x):
 def together(net, shares, kind):
     """Loss of one process that has all shares; where they differ in size, of all their rows."""
     if kind != 'image sizes':
-        return net(*(torch.cat(side) for side in zip(*shares, strict=True)), kind)
+        return net(*(torch.cat(side) for side in zip(*shares)), kind)
     features = [net.features(*own, kind) for own in shares]
-    return net.loss(*(torch.cat([rows(x) for x in side]) for side in zip(*features, strict=True)))[0]
+    return net.loss(*(torch.cat([rows(x) for x in side]) for side in zip(*features)))[0]
 
 
 @pytest.mark.parametrize('processes', [2, 4])

@@ -120,7 +120,7 @@ def test_a_training_step_is_the_one_written_by_hand(teacher):
         loss = F.cross_entropy(logits, labels) + 2 * ((z - u) ** 4).sum().log() + kl
         gradients = torch.autograd.grad(loss, parameters)
         with torch.no_grad():
-            for p, v, g in zip(parameters, velocity, gradients, strict=True):
+            for p, v, g in zip(parameters, velocity, gradients):
                 v.mul_(momentum).add_(g + decay * p)
                 p.sub_(lr * v)
         # The package takes the mean inside the logarithm, the paper the sum: 2 · log(6 · 12) apart.

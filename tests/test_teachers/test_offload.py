@@ -18,7 +18,7 @@ def test_the_same_losses(student, distill, batch):
     features = distiller.teacher.features(data['inputs'], data['data_samples'])['neck']
     with torch.no_grad():
         whole = distiller.teacher.model.neck(distiller.teacher.model.backbone(data['inputs']))
-    assert all(torch.equal(a, b) for a, b in zip(features, whole, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(features, whole))
     assert torch.isfinite(expected['loss_srd_neck'])
 
 
@@ -52,7 +52,7 @@ def test_weights_come_and_go(name):
             if isinstance(module, nn.Linear):
                 module.register_forward_pre_hook(lambda module, args: seen.append(module.weight.data_ptr()))
         got = run()
-    for a, b in zip(_flat(expected), _flat(got), strict=True):
+    for a, b in zip(_flat(expected), _flat(got)):
         assert torch.equal(a, b)
     assert {key: value.data_ptr() for key, value in part.state_dict(keep_vars=True).items()} == before
     assert seen
@@ -73,7 +73,7 @@ def test_an_exception_brings_the_weights_back():
     before = [p.data_ptr() for p in model.parameters()]
     model[1].register_forward_hook(lambda *args: 1 / 0)
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError), offload.forward_pass():
             model(torch.zeros(1, 3))
         assert [p.data_ptr() for p in model.parameters()] == before
         assert offload.visiting == 0

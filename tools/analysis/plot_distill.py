@@ -12,7 +12,7 @@ import html
 import sys
 from itertools import takewhile
 from pathlib import Path
-from typing import Sequence
+from typing import List, Sequence, Tuple
 
 import matplotlib
 
@@ -33,7 +33,7 @@ PANELS = {
 }
 """File name → start of the scalars' names, and what the vertical axis says."""
 METRICS = ('coco/bbox_mAP', 'accuracy/top1')
-Curve = list[tuple[float, float]]
+Curve = List[Tuple[float, float]]
 
 
 class Run:
@@ -61,7 +61,7 @@ class Run:
         for record in self.scalars:
             for key, value in record.items():
                 if key.startswith(start):
-                    curves.setdefault(key.removeprefix(start), []).append((record['step'], value))
+                    curves.setdefault(key[len(start):], []).append((record['step'], value))
         return curves
 
 
@@ -70,12 +70,12 @@ def names_of(work_dirs: Sequence[Path]) -> list[str]:
     parts = [path.resolve().parts for path in work_dirs]
     start = _shared(parts)
     end = _shared([p[start:][::-1] for p in parts])
-    return ['/'.join(p[start:len(p) - end]) or path.name for p, path in zip(parts, work_dirs, strict=True)]
+    return ['/'.join(p[start:len(p) - end]) or path.name for p, path in zip(parts, work_dirs)]
 
 
 def _shared(sequences: Sequence[Sequence[str]]) -> int:
     """How many items all begin with."""
-    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences, strict=False)))
+    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences)))
 
 
 def draw_curves(runs: Sequence[Run], start: str, label: str, path: Path) -> bool:
@@ -85,7 +85,7 @@ def draw_curves(runs: Sequence[Run], start: str, label: str, path: Path) -> bool
     for run in runs:
         for name, curve in run.curves(start).items():
             text = ' '.join(x for x in (run.name if len(runs) > 1 else '', name) if x)
-            axes.plot(*zip(*curve, strict=True), label=text, marker='.' if len(curve) < 30 else '')
+            axes.plot(*zip(*curve), label=text, marker='.' if len(curve) < 30 else '')
             drawn = True
     axes.set_xlabel('iteration, or epoch where the run counts epochs')
     axes.set_ylabel(label)
@@ -105,7 +105,7 @@ def draw_spectra(run: Run, path: Path) -> bool:
     figure, all_axes = plt.subplots(1, len(names), figsize=(3.4 * len(names), 3.4), layout='constrained', squeeze=False)
     step = max((len(run.spectra) - 1) / 5, 1)
     moments = [run.spectra[round(i * step)] for i in range(min(6, len(run.spectra)))]
-    for axes, name in zip(all_axes[0], names, strict=True):
+    for axes, name in zip(all_axes[0], names):
         for i, moment in enumerate(moments):
             axes.semilogy([max(v, 1e-6) for v in moment['spectra'][name]], label=f'iteration {moment["step"]}',
                           color=plt.get_cmap('viridis')(i / max(len(moments) - 1, 1)))
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/plots'), help='folder of the pictures')
     args = parser.parse_args(argv)
-    runs = [Run(path, name) for path, name in zip(args.work_dirs, names_of(args.work_dirs), strict=True)]
+    runs = [Run(path, name) for path, name in zip(args.work_dirs, names_of(args.work_dirs))]
     args.out.mkdir(parents=True, exist_ok=True)
     pictures = []
     for metric in METRICS:

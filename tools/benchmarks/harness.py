@@ -109,7 +109,7 @@ def summary_row(variant: str, turns: list[dict[str, float]], plain: list[dict[st
     row['steps_ms'] = [round(turn['step_ms'], 3) for turn in turns]
     if plain:
         # Turn by turn, so that a slow minute of the machine counts on both sides.
-        ratios = [own['step_ms'] / other['step_ms'] for own, other in zip(turns, plain, strict=False)]
+        ratios = [own['step_ms'] / other['step_ms'] for own, other in zip(turns, plain)]
         row['step_ratio'] = round(statistics.median(ratios), 4)
         row['step_ratio_range'] = [round(min(ratios), 4), round(max(ratios), 4)]
         row['memory_ratio'] = round(max(t['peak_mib'] for t in turns) / max(t['peak_mib'] for t in plain), 4)

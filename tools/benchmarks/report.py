@@ -63,9 +63,9 @@ def chart(result: dict[str, Any], path: Path) -> None:
                for row in rows]
     axes.barh([row['variant'] for row in rows], ratios, xerr=spread, color=colours, capsize=3)
     axes.axvline(1, color='black', linewidth=0.8)
-    for row, ratio, high in zip(rows, ratios, spread[1], strict=True):
+    for row, ratio, high in zip(rows, ratios, spread[1]):
         axes.text(ratio + high + 0.02, row['variant'], f'{ratio:.2f}', va='center')
-    axes.set_xlim(0, max(r + h for r, h in zip(ratios, spread[1], strict=True)) * 1.12)
+    axes.set_xlim(0, max(r + h for r, h in zip(ratios, spread[1])) * 1.12)
     axes.set_xlabel('step time over the plain student step (median, range over turns)')
     axes.set_title(title(result), fontsize=10)
     figure.savefig(path, dpi=120)

@@ -89,7 +89,7 @@ def loss_ms(case: Case, levels: int, channels: int, repeats: int) -> dict[str, f
     torch.set_num_threads(case.threads)
     timers = [_timer(case, levels, channels, False, backend) for backend in ('auto', 'autograd')]
     turns = [[once() for once in timers] for _ in range(4 * repeats)]
-    ours, autograd = (round(statistics.median(column), 3) for column in zip(*turns, strict=True))
+    ours, autograd = (round(statistics.median(column), 3) for column in zip(*turns))
     return dict(loss_ms=ours, autograd_ms=autograd)
 
 

@@ -23,9 +23,9 @@ from pairs import CONTROL, VARIANTS, Case, batches, configs_of, distill_block
 from torch import Tensor, nn
 
 import mmsrd
+from mmsrd.compat.torch_versions import autocast_dtype
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.teachers.build_model import build_model, initialise
-from mmsrd.teachers.speedup import autocast_dtype
 from mmsrd.utils.tensors import pool_rows
 
 
@@ -144,7 +144,7 @@ def loss_cost(worker: Worker, pairs: list[tuple[nn.Module, Tensor]], dtype: torc
     leaves = [torch.randn_like(t, dtype=dtype or t.dtype).requires_grad_() for _, t in pairs]
 
     def once() -> None:
-        torch.stack([criterion(s, t)[0] for s, (criterion, t) in zip(leaves, pairs, strict=True)]).mean().backward()
+        torch.stack([criterion(s, t)[0] for s, (criterion, t) in zip(leaves, pairs)]).mean().backward()
         for leaf in leaves:
             leaf.grad = None
 

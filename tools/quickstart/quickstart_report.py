@@ -88,7 +88,7 @@ def curves(runs: list[Run], path: Path) -> None:
               'detection loss': lambda s: s['loss_cls'] + s['loss_bbox'] + s['loss_centerness'],
               'SRD loss (weighted)': lambda s: s['loss_srd_neck'],
               'alignment': lambda s: s['srd_alignment/neck']}
-    for axis, (title, value) in zip(axes, panels.items(), strict=True):
+    for axis, (title, value) in zip(axes, panels.items()):
         labelled: set[str] = set()
         for run in runs:
             points = []
@@ -100,7 +100,7 @@ def curves(runs: list[Run], path: Path) -> None:
             if points:
                 label = None if run.role in labelled else NAMES[run.role]
                 labelled.add(run.role)
-                axis.plot(*zip(*points, strict=True), color=COLOURS[run.role], label=label, alpha=0.85,
+                axis.plot(*zip(*points), color=COLOURS[run.role], label=label, alpha=0.85,
                           marker='o' if 'mAP' in title else None, markersize=4)
         axis.set(title=title, xlabel='iteration')
         if 'SRD' not in title:  # the logarithm falls below zero
@@ -115,7 +115,7 @@ def draw_boxes(image: np.ndarray, boxes: list[Any], labels: list[int], colour: t
     """Copy of a BGR image, three times as large, with labelled boxes (corners in pixels)."""
     scale = 3
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    for box, label in zip(boxes, labels, strict=True):
+    for box, label in zip(boxes, labels):
         x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
         cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
@@ -130,7 +130,7 @@ def pictures(runs: list[Run], data: Path, path: Path) -> None:
     first = {role: next(r for r in runs if r.role == role) for role in ('student', 'distilled')}
     models = {role: init_detector(run.config, str(run.checkpoint()), device='cpu') for role, run in first.items()}
     figure, axes = plt.subplots(SCENES, 3, figsize=(9, 3 * SCENES), constrained_layout=True)
-    for row, info in zip(axes, truth['images'][:SCENES], strict=True):
+    for row, info in zip(axes, truth['images'][:SCENES]):
         image = cv2.imread(str(data / 'val' / info['file_name']))
         own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
         boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
@@ -140,7 +140,7 @@ def pictures(runs: list[Run], data: Path, path: Path) -> None:
             found = found[found.scores > SCORE_SHOWN]
             panels.append((f'{NAMES[role].lower()} (score > {SCORE_SHOWN})',
                            draw_boxes(image, found.bboxes.tolist(), found.labels.tolist(), (190, 90, 30))))
-        for axis, (title, panel) in zip(row, panels, strict=True):
+        for axis, (title, panel) in zip(row, panels):
             axis.imshow(panel[..., ::-1])
             axis.set_axis_off()
             if axis in axes[0]:

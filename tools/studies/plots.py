@@ -16,7 +16,7 @@ Panel = Callable[[Any], None]
 
 def mean_curve(curves: Iterable[Sequence[Sequence[float]]]) -> tuple[list[float], list[float], list[float]]:
     """Steps, means and standard deviations (0 for one curve) of curves over the same steps."""
-    columns = list(zip(*curves, strict=True))
+    columns = list(zip(*curves))
     values = [[point[1] for point in column] for column in columns]
     return ([column[0][0] for column in columns], [statistics.mean(v) for v in values],
             [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values])
@@ -26,7 +26,7 @@ def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6, s
     """A figure with one titled panel beside the other; ``share``: one horizontal scale."""
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), height), layout='constrained', squeeze=False,
                                 sharex=share)
-    for axis, (title, fill) in zip(axes[0], panels, strict=True):
+    for axis, (title, fill) in zip(axes[0], panels):
         fill(axis)
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
@@ -50,7 +50,7 @@ def learning(records: Records, rows: dict[str, tuple[str, str]]) -> Panel:
 
 def _band(axis: Any, curve: tuple[list[float], list[float], list[float]], label: str, scale: float = 1) -> None:
     steps, means, deviations = curve
-    low, high = ([scale * (m + sign * d) for m, d in zip(means, deviations, strict=True)] for sign in (-1, 1))
+    low, high = ([scale * (m + sign * d) for m, d in zip(means, deviations)] for sign in (-1, 1))
     line, = axis.plot(steps, [scale * m for m in means], marker='.', label=label)
     axis.fill_between(steps, low, high, alpha=0.15, color=line.get_color())
 

@@ -145,7 +145,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         raise ValueError(f'{path}: the last validation has no result')
     found = dict(metrics=metrics[-1],
                  curve=[[line['step'], *list(values.values())[:1]]
-                        for line, values in zip(validation, metrics, strict=True)],
+                        for line, values in zip(validation, metrics)],
                  alignment={k.partition('/')[2]: round(v, 4) for k, v in training[-1].items()
                             if k.startswith('srd_alignment/')})
     if looked:

@@ -6,12 +6,12 @@ import os
 import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Dict, Iterable, Sequence
 
 import yaml
 from runs import ROOT, Job, read_lines, recorded, run
 
-Records = dict[Job, dict[str, Any]]
+Records = Dict[Job, Dict[str, Any]]
 END = '<!-- end of table -->'
 ALONE, TEACHER = 'student alone', 'teacher'
 

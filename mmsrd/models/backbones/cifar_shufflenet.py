@@ -49,7 +49,7 @@ class CifarShuffleNetV1(StagedBackbone):
                  in_channels: int = 3, out_indices: Sequence[int] = (-1,), init_cfg: Any = None) -> None:
         stages = []
         width = 24
-        for out, count in zip(widths, blocks, strict=True):
+        for out, count in zip(widths, blocks):
             stages.append(nn.Sequential(V1Block(width, out, 2, groups),
                                         *(V1Block(out, out, 1, groups) for _ in range(count - 1))))
             width = out
@@ -93,7 +93,7 @@ class CifarShuffleNetV2(StagedBackbone):
         *rest, last = widths
         stages = []
         width = 24
-        for out, count in zip(rest, blocks, strict=True):
+        for out, count in zip(rest, blocks):
             stages.append(nn.Sequential(V2Block(width, out, 2), *(V2Block(out, out, 1) for _ in range(count - 1))))
             width = out
         stages[-1] = nn.Sequential(stages[-1], conv_bn(width, last, 1))

@@ -33,7 +33,7 @@ class CifarVGG(StagedBackbone):
             raise ConfigError.at('depth', depth, f'CifarVGG has depths {", ".join(map(str, _CONVOLUTIONS))}')
         stages = []
         width = in_channels
-        for i, (out, count) in enumerate(zip((64, 128, 256, 512, 512), _CONVOLUTIONS[depth], strict=True)):
+        for i, (out, count) in enumerate(zip((64, 128, 256, 512, 512), _CONVOLUTIONS[depth])):
             layers: list[nn.Module] = [nn.MaxPool2d(2)] if i in (1, 2, 3) else []
             for _ in range(count):
                 layers.append(conv_bn(width, out, bias=True))  # the biases are counted in the published sizes

@@ -1,6 +1,8 @@
 """What distillation losses share."""
 from __future__ import annotations
 
+from typing import Dict, Tuple
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from ...utils.dist import sum_over_processes
 from ...utils.tensors import upcast
 from . import functional as SF
 
-LossAndLogs = tuple[Tensor, dict[str, Tensor]]
+LossAndLogs = Tuple[Tensor, Dict[str, Tensor]]
 """Scalar to minimise, and detached scalars that are logged as ``srd_<key>/<name of the loss>``."""
 
 

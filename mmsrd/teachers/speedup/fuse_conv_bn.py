@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ _NORM_FORWARDS = (_BatchNorm.forward, nn.SyncBatchNorm.forward)  # a subclass wi
 TOLERANCE = 1e-3
 """Relative change of features that fusing may make: far above float32's rounding, far below that of a wrong pair."""
 
-Pair = tuple[nn.Module, _BatchNorm]
+Pair = Tuple[nn.Module, _BatchNorm]
 
 
 class ConvBNFinder:
@@ -121,5 +121,5 @@ def relative_difference(a: dict[str, list[Tensor]], b: dict[str, list[Tensor]]) 
     """Largest ``|a - b| / |b|`` (Euclidean norms) of the levels of two sets of features; infinite if one is not finite.
     """
     ratios = torch.stack([torch.linalg.vector_norm(x.float() - y.float()) / torch.linalg.vector_norm(y.float())
-                          .clamp_min(1e-30) for path in b for x, y in zip(a[path], b[path], strict=True)])
+                          .clamp_min(1e-30) for path in b for x, y in zip(a[path], b[path])])
     return float(ratios.max()) if ratios.isfinite().all() else float('inf')

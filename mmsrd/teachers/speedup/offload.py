@@ -1,7 +1,8 @@
 """A frozen model whose weights stay in host memory and visit the device one module at a time."""
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+from typing import Any, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ class Offload:
     def __init__(self, model: nn.Module, called: set[nn.Module]) -> None:
         self.device: torch.device | None = None
         self.visiting = 0
-        self._handles: list[RemovableHandle] = []
         self.peak = 0
+        self._handles: list[RemovableHandle] = []
+        self._stays: list[_Stay] = []
         self._adopt(model, model if model in called else None, called)
 
     def _adopt(self, module: nn.Module, caller: nn.Module | None, called: set[nn.Module]) -> None:
@@ -32,16 +34,26 @@ class Offload:
         own = [*module._parameters.values(), *module._buffers.values()]
         if user is not None and any(x is not None for x in own):
             stay = _Stay(self, module)
-            self._handles += [user.register_forward_pre_hook(stay.begin),
-                              user.register_forward_hook(stay.end, always_call=True)]  # teachers stop by an exception
+            self._stays.append(stay)
+            self._handles += [user.register_forward_pre_hook(stay.begin), user.register_forward_hook(stay.end)]
         for child in module.children():
             self._adopt(child, user, called)
+
+    @contextlib.contextmanager
+    def forward_pass(self) -> Iterator[None]:
+        """A forward pass that may be left by an exception: weights go back to the host all the same."""
+        try:
+            yield
+        finally:
+            for stay in self._stays:
+                stay.give_back()
 
     def remove(self) -> None:
         """Let go of the model, which then stays where it is."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._stays.clear()
 
 
 class _Stay:
@@ -68,9 +80,15 @@ class _Stay:
 
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
         self.depth -= 1
-        if self.host and not self.depth:
+        if not self.depth:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Let go of what is on the device, whether or not the module has returned."""
+        self.depth = 0
+        if self.host:
             self.offload.visiting -= self._bytes()
-            for x, host in zip(self.tensors, self.host, strict=True):
+            for x, host in zip(self.tensors, self.host):
                 x.data = host
             self.host = []
 

@@ -10,11 +10,6 @@ _DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16)
 _MATRIX_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear)
 
 
-def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """Dtype of the autocast around here, None where there is none."""
-    return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
-
-
 def teacher_dtype(config: InferenceConfig, student: torch.dtype | None) -> torch.dtype | None:
     """Autocast dtype of the teacher, None for none; ``student`` is that of the student."""
     if config.precision == 'auto':

@@ -1,0 +1,58 @@
+"""What differs between versions of PyTorch; each entry says which version makes it unnecessary."""
+from __future__ import annotations
+
+import importlib
+from typing import Any, Callable, TypeVar
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+FunctionT = TypeVar('FunctionT', bound=Callable[..., Any])
+
+
+def version_tuple(version: str) -> tuple[int, int]:
+    """Major and minor version of ``'2.1.2+cu121'``."""
+    major, minor = version.split('+')[0].split('.')[:2]
+    return int(major), int(''.join(digit for digit in minor if digit.isdigit()))
+
+
+TORCH = version_tuple(torch.__version__)
+"""Version of PyTorch, major and minor."""
+
+
+def no_compile(function: FunctionT) -> FunctionT:
+    """Keep ``function`` out of compiled graphs, where it would be traced anew as its counters change.
+
+    A compiled student is split at its hooks: before and after its forward pass, and at recorded modules.
+    Until 2.1 ``torch.compiler`` did not exist.
+    """
+    module: Any = torch.compiler if TORCH >= (2, 1) else importlib.import_module('torch._dynamo')
+    return module.disable(function)  # type: ignore[no-any-return]
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """Dtype of the autocast around here, None where there is none.
+
+    Until 2.4 each device type had functions of its own.
+    """
+    if TORCH >= (2, 4):
+        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    if device.type == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def register_final_hook(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """A forward hook that gets keyword arguments and is called after an exception, too.
+
+    Until 2.1 it is not called after an exception; what it tidies up then waits for the next forward pass.
+    """
+    after_exceptions: dict[str, Any] = dict(always_call=True) if TORCH >= (2, 1) else {}
+    return module.register_forward_hook(hook, with_kwargs=True, **after_exceptions)
+
+
+def register_state_dict_hook(module: nn.Module, hook: Callable[..., None]) -> RemovableHandle:
+    """A hook that may change what ``module.state_dict()`` returns; public since 2.5."""
+    register = getattr(module, 'register_state_dict_post_hook', None) or module._register_state_dict_hook
+    return register(hook)  # type: ignore[no-any-return]
