@@ -1,11 +1,36 @@
 """Packaging of mmsrd."""
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 VERSION: dict = {}
 exec((ROOT / 'mmsrd' / 'version.py').read_text(), VERSION)
+
+
+class BuildWithMIM(build_py):
+    """Puts tools, configs and the index of metafiles where MIM looks for them in a wheel: ``mmsrd/.mim``."""
+
+    def run(self) -> None:
+        super().run()
+        if getattr(self, 'editable_mode', False):
+            return  # MIM finds them beside the package
+        target = Path(self.build_lib) / 'mmsrd' / '.mim'
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        for name in ('tools', 'configs'):
+            shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'))
+        shutil.copy(ROOT / 'model-index.yml', target)
+
+
+# No requirement that pip could move: mmsrd goes into environments that work and must go on working. Where a
+# compiled mmcv is, another torch breaks it; where a fork of mmengine or of a toolbox is, the package of the
+# original name overwrites it. `mmsrd/__init__.py` checks what is there, `python -m mmsrd.env` shows it.
+# The extras are for those who start from nothing: `pip install 'mmsrd[mmdet,lite]'` makes a working environment.
+BASE = ['torch>=2.0', 'torchvision', 'mmengine>=0.8.0', 'numpy',
+        'setuptools<81']  # mmengine imports pkg_resources
 
 setup(
     name='mmsrd',
@@ -18,19 +43,14 @@ setup(
     author='mmsrd contributors',
     packages=find_packages(include=['mmsrd', 'mmsrd.*']),
     package_data={'mmsrd': ['py.typed']},
-    python_requires='>=3.10,<3.13',
-    # mmcv, mmcv-lite and onedl-mmcv share one import name, and a second one installed over the first
-    # breaks both. So no requirement and no toolbox extra names any of them; `lite` is for those who want
-    # mmcv-lite and have none. The onedl forks of the toolboxes are left alone for the same reason.
-    install_requires=[
-        'torch>=2.6', 'torchvision>=0.21', 'mmengine>=0.10.4', 'numpy',
-        'setuptools<81',  # mmengine imports pkg_resources
-    ],
+    cmdclass=dict(build_py=BuildWithMIM),
+    python_requires='>=3.8',
+    install_requires=[],
     extras_require=dict(
-        mmdet=['mmdet>=3.2.0', 'pycocotools'],
-        mmpretrain=['mmpretrain>=1.1.0'],
+        mmdet=['mmdet>=3.0.0,<3.4.0', 'pycocotools'],
+        mmpretrain=['mmpretrain>=1.0.0'],
         timm=['timm'],  # RegNetY, the teacher of the DeiT configs
-        lite=['mmcv-lite>=2.1.0,<2.2.0'],
+        lite=[*BASE, 'mmcv-lite>=2.0.0,<2.2.0'],
         dev=['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn', 'matplotlib', 'wheel'],
     ),
 )

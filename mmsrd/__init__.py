@@ -4,11 +4,17 @@ Importing it makes MMEngine checkpoints loadable under ``weights_only=True`` and
 where mmcv has no compiled operators, puts a torchvision-backed stand-in in their
 place. It imports neither mmdet nor mmpretrain.
 """
+from __future__ import annotations
+
 import importlib
 from typing import Any
 
-from . import compat
+from .env import check_versions
 from .version import __version__
+
+check_versions()  # before anything is imported that might be missing
+
+from . import compat  # noqa: E402
 
 compat.install()
 compat.allow_mmengine_globals()

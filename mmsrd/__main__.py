@@ -1,13 +1,20 @@
-"""Run a script that imports a toolbox first, with mmcv's operators in place: ``python -m mmsrd SCRIPT [arguments]``.
+"""``python -m mmsrd train|test ...``: ``tools/train.py`` and ``tools/test.py`` without a checkout of the repository.
 
-The stock ``tools/train.py`` needs this only where mmcv has no compiled operators
-and the config names no class of mmsrd; ``tools/test.py`` wherever mmcv has none.
+``python -m mmsrd SCRIPT [arguments]`` runs a script with mmcv's operators in place before it imports a toolbox.
+The stock ``tools/train.py`` needs this only where mmcv has no compiled operators and the config names no class of
+mmsrd; ``tools/test.py`` wherever mmcv has none.
 """
 import runpy
 import sys
 
 if __name__ == '__main__':
     if len(sys.argv) < 2:
-        raise SystemExit('usage: python -m mmsrd SCRIPT [arguments]')
+        raise SystemExit('usage: python -m mmsrd train CONFIG [--teacher CONFIG] [...]\n'
+                         '       python -m mmsrd test CONFIG CHECKPOINT [...]\n'
+                         '       python -m mmsrd SCRIPT [arguments]')
     sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name='__main__')
+    if sys.argv[0] in ('train', 'test'):
+        from .apis import main
+        main(sys.argv[0])
+    else:
+        runpy.run_path(sys.argv[0], run_name='__main__')

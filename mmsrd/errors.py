@@ -67,6 +67,10 @@ class MissingPackageError(MMSRDError, ImportError):
     """A toolbox that a config needs is not installed."""
 
 
+class UnsupportedVersionError(MMSRDError, ImportError):
+    """A package that mmsrd cannot do without is missing or too old."""
+
+
 class MissingOpError(MMSRDError, NotImplementedError):
     """An operator of mmcv that exists only compiled was called."""
 

@@ -7,6 +7,8 @@ folder, so names that derive from it (the work directory) stay as they would be.
 """
 from __future__ import annotations
 
+import os
+import sys
 from typing import Sequence
 
 from mmengine.config import Config
@@ -40,8 +42,15 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
 
 
 def main(script: str) -> None:
-    """Entry of ``tools/train.py`` and ``tools/test.py``: user errors end with one line, not a traceback."""
+    """Entry of ``tools/train.py`` and ``tools/test.py``.
+
+    What users can set right ends with its message alone and exit status 2; with ``MMSRD_TRACEBACK=1``
+    in the environment the traceback is shown.
+    """
     try:
         {'train': train, 'test': test}[script]()
     except MMSRDError as e:
-        raise SystemExit(f'{type(e).__name__}: {e}') from None
+        if os.environ.get('MMSRD_TRACEBACK') == '1':
+            raise
+        print(f'{type(e).__name__}: {e}', file=sys.stderr, flush=True)
+        raise SystemExit(2) from None

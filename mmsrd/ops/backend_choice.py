@@ -20,8 +20,9 @@ BACKENDS = ('auto', 'triton', 'torch', 'autograd')
 
 @functools.lru_cache(maxsize=None)
 def has_triton() -> bool:
-    """Whether Triton can be imported."""
-    return importlib.util.find_spec('triton') is not None
+    """Whether there is a Triton that the kernels are written for; until PyTorch 2.4 it comes with an older one."""
+    return importlib.util.find_spec('triton') is not None and importlib.util.find_spec('triton.runtime.interpreter') \
+        is not None
 
 
 @functools.lru_cache(maxsize=None)

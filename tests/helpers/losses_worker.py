@@ -13,10 +13,11 @@ from mmsrd.config import LossConfig
 from mmsrd.distillers import LevelPair, match_shapes
 from mmsrd.models.losses import KLDivLoss, SRDLoss
 from mmsrd.models.projectors import LinearProjector
+from mmsrd.ops import has_triton
 
 SIZES = {2: [(2, 2), (4, 2), (3, 1), (3, 0)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
 """Images of each process, by number of processes: even, an uneven last batch, and a process that has none."""
-LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', 'triton')
+LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', *(('triton',) if has_triton() else ()))
 KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
 
 

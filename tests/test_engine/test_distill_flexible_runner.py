@@ -33,7 +33,7 @@ def test_sharded_training_is_the_same(both_toolboxes):
     whole, sharded = (load(both_toolboxes / name / 'epoch_2.pth') for name in ('ddp', 'fsdp'))
     # FSDP adds gradients in another order; four steps of SGD with momentum amplify it little.
     # MMEngine's DDP strategy saves under the wrapper's names, which all loaders know; distilled or not.
-    close({key.removeprefix('module.'): value for key, value in whole['state_dict'].items()}, sharded['state_dict'])
+    close({key.replace('module.', '', 1): value for key, value in whole['state_dict'].items()}, sharded['state_dict'])
     close(whole['distiller']['state_dict'], sharded['distiller']['state_dict'])
     assert not any('distiller' in key for state in (whole, sharded) for key in state['state_dict'])
 

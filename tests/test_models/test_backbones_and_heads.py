@@ -9,6 +9,7 @@ from torch import nn
 
 from mmsrd.errors import ConfigError
 from mmsrd.models.backbones import CifarResNet, CifarVGG, CifarWideResNet, ConvStem
+from mmsrd.models.backbones.cifar_shufflenet import ChannelShuffle
 from mmsrd.models.heads.deit_distill_head import DeiTDistillHead
 
 # Parameters with a classifier of 100 classes, counted in the benchmark's own models (HobbitLong/RepDistiller,
@@ -50,6 +51,12 @@ def test_sizes_of_the_benchmark(config, width, side, parameters):
     assert out.shape == (2, width, side, side)
     out.square().mean().backward()
     assert all(p.grad is not None for p in backbone.parameters())
+
+
+@pytest.mark.parametrize('groups', [2, 3])
+def test_channels_are_shuffled_as_by_pytorch(groups):
+    x = torch.randn(2, 12, 3, 5)
+    assert torch.equal(ChannelShuffle(groups)(x), nn.ChannelShuffle(groups)(x))
 
 
 def test_mobilenet_v1():

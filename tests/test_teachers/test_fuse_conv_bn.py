@@ -65,7 +65,7 @@ class _Reads(_Forked):
 
 @pytest.mark.parametrize('layer', [
     nn.ConvTranspose2d(4, 4, 2, groups=2), nn.utils.weight_norm(nn.Conv2d(4, 4, 1)),
-    nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))])
+    nn.utils.spectral_norm(nn.Conv2d(4, 4, 1)), nn.utils.parametrizations.orthogonal(nn.Conv2d(4, 4, 1))])
 def test_weights_that_are_no_plain_parameters_are_left_alone(layer):
     torch.manual_seed(0)
     model = with_random_norms(nn.Sequential(layer, nn.BatchNorm2d(4)))

@@ -1,3 +1,3 @@
 """resnet32."""
-_base_ = './base.py'
+_base_ = './cifar100_base.py'
 model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=32), head=dict(in_channels=64))

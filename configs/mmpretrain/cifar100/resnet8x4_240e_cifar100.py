@@ -1,3 +1,3 @@
 """resnet8x4."""
-_base_ = './base.py'
+_base_ = './cifar100_base.py'
 model = dict(backbone=dict(type='mmsrd.CifarResNet', depth=8, widths=(32, 64, 128, 256)), head=dict(in_channels=256))

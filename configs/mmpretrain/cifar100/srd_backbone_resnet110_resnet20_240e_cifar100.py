@@ -1,5 +1,5 @@
 """resnet110 → resnet20."""
-_base_ = ['./resnet20_240e_cifar100.py', '../srd.py']
+_base_ = ['./resnet20_240e_cifar100.py', '../srd_classification.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/cifar100/resnet110_240e_cifar100.py',
+    config='{{ fileDirname }}/resnet110_240e_cifar100.py',
     checkpoint='work_dirs/resnet110_240e_cifar100/epoch_240.pth'))

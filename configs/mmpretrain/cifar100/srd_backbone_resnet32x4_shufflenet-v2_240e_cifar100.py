@@ -1,5 +1,5 @@
 """resnet32x4 → ShuffleNetV2, published: 79.86."""
-_base_ = ['./shufflenet-v2_240e_cifar100.py', '../srd.py']
+_base_ = ['./shufflenet-v2_240e_cifar100.py', '../srd_classification.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/cifar100/resnet32x4_240e_cifar100.py',
+    config='{{ fileDirname }}/resnet32x4_240e_cifar100.py',
     checkpoint='work_dirs/resnet32x4_240e_cifar100/epoch_240.pth'))

@@ -1,5 +1,5 @@
 """VGG13 → MobileNetV2."""
-_base_ = ['./mobilenet-v2_240e_cifar100.py', '../srd.py']
+_base_ = ['./mobilenet-v2_240e_cifar100.py', '../srd_classification.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/cifar100/vgg13_240e_cifar100.py',
+    config='{{ fileDirname }}/vgg13_240e_cifar100.py',
     checkpoint='work_dirs/vgg13_240e_cifar100/epoch_240.pth'))

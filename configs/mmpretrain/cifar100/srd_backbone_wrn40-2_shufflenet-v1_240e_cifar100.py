@@ -1,5 +1,5 @@
 """WRN-40-2 → ShuffleNetV1."""
-_base_ = ['./shufflenet-v1_240e_cifar100.py', '../srd.py']
+_base_ = ['./shufflenet-v1_240e_cifar100.py', '../srd_classification.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/cifar100/wrn40-2_240e_cifar100.py',
+    config='{{ fileDirname }}/wrn40-2_240e_cifar100.py',
     checkpoint='work_dirs/wrn40-2_240e_cifar100/epoch_240.pth'))

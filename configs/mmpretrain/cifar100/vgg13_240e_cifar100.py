@@ -1,3 +1,3 @@
 """VGG13."""
-_base_ = './base.py'
+_base_ = './cifar100_base.py'
 model = dict(backbone=dict(type='mmsrd.CifarVGG', depth=13), head=dict(in_channels=512))

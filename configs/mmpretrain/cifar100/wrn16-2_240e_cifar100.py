@@ -1,3 +1,3 @@
 """WRN-16-2."""
-_base_ = './base.py'
+_base_ = './cifar100_base.py'
 model = dict(backbone=dict(type='mmsrd.CifarWideResNet', depth=16, widen_factor=2), head=dict(in_channels=128))

@@ -1,3 +1,3 @@
 """WRN-40-1."""
-_base_ = './base.py'
+_base_ = './cifar100_base.py'
 model = dict(backbone=dict(type='mmsrd.CifarWideResNet', depth=40, widen_factor=1), head=dict(in_channels=64))

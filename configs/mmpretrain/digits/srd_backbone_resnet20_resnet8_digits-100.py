@@ -1,5 +1,5 @@
 """ResNet-20 → ResNet-8: cross-entropy + 2 × SRD on the pooled last feature + KL on the logits."""
-_base_ = ['./resnet8_digits-100.py', '../srd.py', '../diagnostics.py']
+_base_ = ['./resnet8_digits-100.py', '../srd_classification.py', '../diagnostics.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/digits/resnet20_digits.py',
+    config='{{ fileDirname }}/resnet20_digits.py',
     checkpoint='work_dirs/resnet20_digits/epoch_30.pth'))

@@ -1,5 +1,5 @@
 """ResNet-20 → ResNet-8, all labels: cross-entropy + 2 × SRD on the pooled last feature + KL on the logits."""
-_base_ = ['./resnet8_fashion-mnist.py', '../srd.py', '../diagnostics.py']
+_base_ = ['./resnet8_fashion-mnist.py', '../srd_classification.py', '../diagnostics.py']
 distill = dict(teacher=dict(
-    config='configs/mmpretrain/fashion_mnist/resnet20_fashion-mnist.py',
+    config='{{ fileDirname }}/resnet20_fashion-mnist.py',
     checkpoint='work_dirs/resnet20_fashion-mnist/epoch_5.pth'))

@@ -11,6 +11,19 @@ from ...registry import MODELS
 from .staged_backbone import StagedBackbone, conv_bn
 
 
+class ChannelShuffle(nn.Module):
+    """Interleaves groups of channels, as ``torch.nn.ChannelShuffle``, whose derivative PyTorch lacks until 2.1."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) in the same shape."""
+        n, c, h, w = x.shape
+        return x.reshape(n, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
 class V1Block(nn.Module):
     """Grouped 1×1, shuffle, depthwise 3×3, grouped 1×1; at stride 2 the pooled input is appended."""
 
@@ -21,7 +34,7 @@ class V1Block(nn.Module):
         new = out_channels - in_channels if stride == 2 else out_channels
         hidden = new // 4
         self.reduce = nn.Sequential(conv_bn(in_channels, hidden, 1, groups=first_groups),
-                                    nn.ChannelShuffle(first_groups))
+                                    ChannelShuffle(first_groups))
         self.expand = nn.Sequential(conv_bn(hidden, hidden, 3, stride, hidden),
                                     conv_bn(hidden, new, 1, groups=groups, relu=False))
         self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
@@ -67,7 +80,7 @@ class V2Block(nn.Module):
                                     conv_bn(half, half, 1))
         self.other = None if stride == 1 else nn.Sequential(
             conv_bn(in_channels, in_channels, 3, 2, in_channels, relu=False), conv_bn(in_channels, half, 1))
-        self.shuffle = nn.ChannelShuffle(2)
+        self.shuffle = ChannelShuffle(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) → (N, C_out, H / stride, W / stride)."""

@@ -1,0 +1,159 @@
+"""What is installed, whether it is new enough, and what each feature will use: ``python -m mmsrd.env``."""
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Callable, NamedTuple
+
+from .errors import UnsupportedVersionError
+
+
+class Package(NamedTuple):
+    """A package that mmsrd works with.
+
+    Attributes:
+        name: Name to import.
+        distributions: Names on the package index that provide it, the original first.
+        oldest: Oldest version that mmsrd runs with; empty for any.
+        needed: Whether nothing works without it.
+        install: Command that installs it where there is none.
+    """
+
+    name: str
+    distributions: tuple[str, ...]
+    oldest: str = ''
+    needed: bool = False
+    install: str = ''
+
+
+TRITON = '3.0'
+"""Oldest version of Triton that the kernels are written for; with an older one PyTorch's operators are used."""
+PACKAGES = (
+    Package('torch', ('torch',), '2.0', True, 'pip install torch torchvision'),
+    Package('torchvision', ('torchvision',), '0.15', False, 'pip install torchvision, of the version for your torch'),
+    Package('triton', ('triton',), TRITON, False, 'comes with torch on Linux, in the version that fits it'),
+    Package('numpy', ('numpy',), '', True, 'pip install numpy'),
+    Package('mmengine', ('mmengine', 'mmengine-lite', 'onedl-mmengine'), '0.8', True, 'pip install mmengine'),
+    Package('mmcv', ('mmcv', 'mmcv-lite', 'onedl-mmcv', 'mmcv-full'), '2.0', False,
+            "pip install 'mmcv-lite>=2.0,<2.2', or compiled: pip install -U openmim && mim install 'mmcv>=2.0,<2.2'"),
+    Package('mmdet', ('mmdet', 'onedl-mmdetection'), '3.0', False, "pip install 'mmdet>=3.0,<3.4' pycocotools"),
+    Package('mmpretrain', ('mmpretrain', 'onedl-mmpretrain'), '1.0', False, "pip install 'mmpretrain>=1.0'"),
+    Package('pycocotools', ('pycocotools',), '', False, 'pip install pycocotools'),
+    Package('timm', ('timm',), '', False, 'pip install timm'),
+)
+
+
+class Found(NamedTuple):
+    """What is installed of a package: under which name, in which version."""
+
+    distribution: str
+    version: str
+
+
+def find(package: Package) -> Found | None:
+    """What is installed of ``package``, without importing it; None where nothing is."""
+    for distribution in package.distributions:
+        try:
+            return Found(distribution, version(distribution))
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def is_older(found: str, oldest: str) -> bool:
+    """Whether version ``found`` is older than ``oldest``, by the numbers that ``oldest`` has."""
+    limit = [int(part) for part in oldest.split('.')] if oldest else []
+    numbers = [int(''.join(filter(str.isdigit, part)) or 0) for part in found.split('+')[0].split('.')[:len(limit)]]
+    return numbers + [0] * (len(limit) - len(numbers)) < limit
+
+
+def check_versions() -> None:
+    """Refuse versions that mmsrd cannot run with; called when it is imported.
+
+    Raises:
+        UnsupportedVersionError: One is too old, or missing and needed; the message says what works.
+    """
+    problems = []
+    for package in PACKAGES:
+        found = find(package)
+        if found is None:
+            # Builds of one's own may come without metadata.
+            if package.needed and importlib.util.find_spec(package.name) is None:
+                problems.append(f'{package.name} is not installed ({package.install})')
+        elif is_older(found.version, package.oldest) and (package.needed or package.name == 'mmcv'):
+            problems.append(f'{found.distribution} {found.version} is too old; {package.name} {package.oldest} or '
+                            f'newer works ({package.install})')
+    if problems:
+        raise UnsupportedVersionError(f'mmsrd cannot run here: {"; ".join(problems)}')
+
+
+def report() -> str:
+    """Versions found, what each feature will use, and what is missing with the command that helps."""
+    lines = [f'Python      {platform.python_version()}  {sys.executable}']
+    missing = []
+    for package in PACKAGES:
+        found = find(package)
+        if found is None:
+            lines.append(f'{package.name:<11} not found')
+            missing.append(f'{package.name}: {package.install}')
+        else:
+            old = is_older(found.version, package.oldest)
+            other = f'  ({found.distribution})' if found.distribution != package.name else ''
+            lines.append(f'{package.name:<11} {found.version}{other}'
+                         + f'  too old: {package.oldest} or newer works' * old)
+            missing += [f'{package.name}: {package.install}'] * (old and package.name != 'triton')
+    lines += ['', *(f'{name}: {_said(uses)}' for name, uses in FEATURES.items())]
+    if missing:
+        lines += ['', 'Missing, where you need it:', *(f'  {line}' for line in missing)]
+    return '\n'.join(lines)
+
+
+def _said(uses: Callable[[], str]) -> str:
+    try:
+        return uses()
+    except Exception as e:  # a package that does not import is what the report is for
+        return f'unknown ({type(e).__name__}: {e})'
+
+
+def _devices() -> str:
+    import torch
+    if torch.cuda.is_available():
+        return f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
+    return 'CPU; PyTorch sees no GPU'
+
+
+def _operators() -> str:
+    if importlib.util.find_spec('mmcv') is None:
+        return 'none, mmcv is not installed'
+    from .compat import has_compiled_ops
+    return "mmcv's own, compiled" if has_compiled_ops() else \
+        'torchvision and PyTorch in their place, as this mmcv has none compiled'
+
+
+def _loss() -> str:
+    import torch
+    triton = find(next(package for package in PACKAGES if package.name == 'triton'))
+    if not torch.cuda.is_available() or triton is None or is_older(triton.version, TRITON):
+        return "PyTorch's operators"
+    return 'Triton kernels on the GPU'
+
+
+def _checkpoints() -> str:
+    from .compat.safe_loading import ALLOW_LIST
+    return "PyTorch's restricted unpickler" if ALLOW_LIST else \
+        "mmsrd's restricted unpickler for teachers; MMEngine's own resume reads files without restriction here"
+
+
+def _compile() -> str:
+    from .compat.torch_versions import TORCH
+    return 'hooks stay out of the graphs' if TORCH >= (2, 1) else 'not tried with this PyTorch; 2.1 or newer works'
+
+
+FEATURES: dict[str, Callable[[], str]] = {
+    'Device': _devices, 'Operators of mmcv': _operators, 'SRD loss': _loss, 'Checkpoints are read by': _checkpoints,
+    'torch.compile of students': _compile}
+
+if __name__ == '__main__':
+    print(report())
