@@ -86,8 +86,8 @@ def batch(student_config: Config) -> Callable[[torch.nn.Module], dict[str, Any]]
     def prepare(model: torch.nn.Module, **replace: Any) -> dict[str, Any]:
         from mmengine.runner import Runner
         with DefaultScope.overwrite_default_scope('mmdet'):
-            loader = Runner.build_dataloader(copy.deepcopy(student_config.val_dataloader)
-                                             | dict(dataset=copy.deepcopy(student_config.train_dataloader.dataset)))
+            loader = Runner.build_dataloader({**copy.deepcopy(student_config.val_dataloader),
+                                              'dataset': copy.deepcopy(student_config.train_dataloader.dataset)})
         return {**model.data_preprocessor(next(iter(loader)), True), 'mode': 'loss', **replace}
 
     return prepare

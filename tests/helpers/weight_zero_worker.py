@@ -19,6 +19,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner  # noqa: F401  registers itself
 
+from mmsrd.compat import load_checkpoint_file
 from mmsrd.utils.dist import cpu_wrapper_cfg, init_gloo
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +114,7 @@ def train(config: Config, name: str, weight: float | None) -> tuple[dict[str, to
     weights = {k: v.clone() for k, v in model.state_dict().items()}
     averages = any(hook.type == 'EMAHook' for hook in config.get('custom_hooks') or ())
     if averages and int(os.environ.get('RANK', 0)) == 0:
-        saved = torch.load(Path(config.work_dir) / 'epoch_1.pth', weights_only=True)
+        saved = load_checkpoint_file(f'{config.work_dir}/epoch_1.pth', 'test')
         weights.update({f'ema.{k}': v for k, v in saved['ema_state_dict'].items()})
     return weights, model
 

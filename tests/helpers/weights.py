@@ -6,11 +6,12 @@ from typing import Any, Mapping
 
 import torch
 
+from mmsrd.compat import load_checkpoint_file
+
 
 def load(path: Path | str) -> dict[str, Any]:
     """A checkpoint, on the CPU and without running code from it."""
-    loaded: dict[str, Any] = torch.load(path, map_location='cpu', weights_only=True)
-    return loaded
+    return load_checkpoint_file(str(path), 'test')
 
 
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import logging
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from helpers.processes import ROOT, python
 from mmengine.logging import MMLogger
 from torch import nn
 
@@ -19,8 +18,6 @@ from mmsrd.errors import (
     TapError,
     TeacherError,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_student_frozen_altogether(student, distill):
@@ -142,14 +139,11 @@ def test_flags_for_one_teacher_where_there_are_several(flag):
 
     from mmsrd.apis import with_teacher
     config = Config(dict(distill=dict(teachers=dict(a={}, b={}))))
-    arguments = dict(teacher=None, checkpoint=None, preset=None) | {flag: 'x'}
+    arguments = {**dict(teacher=None, checkpoint=None, preset=None), flag: 'x'}
     with pytest.raises(ConfigError, match=r'^--teacher.*the config has several `distill\.teachers`'):
         with_teacher(config, **arguments)
 
 
 def test_print_distill_ends_with_one_line():
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/print_distill.py'),
-                           'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'],
-                          capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
+    done = python(ROOT / 'tools/analysis/print_distill.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ok=False)
     assert done.stderr.strip().splitlines()[-1].startswith('ConfigError: distill: the config has no `distill` block')

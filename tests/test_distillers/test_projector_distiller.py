@@ -9,6 +9,7 @@ from helpers import srd_oracle as oracle
 from mmengine.config import Config
 
 import mmsrd
+from mmsrd.compat.torch_versions import TORCH
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.errors import FeatureMismatchError, TapError
 
@@ -186,6 +187,7 @@ def test_preset_by_default(student, distill, batch):
     assert distiller.losses['neck'].config.weight == 0.25
 
 
+@pytest.mark.skipif(TORCH < (2, 1), reason='hooks are not called after an exception')
 def test_an_exception_leaves_no_feature_behind(student, distill, batch):
     distiller = mmsrd.attach(student, distill)
     data = batch(student)

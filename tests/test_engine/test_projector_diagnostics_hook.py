@@ -3,22 +3,19 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
-from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
+from helpers.processes import ROOT, python
 from torch import nn
 
 from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA, ProjectorDiagnosticsHook
 from mmsrd.errors import ConfigError
 from mmsrd.models.projectors import LinearProjector, MLPProjector
 from mmsrd.models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_singular_values():
@@ -112,17 +109,14 @@ def test_wrong_interval(interval):
 
 def test_pictures(run, tmp_path):
     folder, _ = run
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), str(folder), '--out',
-                           str(tmp_path / 'plots')], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    python(ROOT / 'tools/analysis/plot_distill.py', str(folder), '--out', str(tmp_path / 'plots'))
     names = {path.name for path in (tmp_path / 'plots').iterdir()}
     assert names == {'index.html', 'losses.png', 'alignment.png', 'level_alignment.png', 'effective_rank.png',
                      'cross_correlation.png', 'coco_bbox_mAP.png', 'spectra_run.png'}
     text = (tmp_path / 'plots/index.html').read_text()
     assert text.count('data:image/png;base64,') == 7
     assert 'src="http' not in text
-    failed = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), str(tmp_path / 'plots')],
-                            capture_output=True, text=True, check=False, timeout=120)
+    failed = python(ROOT / 'tools/analysis/plot_distill.py', str(tmp_path / 'plots'), ok=False)
     assert 'is it the work directory of a training?' in failed.stderr
 
 
@@ -133,8 +127,6 @@ def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_pat
     losses = dict(logits=dict(type='KLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls'))
     make_runner('KL/seed0', {**distill, 'losses': losses}, custom_hooks=[hook]).train()
     work_dirs = [str(tmp_path / name / 'seed0') for name in ('SRD', 'KL')]
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/plot_distill.py'), *work_dirs, '--out',
-                           str(tmp_path / 'plots')], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    python(ROOT / 'tools/analysis/plot_distill.py', *work_dirs, '--out', str(tmp_path / 'plots'))
     assert {path.name for path in (tmp_path / 'plots').glob('spectra*')} == {'spectra_SRD.png'}
     assert '<h1>SRD, KL</h1>' in (tmp_path / 'plots/index.html').read_text()

@@ -12,6 +12,7 @@ from helpers.models import with_random_norms
 from torch import nn
 
 import mmsrd
+from mmsrd.compat.torch_versions import TORCH
 from mmsrd.config import InferenceConfig
 from mmsrd.errors import TeacherError
 from mmsrd.teachers.speedup import SideStream
@@ -47,6 +48,10 @@ def features_with(student, distill, data, **options):
     (dict(fold=True, channels_last=True, stream=True, precision='bf16'), 0.03),
 ])
 def test_the_same_features(student, distill, batch, options, limit):
+    if options.get('precision') in ('bf16', 'fp16') and TORCH < (2, 1):
+        pytest.skip('PyTorch 2.0 has no fp16 on the CPU, and its bf16 differs by 0.045 here')
+    if options.get('precision') == 'fp16' and TORCH < (2, 4):
+        pytest.skip('no fp16 autocast on the CPU')
     data = batch(student)
     expected, _ = features_with(student, distill, data, **PLAIN)
     got, teacher = features_with(student, distill, data, **{**PLAIN, **options})
@@ -130,6 +135,7 @@ def test_early_and_late_are_the_same(student, distill, batch):
     assert torch.equal(late, early)
 
 
+@pytest.mark.skipif(TORCH < (2, 1), reason='hooks are not called after an exception')
 def test_an_error_of_the_teacher_reaches_the_user(student, distill, batch):
     distiller = mmsrd.attach(student, distill)
     handle = distiller.teacher.model.backbone.register_forward_pre_hook(lambda *args: 1 / 0)

@@ -3,15 +3,21 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+
+try:
+    from torch.utils.flop_counter import FlopCounterMode
+except ModuleNotFoundError:  # before PyTorch 2.1
+    FlopCounterMode = None
 
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.recorders import RecorderManager, dummy_samples, evaluating, trained_part
 from mmsrd.teachers import BaseTeacher
+
+T = TypeVar('T')
 
 
 @dataclass
@@ -21,7 +27,7 @@ class Costs:
     Attributes:
         projectors: Parameters that the projectors add.
         teacher_weights: Bytes of all teachers' weights and buffers.
-        flops_to_tap: FLOPs of each teacher up to its deepest tap; a multiply-add counts 2.
+        flops_to_tap: FLOPs of each teacher up to its deepest tap; a multiply-add counts 2; None before PyTorch 2.1.
         flops_whole: FLOPs of each teacher's whole forward pass, the heads included but no decoding; None where it
             fails without annotations.
         features: Bytes of the teachers' tapped features.
@@ -30,7 +36,7 @@ class Costs:
 
     projectors: int
     teacher_weights: int = 0
-    flops_to_tap: dict[str, int] = field(default_factory=dict)
+    flops_to_tap: dict[str, int | None] = field(default_factory=dict)
     flops_whole: dict[str, int | None] = field(default_factory=dict)
     features: int = 0
     saved: int = 0
@@ -96,19 +102,26 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
         recorders.remove()
 
 
-def _to_tap(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int]:
+def _counted(work: Callable[[], T]) -> tuple[T, int | None]:
+    """What ``work`` returns, and its FLOPs; None where PyTorch has no counter."""
+    with torch.no_grad():
+        if FlopCounterMode is None:
+            return work(), None
+        with FlopCounterMode(display=False) as counter:
+            return work(), int(counter.get_total_flops())
+
+
+def _to_tap(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int | None]:
     teacher.move_to(inputs.device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        return teacher.forward(inputs, samples), counter.get_total_flops()
+    return _counted(lambda: teacher.forward(inputs, samples))
 
 
 def _whole(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> int | None:
+    part = trained_part(teacher.model)[1]
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            trained_part(teacher.model)[1](inputs=inputs, data_samples=samples, mode='tensor')
+        return _counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
     except Exception:  # a head may want annotations
         return None
-    return int(counter.get_total_flops())
 
 
 def _bytes(tensors: list[Tensor]) -> int:

@@ -23,6 +23,9 @@ def report(costs: Costs, batch: int) -> str:
     """The costs as lines of text."""
     lines = [f'projectors: {costs.projectors / 1e6:.3f} M parameters, trained with the student']
     for name, part in costs.flops_to_tap.items():
+        if part is None:
+            lines.append('FLOPs of the teacher: PyTorch 2.1 or newer counts them')
+            continue
         whole = costs.flops_whole[name]
         share = f', {part / whole:.0%} of its whole forward pass ({whole / 1e9 / batch:.1f})' if whole else \
             '; its whole forward pass needs annotations'
