@@ -142,8 +142,7 @@ def _loss() -> str:
 
 def _checkpoints() -> str:
     from .compat.safe_loading import ALLOW_LIST
-    return "PyTorch's restricted unpickler" if ALLOW_LIST else \
-        "mmsrd's restricted unpickler for teachers; MMEngine's own resume reads files without restriction here"
+    return "PyTorch's restricted unpickler" if ALLOW_LIST else "mmsrd's restricted unpickler"
 
 
 def _compile() -> str:

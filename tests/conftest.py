@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import Any, Callable
 
@@ -17,6 +19,7 @@ if not torch.cuda.is_available():
 import mmsrd  # noqa: F401  before mmdet: it stands in for mmcv's compiled operators
 
 ROOT = Path(__file__).resolve().parents[1]
+from helpers.processes import run
 from prepare_data import digits as write_digits
 from tiny import build_detector as build
 from tiny import compose_set, tiny_student, tiny_teacher
@@ -169,3 +172,15 @@ def both_toolboxes(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Pa
     tiny_teacher(folder / 'mmdet')
     _save_teacher(Config.fromfile(str(DIGITS / 'resnet20_digits.py')), folder / 'mmpretrain', 'mmpretrain')
     return folder
+
+
+@pytest.fixture(scope='session')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    folder = tmp_path_factory.mktemp('wheel')
+    left_out = shutil.ignore_patterns('.venv*', '.git', 'work_dirs', '*.egg-info', 'build', '.*_cache', '__pycache__')
+    shutil.copytree(ROOT, folder / 'source', ignore=left_out)
+    run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', folder / 'dist',
+        folder / 'source', cwd=folder)
+    found, = (folder / 'dist').glob('mmsrd-*.whl')
+    return found

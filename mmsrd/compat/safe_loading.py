@@ -16,9 +16,12 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
+from .torch_versions import version_tuple
 
 ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
 """Whether PyTorch can be told which globals a file may name: from 2.4 on."""
+DEFAULT_IS_UNRESTRICTED = version_tuple(torch.__version__) < (2, 6)
+"""Whether ``torch.load``, as MMEngine calls it, reads any pickle: until 2.6."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 
 
@@ -81,8 +84,9 @@ class _RestrictedPickle:
 
 def _pytorch_globals() -> dict[str, Any]:
     from torch import _weights_only_unpickler
-    # PyTorch's own list: what rebuilds tensors and parameters, dtypes, OrderedDict.
-    return {**_weights_only_unpickler._get_allowed_globals(), '_codecs.encode': codecs.encode}
+    dtypes = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+    # PyTorch's own list: what rebuilds tensors and parameters, OrderedDict.
+    return {**_weights_only_unpickler._get_allowed_globals(), **dtypes, '_codecs.encode': codecs.encode}
 
 
 def _named(allowed: list[Any]) -> dict[str, Any]:
@@ -97,7 +101,8 @@ def _load(path: str) -> Any:
         # and MMEngine's own torch.load needs them there.
         allow_mmengine_globals()
         return torch.load(path, map_location='cpu', weights_only=True)
-    return torch.load(path, map_location='cpu', pickle_module=_RestrictedPickle)
+    # PyTorch's own restriction is off where an unpickler is given, and this one restricts.
+    return torch.load(path, map_location='cpu', pickle_module=_RestrictedPickle, weights_only=False)
 
 
 def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
-import torch
+from helpers.processes import ROOT, run
+from helpers.weights import load, same
 from mmengine.config import Config
 
 from mmsrd.apis.command_line import take_config, with_teacher
@@ -19,18 +18,7 @@ from mmsrd.apis.toolbox_scripts import toolbox_of
 from mmsrd.errors import ConfigError
 from mmsrd.utils.zoo import package_files
 
-ROOT = Path(__file__).resolve().parents[2]
 STOCK_TRAIN = package_files('mmdet') / 'tools' / 'train.py'
-
-
-def run(*command: str | Path, cwd: Path, ok: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with this Python first on the path; the checkout is importable unless env says otherwise."""
-    environment = {**os.environ, 'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-                   'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **env}
-    done = subprocess.run([str(c) for c in command], cwd=cwd, env=environment, capture_output=True, text=True,
-                          timeout=300)
-    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
 
 
 @pytest.fixture
@@ -55,7 +43,7 @@ def distilled_file(student_file, distill) -> Path:
 
 def test_stock_train_runs_a_distill_config(distilled_file, tmp_path):
     run(sys.executable, STOCK_TRAIN, distilled_file, '--work-dir', tmp_path / 'run', cwd=tmp_path)
-    assert 'distiller' in torch.load(tmp_path / 'run' / 'epoch_1.pth')
+    assert 'distiller' in load(tmp_path / 'run' / 'epoch_1.pth')
 
 
 def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
@@ -64,7 +52,7 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
                '--teacher-checkpoint', teacher['checkpoint'], '--distill-preset', 'detection',
                '--cfg-options', 'distill.schedule.warmup=2', cwd=tmp_path)
     checkpoint = tmp_path / 'work_dirs' / 'student' / 'epoch_1.pth'  # the name is the student's
-    assert 'distiller' in torch.load(checkpoint)
+    assert 'distiller' in load(checkpoint)
     assert 'srd_alignment/neck' in done.stdout + done.stderr
     written = Config.fromfile(str(checkpoint.with_name('student.py')))
     assert written.distill.schedule.warmup == 2
@@ -82,8 +70,8 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
 def test_train_without_a_teacher_is_the_stock_run(student_file, tmp_path):
     run(sys.executable, ROOT / 'tools/train.py', student_file, '--work-dir', tmp_path / 'ours', cwd=tmp_path)
     run(sys.executable, '-m', 'mmsrd', STOCK_TRAIN, student_file, '--work-dir', tmp_path / 'stock', cwd=tmp_path)
-    a, b = (torch.load(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in ('ours', 'stock'))
-    assert all(torch.equal(a[k], b[k]) for k in a)
+    a, b = (load(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in ('ours', 'stock'))
+    assert same(a, b)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -98,9 +86,23 @@ def test_a_user_error_is_one_line(student_file, distill, tmp_path, arguments, me
     arguments = [distill['teacher']['config'] if a == 'TEACHER' else a for a in arguments]
     done = run(sys.executable, ROOT / 'tools/train.py', student_file, '--work-dir', tmp_path / 'run', *arguments,
                cwd=tmp_path, ok=False)
+    assert done.returncode == 2
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
     assert not list(tmp_path.glob('run/*.pth'))
+
+
+def test_the_traceback_is_there_for_those_who_ask(student_file, tmp_path):
+    done = run(sys.executable, ROOT / 'tools/train.py', student_file, '--teacher-checkpoint', 'auto', cwd=tmp_path,
+               ok=False, MMSRD_TRACEBACK='1')
+    assert 'Traceback' in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('mmsrd.errors.ConfigError: --teacher-checkpoint was given without')
+
+
+@pytest.mark.parametrize('arguments', [[], ['train'], ['test']])
+def test_running_the_package_without_arguments_says_how(arguments, tmp_path):
+    done = run(sys.executable, '-m', 'mmsrd', *arguments, cwd=tmp_path, ok=False)
+    assert 'CONFIG' in done.stdout + done.stderr
 
 
 def test_help_has_both_sets_of_flags(tmp_path):
@@ -144,7 +146,7 @@ def test_dist_train_and_dist_test_without_gpus(distilled_file, tmp_path):
     run('bash', ROOT / 'tools/dist_train.sh', distilled_file.with_name('student.py'), '2', '--work-dir',
         tmp_path / 'alone', cwd=tmp_path, PORT='29620')
     checkpoint = tmp_path / 'run' / 'epoch_1.pth'
-    assert 'distiller' in torch.load(checkpoint)
+    assert 'distiller' in load(checkpoint)
     done = run('bash', ROOT / 'tools/dist_test.sh', distilled_file, checkpoint, '2', '--work-dir', tmp_path / 'test',
                cwd=tmp_path, PORT='29619')
     assert 'coco/bbox_mAP' in done.stdout + done.stderr
@@ -169,22 +171,28 @@ def test_slurm_scripts(tmp_path, script, last):
     run('bash', ROOT / f'tools/slurm_{script}.sh', 'gpu', cwd=tmp_path, ok=False)
 
 
-def test_the_wheel_works_outside_of_the_checkout(distilled_file, tmp_path):
-    source = tmp_path / 'source'
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns('.venv*', '.git', 'work_dirs', '*.egg-info', 'build'))
-    run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', tmp_path / 'dist', source,
-        cwd=tmp_path)
-    wheel, = (tmp_path / 'dist').glob('mmsrd-*.whl')
+def test_the_wheel_works_outside_of_the_checkout(wheel, distilled_file, distill, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
-        metadata = archive.read(next(n for n in archive.namelist() if n.endswith('METADATA'))).decode()
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith('METADATA'))).decode()
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist')]
-    assert [line for line in required if 'mmcv' in line] == [line for line in required if 'extra == "lite"' in line]
+    assert required
+    assert all('extra ==' in line for line in required)  # nothing that pip could move
+    assert [line for line in required if 'mmcv' in line] == [line for line in required if 'mmcv-lite' in line]
+    for path in ('model-index.yml', 'tools/train.py', 'tools/dist_train.sh', 'configs/quickstart/metafile.yml'):
+        assert f'mmsrd/.mim/{path}' in names
+    configs = [Path(name).name for name in names if name.startswith('mmsrd/.mim/configs') and name.endswith('.py')]
+    assert len(configs) == len(set(configs)) > 90  # MIM looks for them by their base names
     run(sys.executable, '-m', 'pip', 'install', '--no-deps', '--target', tmp_path / 'target', wheel, cwd=tmp_path)
     empty = tmp_path / 'empty'
     empty.mkdir()
-    where = run(sys.executable, '-c', 'import mmsrd; print(mmsrd.__file__)', cwd=empty,
-                PYTHONPATH=str(tmp_path / 'target')).stdout
+    installed = dict(cwd=empty, PYTHONPATH=str(tmp_path / 'target'))
+    where = run(sys.executable, '-c', 'import mmsrd; print(mmsrd.__file__)', **installed).stdout
     assert str(tmp_path / 'target') in where
-    run(sys.executable, STOCK_TRAIN, distilled_file, '--work-dir', tmp_path / 'run', cwd=empty,
-        PYTHONPATH=str(tmp_path / 'target'))
-    assert 'distiller' in torch.load(tmp_path / 'run' / 'epoch_1.pth')
+    run(sys.executable, STOCK_TRAIN, distilled_file, '--work-dir', tmp_path / 'stock', **installed)
+    run(sys.executable, '-m', 'mmsrd', 'train', distilled_file.with_name('student.py'), '--teacher',
+        distill['teacher']['config'], '--teacher-checkpoint', distill['teacher']['checkpoint'], **installed)
+    own = empty / 'work_dirs' / 'student' / 'epoch_1.pth'
+    assert all('distiller' in load(path) for path in (tmp_path / 'stock' / 'epoch_1.pth', own))
+    done = run(sys.executable, '-m', 'mmsrd', 'test', distilled_file, own, **installed)
+    assert 'coco/bbox_mAP' in done.stdout + done.stderr

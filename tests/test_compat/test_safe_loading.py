@@ -11,7 +11,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from mmsrd.compat import load_checkpoint_file
+from mmsrd.compat import load_checkpoint_file, safe_loading
 from mmsrd.compat.safe_loading import history_method
 from mmsrd.errors import CheckpointError
 
@@ -26,6 +26,17 @@ class Payload:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.fixture(params=['allow-list of PyTorch', 'unpickler of mmsrd'])
+def reader(request, monkeypatch):
+    """Both ways of reading, the second being that of PyTorch before 2.4."""
+    own = request.param == 'unpickler of mmsrd'
+    if own:
+        monkeypatch.setattr(safe_loading, 'ALLOW_LIST', False)
+    elif not safe_loading.ALLOW_LIST:
+        pytest.skip('this PyTorch has no allow-list')
+
+
+@pytest.mark.usefixtures('reader')
 def test_mmengine_checkpoints_are_readable(tmp_path):
     hub = MessageHub.get_instance('test_checkpoints')
     hub.update_scalar('train/loss', 1.5)
@@ -34,12 +45,37 @@ def test_mmengine_checkpoints_are_readable(tmp_path):
     path = tmp_path / 'a.pth'
     torch.save(dict(state_dict=dict(w=torch.ones(2)), message_hub=hub.state_dict()), path)
     for checkpoint in (load_checkpoint_file(str(path), 'k'), torch.load(path)):  # as stock MMEngine calls it
+        assert torch.equal(checkpoint['state_dict']['w'], torch.ones(2))
+        assert checkpoint['message_hub']['runtime_info']['array'].tolist() == [0, 1, 2]
+        assert checkpoint['message_hub']['runtime_info']['number'] == 2.5
         scalar = checkpoint['message_hub']['log_scalars']['train/loss']
         assert isinstance(scalar, HistoryBuffer)
         assert scalar.current() == 1.5
         assert scalar.statistics('mean') == 1.5
 
 
+@pytest.mark.usefixtures('reader')
+def test_optimizers_parameters_and_dtypes_are_readable(tmp_path):
+    model = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    torch.save(dict(optimizer=optimizer.state_dict(), parameter=model.weight, dtype=torch.bfloat16,
+                    half=torch.ones(2, dtype=torch.float16), size=torch.Size([1, 2])), tmp_path / 'a.pth')
+    read = load_checkpoint_file(str(tmp_path / 'a.pth'), 'k')
+    assert torch.equal(read['parameter'], model.weight)
+    assert torch.equal(read['optimizer']['state'][0]['exp_avg'], optimizer.state_dict()['state'][0]['exp_avg'])
+    assert (read['dtype'], read['half'].dtype, read['size']) == (torch.bfloat16, torch.float16, (1, 2))
+
+
+@pytest.mark.usefixtures('reader')
+@pytest.mark.parametrize('zipped', [True, False])
+def test_older_file_formats(tmp_path, zipped):
+    torch.save(dict(w=torch.ones(3)), tmp_path / 'a.pth', _use_new_zipfile_serialization=zipped)
+    assert torch.equal(load_checkpoint_file(str(tmp_path / 'a.pth'), 'k')['w'], torch.ones(3))
+
+
+@pytest.mark.usefixtures('reader')
 def test_code_is_refused_and_not_run(tmp_path):
     path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
     torch.save(dict(state_dict={}, extra=Payload(trace)), path)

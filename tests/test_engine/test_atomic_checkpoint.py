@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,23 @@ def test_a_best_checkpoint_without_an_optimizer_is_not_kept(make_runner, distill
     runner.save_checkpoint(str(tmp_path / 'run'), 'best.pth', save_optimizer=False)
     assert (tmp_path / 'run' / 'best.pth').is_file()
     assert (tmp_path / 'run' / KEPT).read_bytes() == before
+
+
+class Payload:
+    """Creates a folder when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize('resume', [False, True])
+def test_code_in_a_checkpoint_is_refused_and_not_run(make_runner, distill, tmp_path, resume):
+    path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
+    torch.save(dict(state_dict={}, meta={}, extra=Payload(trace)), path)
+    runner = make_runner('run', distill, resume=resume, load_from=str(path))
+    with pytest.raises((CheckpointError, pickle.UnpicklingError), match='mkdir'):
+        runner.train()
+    assert not trace.exists()

@@ -10,6 +10,7 @@ DETECTORS = [
     ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', 128),
     ('fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py', 128),
     ('detr/detr_r18_8xb2-500e_coco.py', 128),
+    ('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py', 128),
     ('mask2former/mask2former_r50_8xb2-lsj-50e_coco.py', 128),
     ('centernet/centernet_r18_8xb16-crop512-140e_coco.py', 128),
     ('yolox/yolox_nano_8xb8-300e_coco.py', 128),

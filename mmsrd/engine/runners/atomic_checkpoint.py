@@ -16,6 +16,7 @@ from typing import Any, Iterator
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
+from ...compat.safe_loading import DEFAULT_IS_UNRESTRICTED, load_checkpoint_file
 from ...errors import CheckpointError
 
 PARTIAL = '.partial'
@@ -119,9 +120,12 @@ class AtomicCheckpointMixin:
         """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
 
         Raises:
-            CheckpointError: Checkpoints were saved, and none is complete.
+            CheckpointError: Checkpoints were saved, and none is complete; or a file holds other objects than
+                tensors and MMEngine's own, which could run code when they are loaded.
         """
         if self._resume and not isinstance(self._resume, str) and self._load_from is None:
             self._load_from = automatic_resume(Path(self.work_dir))
             self._resume = self._load_from is not None
+        if DEFAULT_IS_UNRESTRICTED and isinstance(self._load_from, str) and Path(self._load_from).is_file():
+            load_checkpoint_file(self._load_from, 'load_from')  # refuses what MMEngine would run
         super().load_or_resume()  # type: ignore[misc]

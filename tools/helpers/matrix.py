@@ -1,0 +1,103 @@
+"""One row of the compatibility matrix, and its table: ``matrix.py core NAME ENVIRONMENT`` and ``matrix.py table``.
+
+Needs nothing but the standard library, as it runs in any environment.
+"""
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Dict, List, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / 'docs' / 'results' / 'compatibility.jsonl'
+PAGE = ROOT / 'docs' / 'en' / 'notes' / 'compatibility.md'
+PACKAGES = {'torch': ['torch'], 'mmcv': ['mmcv', 'mmcv-lite', 'onedl-mmcv'], 'mmengine': ['mmengine', 'onedl-mmengine'],
+            'mmdet': ['mmdet', 'onedl-mmdetection'], 'mmpretrain': ['mmpretrain', 'onedl-mmpretrain']}
+CORE = ['tests/test_models', 'tests/test_config', 'tests/test_compat', 'tests/test_recorders', 'tests/test_teachers',
+        'tests/test_distillers', 'tests/test_engine', 'tests/test_apis', 'tests/integration/test_resume.py',
+        'tests/integration/test_stock_scripts.py', 'tests/test_tools/test_zoo.py', 'tests/test_env.py']
+"""Losses, data parallel, attach, runner, resume, stock scripts, wheel; a distilled step of real detectors."""
+MARKS = ('<!-- table of tools/test_matrix.sh -->\n', '<!-- end of table -->')
+
+
+def found(names: Sequence[str]) -> str:
+    """What is installed under one of the names, as ``version`` or ``name version`` for another than the first."""
+    for name in names:
+        try:
+            return version(name) if name == names[0] else f'{name} {version(name)}'
+        except PackageNotFoundError:
+            continue
+    return 'none'
+
+
+def core(name: str, environment: Path) -> None:
+    """Run the core in this Python, and record the outcome.
+
+    Raises:
+        SystemExit: Tests have failed, or installing mmsrd has changed another package.
+    """
+    moved = sorted(set((environment / 'before.txt').read_text().splitlines())
+                   ^ set((environment / 'after.txt').read_text().splitlines()))
+    # Deformable DETR and Faster R-CNN are among the slow ones of the zoo.
+    report = environment / 'report.xml'
+    command = [sys.executable, '-m', 'pytest', '-n', '2', '-p', 'no:cacheprovider', f'--junitxml={report}', *CORE]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False)
+    detectors = [sys.executable, '-m', 'pytest', '-m', 'slow or not slow', '-p', 'no:cacheprovider',
+                 'tests/test_tools/test_zoo.py', '-k', 'faster-rcnn_r50 or retinanet_r18 or deformable']
+    trained = subprocess.run(detectors, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False)
+    suite = re.search(r'<testsuite [^>]*>', report.read_text())
+    assert suite is not None, 'pytest writes one'
+    counts = {key: int(value) for key, value in re.findall(r'(errors|failures|skipped|tests)="(\d+)"', suite.group())}
+    wrong = counts['errors'] + counts['failures']
+    record: Dict[str, Any] = dict(
+        name=name, python=sys.version.split()[0], **{key: found(names) for key, names in PACKAGES.items()},
+        passed=counts['tests'] - wrong - counts['skipped'], failed=wrong, skipped=counts['skipped'],
+        detectors='ok' if trained.returncode == 0 else 'failed', moved=moved,
+        date=datetime.date.today().isoformat())
+    with open(RESULTS, 'a') as file:
+        file.write(json.dumps(record) + '\n')
+    print(json.dumps(record))
+    if done.returncode or trained.returncode or moved:
+        raise SystemExit(f'{name}: {wrong} tests failed; packages that installing mmsrd has changed: {moved or "none"}')
+
+
+def rows() -> List[Dict[str, Any]]:
+    """The newest record of each environment."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
+    newest = {record['name']: record for record in map(json.loads, lines)}
+    return list(newest.values())
+
+
+def table() -> str:
+    """The records as a table, and environments that have none."""
+    lines = ['| environment | Python | torch | mmcv | mmengine | mmdet | mmpretrain | passed | failed | skipped | '
+             'detectors | other packages | date |', '|' + '---|' * 13]
+    keys = ('name', 'python', 'torch', 'mmcv', 'mmengine', 'mmdet', 'mmpretrain', 'passed', 'failed', 'skipped',
+            'detectors')
+    for record in rows():
+        moved = 'unchanged' if not record['moved'] else 'changed: ' + ', '.join(record['moved'])
+        lines.append('| ' + ' | '.join([*(str(record[key]) for key in keys), moved, record['date']]) + ' |')
+    known = {record['name'] for record in rows()}
+    for path in sorted((ROOT / 'tools' / 'environments').glob('*.txt')):
+        if path.stem not in known and path.stem != 'tests':
+            lines.append(f'| {path.stem} |' + ' not measured |' * 12)
+    return '\n'.join(lines) + '\n'
+
+
+def with_table(text: str) -> str:
+    """The page with the table between its marks."""
+    before, _, rest = text.partition(MARKS[0])
+    return before + MARKS[0] + table() + MARKS[1] + rest.partition(MARKS[1])[2]
+
+
+if __name__ == '__main__':
+    if sys.argv[1] == 'core':
+        core(sys.argv[2], Path(sys.argv[3]))
+    else:
+        PAGE.write_text(with_table(PAGE.read_text()))
