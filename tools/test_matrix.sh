@@ -56,5 +56,5 @@ for name in "$@"; do
   if [ ! -f "tools/environments/$name.txt" ]; then echo "test_matrix: no tools/environments/$name.txt" >&2; exit 2; fi
   ( run_one "$name" ) || failed+=("$name")
 done
-"${PYTHON:-python3}" tools/helpers/matrix.py table
+python3 tools/helpers/matrix.py table
 if [ ${#failed[@]} -gt 0 ]; then echo "test_matrix: failed: ${failed[*]}" >&2; exit 1; fi

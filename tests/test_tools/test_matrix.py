@@ -27,9 +27,9 @@ def test_rows_of_measured_and_unmeasured_environments(tmp_path, monkeypatch):
     assert sum('not measured' in line for line in lines) == len(ENVIRONMENTS) - 2
 
 
-@pytest.mark.parametrize('path', [path for path in ENVIRONMENTS if path.stem not in ('tests', 'extras')], ids=lambda path: path.stem)
-def test_environments_name_a_python_and_pin_packages(path):
-    lines = path.read_text().splitlines()
+@pytest.mark.parametrize('name', [path.stem for path in ENVIRONMENTS if path.stem not in ('tests', 'extras')])
+def test_environments_name_a_python_and_pin_packages(name):
+    lines = (ROOT / 'tools' / 'environments' / f'{name}.txt').read_text().splitlines()
     assert any(line.startswith('# python: 3.') for line in lines)
     pinned = {line.partition('==')[0] for line in lines if '==' in line and not line.startswith('#')}
     assert {'numpy', 'setuptools'} < pinned

@@ -46,11 +46,13 @@ def core(name: str, environment: Path) -> None:
                    ^ set((environment / 'after.txt').read_text().splitlines()))
     # Deformable DETR and Faster R-CNN are among the slow ones of the zoo.
     report = environment / 'report.xml'
+    environment_of_tests = {k: v for k, v in os.environ.items() if k != 'PYTHON'}
+    environment_of_tests['OMP_NUM_THREADS'] = '1'
     command = [sys.executable, '-m', 'pytest', '-n', '2', '-p', 'no:cacheprovider', f'--junitxml={report}', *CORE]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment_of_tests, check=False)
     detectors = [sys.executable, '-m', 'pytest', '-m', 'slow or not slow', '-p', 'no:cacheprovider',
                  'tests/test_tools/test_zoo.py', '-k', 'faster-rcnn_r50 or retinanet_r18 or deformable']
-    trained = subprocess.run(detectors, cwd=ROOT, env={**os.environ, 'OMP_NUM_THREADS': '1'}, check=False)
+    trained = subprocess.run(detectors, cwd=ROOT, env=environment_of_tests, check=False)
     suite = re.search(r'<testsuite [^>]*>', report.read_text())
     assert suite is not None, 'pytest writes one'
     counts = {key: int(value) for key, value in re.findall(r'(errors|failures|skipped|tests)="(\d+)"', suite.group())}
