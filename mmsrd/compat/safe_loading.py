@@ -16,12 +16,9 @@ import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
-from .torch_versions import version_tuple
 
 ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
 """Whether PyTorch can be told which globals a file may name: from 2.4 on."""
-DEFAULT_IS_UNRESTRICTED = version_tuple(torch.__version__) < (2, 6)
-"""Whether ``torch.load``, as MMEngine calls it, reads any pickle: until 2.6."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 
 

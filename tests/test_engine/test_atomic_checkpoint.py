@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 
 import pytest
@@ -82,6 +81,6 @@ def test_code_in_a_checkpoint_is_refused_and_not_run(make_runner, distill, tmp_p
     path, trace = tmp_path / 'evil.pth', tmp_path / 'trace'
     torch.save(dict(state_dict={}, meta={}, extra=Payload(trace)), path)
     runner = make_runner('run', distill, resume=resume, load_from=str(path))
-    with pytest.raises((CheckpointError, pickle.UnpicklingError), match='mkdir'):
+    with pytest.raises(CheckpointError, match='refused: .*mkdir'):
         runner.train()
     assert not trace.exists()

@@ -16,7 +16,7 @@ from typing import Any, Iterator
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
-from ...compat.safe_loading import DEFAULT_IS_UNRESTRICTED, load_checkpoint_file
+from ...compat import load_checkpoint_file
 from ...errors import CheckpointError
 
 PARTIAL = '.partial'
@@ -126,6 +126,7 @@ class AtomicCheckpointMixin:
         if self._resume and not isinstance(self._resume, str) and self._load_from is None:
             self._load_from = automatic_resume(Path(self.work_dir))
             self._resume = self._load_from is not None
-        if DEFAULT_IS_UNRESTRICTED and isinstance(self._load_from, str) and Path(self._load_from).is_file():
-            load_checkpoint_file(self._load_from, 'load_from')  # refuses what MMEngine would run
+        if isinstance(self._load_from, str) and Path(self._load_from).is_file():
+            # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
+            load_checkpoint_file(self._load_from, 'load_from')
         super().load_or_resume()  # type: ignore[misc]
