@@ -178,7 +178,7 @@ def both_toolboxes(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Pa
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     folder = tmp_path_factory.mktemp('wheel')
-    left_out = shutil.ignore_patterns('.venv*', '.git', 'work_dirs', '*.egg-info', 'build', '.*_cache', '__pycache__')
+    left_out = shutil.ignore_patterns('.*', 'work_dirs', 'data', '*.egg-info', 'build', '__pycache__')
     shutil.copytree(ROOT, folder / 'source', ignore=left_out)
     run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '-w', folder / 'dist',
         folder / 'source', cwd=folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 from helpers.processes import ROOT, python
 
-from mmsrd import env
+from mmsrd.env import versions as env
 from mmsrd.errors import UnsupportedVersionError
 
 
@@ -71,6 +71,8 @@ def test_the_report(installed):
 
 
 def test_the_command():
-    printed = python('-W', 'ignore', '-m', 'mmsrd.env', cwd=ROOT).stdout
+    done = python('-m', 'mmsrd.env', cwd=ROOT)
+    printed = done.stdout
+    assert 'RuntimeWarning' not in done.stderr
     assert printed.startswith('Python ')
     assert 'SRD loss: ' in printed

@@ -2,7 +2,8 @@
 
 Definitions as in mmcv 2.1 (``sigmoid_focal_loss_cuda_kernel.cuh`` and
 ``softmax_focal_loss_cuda_kernel.cuh``): the sigmoid form weights positives by
-alpha and negatives by 1 - alpha; the softmax form weights every row by alpha.
+alpha and negatives by 1 - alpha; the softmax form weights every row by alpha. Here the
+sigmoid form is not capped where mmcv's logarithm underflows, at logits beyond 87.
 """
 from __future__ import annotations
 
@@ -44,15 +45,15 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, g
     grad_input.copy_(torch.autograd.grad(_sigmoid_focal(x, target, weight, gamma, alpha).sum(), x)[0])
 
 
-def _softmax_focal(p: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Loss (N,) of the probabilities (N,) of the target classes; 0 where target < 0."""
-    loss = -alpha * (1 - p).pow(gamma) * p.clamp(min=_TINY).log()
-    return torch.where(target >= 0, loss * _row_weight(weight, target.clamp(min=0), p), torch.zeros_like(p))
+def _softmax_focal(log_p: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Loss (N,) of the log probabilities (N,) of the target classes; 0 where target < 0."""
+    loss = -alpha * (1 - log_p.exp()).pow(gamma) * log_p
+    return torch.where(target >= 0, loss * _row_weight(weight, target.clamp(min=0), log_p), torch.zeros_like(log_p))
 
 
 def _picked(softmax: Tensor, target: Tensor) -> Tensor:
-    """Probability of the target class (N,), in at least float32."""
-    return upcast(softmax).gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1)
+    """Log probability of the target class (N,), in at least float32."""
+    return upcast(softmax).gather(1, target.clamp(min=0).unsqueeze(1)).squeeze(1).clamp(min=_TINY).log()
 
 
 def softmax_focal_loss_forward(softmax: Tensor, target: Tensor, weight: Tensor, output: Tensor, *, gamma: float,
@@ -65,8 +66,8 @@ def softmax_focal_loss_forward(softmax: Tensor, target: Tensor, weight: Tensor, 
 def softmax_focal_loss_backward(softmax: Tensor, target: Tensor, weight: Tensor, buff: Tensor, grad_input: Tensor, *,
                                 gamma: float, alpha: float) -> None:
     """Derivative of :func:`softmax_focal_loss_forward` by the logits, for a unit output gradient."""
-    p = _picked(softmax, target).detach().requires_grad_()
-    slope = p.detach() * torch.autograd.grad(_softmax_focal(p, target, weight, gamma, alpha).sum(), p)[0]
+    log_p = _picked(softmax, target).detach().requires_grad_()
+    slope, = torch.autograd.grad(_softmax_focal(log_p, target, weight, gamma, alpha).sum(), log_p)
     buff.copy_(slope)
     one_hot = target.unsqueeze(1) == torch.arange(softmax.size(1), device=softmax.device)
     grad_input.copy_(slope.unsqueeze(1) * (one_hot.to(slope.dtype) - upcast(softmax)))

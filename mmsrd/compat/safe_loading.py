@@ -9,16 +9,18 @@ from __future__ import annotations
 import codecs
 import importlib
 import pickle
-from typing import Any
+from collections import OrderedDict
+from typing import Any, ClassVar, Dict
 
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
+from .torch_versions import TORCH
 
-ALLOW_LIST = hasattr(torch.serialization, 'add_safe_globals')
-"""Whether PyTorch can be told which globals a file may name: from 2.4 on."""
+ALLOW_LIST = TORCH >= (2, 6)
+"""Whether PyTorch can be told under which names a file may refer to which globals: from 2.6 on."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 
 
@@ -50,14 +52,28 @@ def mmengine_globals() -> list[Any]:
 def allow_mmengine_globals() -> None:
     """Let ``torch.load`` read MMEngine's checkpoints in this process, so that ``resume`` works from torch 2.6 on.
 
-    Until 2.4 PyTorch has no list of that kind, and MMEngine's own ``torch.load`` reads whatever is in a file.
+    Before that MMEngine's own ``torch.load`` reads whatever is in a file.
     """
     if ALLOW_LIST:
         torch.serialization.add_safe_globals(mmengine_globals())
 
 
-class _Unpickler(pickle.Unpickler):
-    """Finds tensors, plain containers and MMEngine's own, and refuses everything else."""
+class _Unpickler(pickle._Unpickler):
+    """Finds tensors, plain containers and MMEngine's own, and refuses everything else.
+
+    The one in Python, because what it does with each opcode can be changed.
+    """
+
+    dispatch: ClassVar[Dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def load_build(self) -> None:
+        """Set attributes of an object that the file has made, not of a function that it has found."""
+        made = self.stack[-2]  # type: ignore[attr-defined]
+        if not isinstance(made, (OrderedDict, torch.Tensor, HistoryBuffer, np.ndarray, np.dtype)):
+            raise pickle.UnpicklingError(f'Unsupported attributes of a {type(made).__name__}')
+        super().load_build()  # type: ignore[misc]
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module: str, name: str) -> Any:
         full = f'{module}.{name}'

@@ -1,12 +1,13 @@
 """``distill.losses``: what is compared with what."""
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence, Union
 
 from torch import nn
 
-from ..errors import ConfigError, ConfigTypeError
+from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
 from .checks import ROOT, boolean, mapping, number, of_type, one_of
 
 RESIZES = ('to_student', 'to_teacher', 'none')
@@ -82,6 +83,9 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
     paths = {}
     for side in ('student', 'teacher'):
         if options.get(side) is None:
+            misspelt = difflib.get_close_matches(side, [name for name in options if name not in OWN_KEYS], n=1)
+            if misspelt:
+                raise UnknownKeyError.among(key, misspelt[0], OWN_KEYS)
             raise ConfigError(f'{key}.{side}: is required: the dotted path of a module of the {side}, such as \'neck\'')
         paths[side] = of_type(f'{key}.{side}', options[side], str, 'the dotted path of a module')
     projector = options.get('projector', 'auto')

@@ -75,7 +75,7 @@ class FeatureLoss(nn.Module):
             FeatureMismatchError: There is to be no projector, and the channels of a pair differ.
             ConfigError: The projector does not accept its arguments.
         """
-        if next(self.criterion.parameters(), None) is not None:  # its weights depend on the run's seed, as all do
+        if self.criterion.state_dict():  # its weights depend on the run's seed, as all do
             self.criterion = build_loss(self.config.key, self.config.module, OWN_KEYS)
         self.projectors = nn.ModuleList([self._projector(pair) for pair in self.pairs])
 

@@ -19,7 +19,7 @@ Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class LevelPair:
-    """One comparison: level indices, and the shapes of the dry run (batch of one).
+    """One comparison: level indices, and the shapes of the dry run (of one image, or of two for a model that squeezes).
 
     Attributes:
         student: Index into the student's levels.

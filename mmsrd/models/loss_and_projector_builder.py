@@ -38,7 +38,9 @@ def check_projector(key: str, options: Mapping[str, Any]) -> None:
     """
     cls = _class_of(key, options, BaseProjector)
     channels = ('in_channels', 'out_channels')
-    if not issubclass(cls, BaseProjector) and not set(channels) <= set(inspect.signature(cls).parameters):
+    parameters = inspect.signature(cls).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not issubclass(cls, BaseProjector) and not takes_any and not set(channels) <= set(parameters):
         raise _no_such(key, options['type'], BaseProjector)
     _check_arguments(key, cls, options, (), channels)
 

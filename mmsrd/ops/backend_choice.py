@@ -5,12 +5,14 @@ import functools
 import importlib.util
 import logging
 import os
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ..compat.torch_versions import version_tuple
 from ..errors import ConfigError
 from .torch_backend import TorchBackend
 
@@ -21,8 +23,12 @@ BACKENDS = ('auto', 'triton', 'torch', 'autograd')
 @functools.lru_cache(maxsize=None)
 def has_triton() -> bool:
     """Whether there is a Triton that the kernels are written for; until PyTorch 2.4 it comes with an older one."""
-    return importlib.util.find_spec('triton') is not None and importlib.util.find_spec('triton.runtime.interpreter') \
-        is not None
+    if importlib.util.find_spec('triton') is None:
+        return False
+    try:
+        return version_tuple(version('triton')) >= (3, 0)
+    except PackageNotFoundError:  # a build of one's own; triton_works() tries it
+        return True
 
 
 @functools.lru_cache(maxsize=None)

@@ -157,7 +157,7 @@ def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor) -> DryRu
     try:
         trained_part(model)[1](inputs=images, data_samples=dummy_samples(images), mode='tensor')
     except Exception as e:  # any architecture may fail in its own way
-        run.failure = e
+        run.failure = e.with_traceback(None)  # its frames would keep the outputs alive
     finally:
         for handle in handles:
             handle.remove()

@@ -41,6 +41,7 @@ class BaseTeacher:
         self.config = config
         self.key = config.key
         self.released = False
+        self._ready = False
         self._device: Optional[torch.device] = None
         self._stream = SideStream()
         self._finder = ConvBNFinder()
@@ -84,10 +85,11 @@ class BaseTeacher:
         Raises:
             CheckpointError: The weights cannot be had or read, or are of another architecture.
         """
-        if self._recorders is None:
+        if not self._ready:
             self.load_weights()
             self.record()
             self.fuse()
+            self._ready = True
 
     def load_weights(self) -> None:
         """Read the weights, where they come from a file."""
@@ -100,6 +102,8 @@ class BaseTeacher:
         """
         if not self._plan.paths:
             raise TeacherError(f'{self.key}: no loss has said what it needs of the teacher')
+        if self._recorders is not None:
+            return
         self._recorders = RecorderManager(self.model, self._plan.paths, self._plan.clones)
         for module in self._recorded_modules():  # after the recording hooks, so the output of the module is recorded
             module.register_forward_hook(self._stop_if_complete)
@@ -176,7 +180,7 @@ class BaseTeacher:
 
     def _features(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                   student_dtype: torch.dtype | None) -> Features:
-        if self._recorders is None:
+        if not self._ready:
             raise TeacherError(f'{self.key}: the teacher has no weights yet; call prepare() first')
         if self.released:
             raise TeacherError(f'{self.key}: the teacher was released when distillation ended')

@@ -226,6 +226,14 @@ def test_multi_scale_deformable_attention():
                                                                                       64), leaves)
 
 
+def test_a_class_of_probability_zero_is_learnt():
+    """A softmax in half precision underflows; the gradient tends to alpha · (p − one-hot) there."""
+    softmax, target, weight = torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([0]), torch.empty(0)
+    buff, grad = torch.empty(1), torch.empty(1, 3)
+    own.softmax_focal_loss_backward(softmax, target, weight, buff, grad, gamma=2.0, alpha=0.25)
+    torch.testing.assert_close(grad, torch.tensor([[-0.25, 0.25, 0.0]]))
+
+
 def test_an_op_that_only_exists_compiled_says_how_to_get_it():
     if has_compiled_ops():
         pytest.skip('mmcv has its own')

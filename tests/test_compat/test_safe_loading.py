@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -82,6 +83,20 @@ def test_code_is_refused_and_not_run(tmp_path):
     with pytest.raises(CheckpointError, match=r"k = '.*evil.pth': refused: .*could run code.*mkdir"):
         load_checkpoint_file(str(path), 'k')
     assert not trace.exists()
+
+
+@pytest.mark.usefixtures('reader')
+def test_functions_cannot_be_changed(tmp_path):
+    """The opcode BUILD on a global that may be found: GLOBAL, MARK ... BUILD, written by hand."""
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    torch.save(dict(w=torch.ones(1)), tmp_path / 'a.pth')
+    code = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x0c\x00\x00\x00__defaults__K\x01\x85sb."
+    with zipfile.ZipFile(tmp_path / 'a.pth') as archive, zipfile.ZipFile(tmp_path / 'b.pth', 'w') as changed:
+        for name in archive.namelist():
+            changed.writestr(name, code if name.endswith('data.pkl') else archive.read(name))
+    with pytest.raises(CheckpointError, match='refused'):
+        load_checkpoint_file(str(tmp_path / 'b.pth'), 'k')
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == before
 
 
 def test_getattr_reaches_nothing_but_the_history_methods():

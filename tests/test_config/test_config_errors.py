@@ -78,6 +78,8 @@ WRONG = [
     (block(losses__neck__alhpa=4), UnknownKeyError, "distill.losses.neck: unknown key 'alhpa'.*'alpha'"),
     (block(losses__neck__alpha=0.5), ConfigError, 'distill.losses.neck.alpha = 0.5: must be a number of at least 1'),
     (block(losses__neck__type='SDRLoss'), ConfigError, "distill.losses.neck.type = 'SDRLoss'.*SRDLoss"),
+    (block(losses=dict(neck=dict(stdent='neck', teacher='neck'))), UnknownKeyError,
+     r"distill.losses.neck: unknown key 'stdent' \(did you mean 'student'"),
     (block(losses__neck__student=None), ConfigError, 'distill.losses.neck.student: is required'),
     (block(losses__neck__teacher=0), ConfigTypeError, 'distill.losses.neck.teacher = 0'),
     (block(losses__neck__weight=-1), ConfigError, r'distill.losses.neck.weight = -1: must be a number of at least 0'),

@@ -145,7 +145,7 @@ def test_architectures_of_the_zoos(name, pairs, path):
     own = _norms(model) - _norms(fused.model)
     assert own == pairs if pairs is not None else own > 10
     images = torch.randn(1, 3, *run.image)
-    before, after = (teacher.features(images, dummy_samples(images)) for teacher in (plain, fused))
+    before, after = (teacher.forward(images, dummy_samples(images)) for teacher in (plain, fused))
     assert before[path][0].abs().max() > 0
     # A hundred layers of float32 whose weights are rounded once more.
     assert relative_difference(after, before) < 1e-4

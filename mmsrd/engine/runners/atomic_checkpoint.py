@@ -126,7 +126,9 @@ class AtomicCheckpointMixin:
         if self._resume and not isinstance(self._resume, str) and self._load_from is None:
             self._load_from = automatic_resume(Path(self.work_dir))
             self._resume = self._load_from is not None
-        if isinstance(self._load_from, str) and Path(self._load_from).is_file():
+        key = 'resume' if isinstance(self._resume, str) else 'load_from'
+        path = self._resume if key == 'resume' else self._load_from
+        if isinstance(path, str) and Path(path).is_file():
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
-            load_checkpoint_file(self._load_from, 'load_from')
+            load_checkpoint_file(path, key)
         super().load_or_resume()  # type: ignore[misc]

@@ -12,6 +12,7 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import Tensor, nn
 
 from ...compat.fsdp import CurrentFSDPStrategy
+from ...compat.torch_versions import TORCH
 from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
@@ -52,6 +53,8 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
         if name == 'FSDPStrategy':
+            if TORCH < (2, 1):
+                raise ConfigError.at('strategy.type', name, 'needs PyTorch 2.1 or newer with distillation')
             if strategy.get('state_dict_cfg', 'local') == 'local':
                 raise ConfigError.at('strategy.state_dict_cfg', 'local', "(MMEngine's default) writes objects that "
                                      "PyTorch would only read again by running code from the file; use 'full'")

@@ -7,7 +7,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Callable, NamedTuple
 
-from .errors import UnsupportedVersionError
+from ..errors import UnsupportedVersionError
 
 
 class Package(NamedTuple):
@@ -56,9 +56,11 @@ def find(package: Package) -> Found | None:
     """What is installed of ``package``, without importing it; None where nothing is."""
     for distribution in package.distributions:
         try:
-            return Found(distribution, version(distribution))
+            number = version(distribution)
         except PackageNotFoundError:
             continue
+        if number:  # remains of a package that was removed by hand have none
+            return Found(distribution, number)
     return None
 
 
@@ -127,7 +129,7 @@ def _devices() -> str:
 def _operators() -> str:
     if importlib.util.find_spec('mmcv') is None:
         return 'none, mmcv is not installed'
-    from .compat import has_compiled_ops
+    from ..compat import has_compiled_ops
     return "mmcv's own, compiled" if has_compiled_ops() else \
         'torchvision and PyTorch in their place, as this mmcv has none compiled'
 
@@ -141,18 +143,15 @@ def _loss() -> str:
 
 
 def _checkpoints() -> str:
-    from .compat.safe_loading import ALLOW_LIST
+    from ..compat.safe_loading import ALLOW_LIST
     return "PyTorch's restricted unpickler" if ALLOW_LIST else "mmsrd's restricted unpickler"
 
 
 def _compile() -> str:
-    from .compat.torch_versions import TORCH
+    from ..compat.torch_versions import TORCH
     return 'hooks stay out of the graphs' if TORCH >= (2, 1) else 'not tried with this PyTorch; 2.1 or newer works'
 
 
 FEATURES: dict[str, Callable[[], str]] = {
     'Device': _devices, 'Operators of mmcv': _operators, 'SRD loss': _loss, 'Checkpoints are read by': _checkpoints,
     'torch.compile of students': _compile}
-
-if __name__ == '__main__':
-    print(report())
