@@ -1,5 +1,5 @@
 """Faster R-CNN r50 → Faster R-CNN r18."""
-_base_ = ['./faster-rcnn_r18_256.py', './srd_composed.py']
+_base_ = ['./faster-rcnn_r18_256.py', './composed_srd.py']
 distill = dict(teacher=dict(
     config='{{ fileDirname }}/faster-rcnn_r50_256.py',
     checkpoint='work_dirs/faster-rcnn_r50_256/iter_4800.pth'))
