@@ -38,6 +38,7 @@ run_one() {
     touch "$env/complete"
   fi
   "$env/bin/python" -m pip freeze --exclude mmsrd > "$env/before.txt"
+  rm -rf build "$env/dist"  # a wheel takes along what an earlier build has left
   "$env/bin/python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$env/dist" .
   "$env/bin/python" -m pip install --quiet --force-reinstall "$env"/dist/mmsrd-*.whl
   "$env/bin/python" -m pip freeze --exclude mmsrd > "$env/after.txt"
