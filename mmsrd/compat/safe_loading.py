@@ -7,6 +7,7 @@ name. The list below is that and no more; anything else in a file is refused.
 from __future__ import annotations
 
 import codecs
+import functools
 import importlib
 import pickle
 from collections import OrderedDict
@@ -77,7 +78,7 @@ class _Unpickler(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         full = f'{module}.{name}'
-        allowed = {**_pytorch_globals(), **_named(mmengine_globals())}
+        allowed = _allowed_globals()
         if full not in allowed:
             raise pickle.UnpicklingError(f'Unsupported global: GLOBAL {full}')
         return allowed[full]
@@ -95,17 +96,16 @@ class _RestrictedPickle:
         return _Unpickler(file, **options).load()
 
 
-def _pytorch_globals() -> dict[str, Any]:
+@functools.lru_cache(maxsize=None)
+def _allowed_globals() -> dict[str, Any]:
+    """All that a file may refer to, by full name; a file refers to globals thousands of times."""
     from torch import _weights_only_unpickler
     dtypes = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
+    named = [entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}')
+             for entry in mmengine_globals()]
     # PyTorch's own list: what rebuilds tensors and parameters, OrderedDict.
-    return {**_weights_only_unpickler._get_allowed_globals(), **dtypes, '_codecs.encode': codecs.encode}
-
-
-def _named(allowed: list[Any]) -> dict[str, Any]:
-    pairs = [entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}')
-             for entry in allowed]
-    return {name: value for value, name in pairs}
+    return {**_weights_only_unpickler._get_allowed_globals(), **dtypes, '_codecs.encode': codecs.encode,
+            **{name: value for value, name in named}}
 
 
 def _load(path: str) -> Any:

@@ -60,7 +60,7 @@ class DistillSetup:
             torch.manual_seed(torch.initial_seed())
             for loss in losses:
                 loss.build_projectors()
-        paths = _student_paths(losses)
+        paths = _paths(losses, 'student')
         recorders = RecorderManager(student, paths, [path for path in paths if run.is_overwritten(path)])
         num_calls = {path: run.num_calls(path) for path in paths}
         distiller = ProjectorDistiller(losses, teachers, recorders, num_calls, self.config.schedule, run.channels)
@@ -68,8 +68,9 @@ class DistillSetup:
         return distiller
 
 
-def _student_paths(losses: Sequence[FeatureLoss]) -> dict[str, str]:
-    return unique_paths((loss.config.student, f'{loss.config.key}.student') for loss in losses)
+def _paths(losses: Sequence[FeatureLoss], side: str) -> dict[str, str]:
+    """Modules of the student or the teacher that losses compare → config key of the first that names each."""
+    return unique_paths((getattr(loss.config, side), f'{loss.config.key}.{side}') for loss in losses)
 
 
 def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
@@ -85,12 +86,12 @@ def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
     sides = [side for model in (*(teacher.model for teacher in teachers.values()), student)
              for side in fixed_sides(model)] + list(SIDES)
     everything = preset is not None and preset.needs_everything
-    own_paths = _student_paths(losses) if preset is None else preset.paths(student)
+    own_paths = _paths(losses, 'student') if preset is None else preset.paths(student)
     run = dry_run(student, own_paths, sides, True, everything, partly=preset is not None)
     chosen = list(losses)
     for name, teacher in teachers.items():
         own = [loss for loss in losses if loss.config.teacher_name == name]
-        paths = preset.paths(teacher.model) if preset else _teacher_paths(own)
+        paths = preset.paths(teacher.model) if preset else _paths(own, 'teacher')
         other = teacher.dry_run(paths, (run.image[0], *sides), everything, partly=preset is not None)
         same_image = run
         if other.image != run.image:  # each takes one size only, or the teacher takes another
@@ -101,9 +102,5 @@ def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
             chosen += own
         for loss in own:
             loss.match(same_image, other)
-        teacher.plan(other, _teacher_paths(own), student, run.channels)
+        teacher.plan(other, _paths(own, 'teacher'), student, run.channels)
     return run, chosen
-
-
-def _teacher_paths(losses: Sequence[FeatureLoss]) -> dict[str, str]:
-    return unique_paths((loss.config.teacher, f'{loss.config.key}.teacher') for loss in losses)

@@ -136,10 +136,9 @@ def _operators() -> str:
 
 def _loss() -> str:
     import torch
-    triton = find(next(package for package in PACKAGES if package.name == 'triton'))
-    if not torch.cuda.is_available() or triton is None or is_older(triton.version, TRITON):
-        return "PyTorch's operators"
-    return 'Triton kernels on the GPU'
+
+    from ..ops import has_triton
+    return 'Triton kernels on the GPU' if torch.cuda.is_available() and has_triton() else "PyTorch's operators"
 
 
 def _checkpoints() -> str:

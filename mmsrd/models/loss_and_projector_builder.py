@@ -12,6 +12,8 @@ from ..registry import MODELS
 from .losses import BaseDistillLoss
 from .projectors import BaseProjector
 
+_CHANNELS = ('in_channels', 'out_channels')
+
 
 def build_loss(key: str, options: Mapping[str, Any], also_known: Sequence[str] = ()) -> nn.Module:
     """Build a distillation loss.
@@ -36,24 +38,24 @@ def check_projector(key: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It is no projector, or an argument is not accepted.
     """
-    cls = _class_of(key, options, BaseProjector)
-    channels = ('in_channels', 'out_channels')
-    parameters = inspect.signature(cls).parameters
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if not issubclass(cls, BaseProjector) and not takes_any and not set(channels) <= set(parameters):
-        raise _no_such(key, options['type'], BaseProjector)
-    _check_arguments(key, cls, options, (), channels)
+    _check_arguments(key, _projector_class(key, options), options, (), _CHANNELS)
 
 
 def build_projector(key: str, options: Mapping[str, Any], in_channels: int, out_channels: int) -> nn.Module:
     """Build a projector from ``in_channels`` of the student to ``out_channels`` of the teacher.
 
     Raises:
-        ConfigError: An argument is not accepted.
+        ConfigError: It is no projector, or an argument is not accepted.
     """
-    check_projector(key, options)
-    return _build(key, _class_of(key, options, BaseProjector), options, (),
-                  in_channels=in_channels, out_channels=out_channels)
+    return _build(key, _projector_class(key, options), options, (), in_channels=in_channels, out_channels=out_channels)
+
+
+def _projector_class(key: str, options: Mapping[str, Any]) -> type[nn.Module]:
+    cls = _class_of(key, options, BaseProjector)
+    takes_channels = _takes_any(cls) or set(_CHANNELS) <= set(inspect.signature(cls).parameters)
+    if not issubclass(cls, BaseProjector) and not takes_channels:
+        raise _no_such(key, options['type'], BaseProjector)
+    return cls
 
 
 def _class_of(key: str, options: Mapping[str, Any], base: type[nn.Module]) -> type[nn.Module]:
@@ -82,12 +84,17 @@ def _takes(function: Any, *arguments: str) -> bool:
     return True
 
 
+def _takes_any(cls: type[nn.Module]) -> bool:
+    """Whether a class is built with whatever keyword arguments it is given."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
+
+
 def _check_arguments(key: str, cls: type[nn.Module], options: Mapping[str, Any], also_known: Sequence[str],
                      given: Sequence[str]) -> dict[str, Any]:
     """Arguments of ``cls`` in a block, if it knows them all."""
     arguments = {k: v for k, v in options.items() if k not in ('type', '_delete_')}
-    parameters = inspect.signature(cls).parameters
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+    if not _takes_any(cls):
+        parameters = inspect.signature(cls).parameters
         check_keys(key, arguments, (*(p for p in parameters if p not in given), *also_known))
     return arguments
 

@@ -2,13 +2,10 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from helpers.processes import ROOT, python
 
-ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]
 
 def test_yolox_mode_switch(make_runner, distill, student_config):
@@ -26,10 +23,7 @@ def test_yolox_mode_switch(make_runner, distill, student_config):
 
 
 def train(*arguments, cwd):
-    done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)], cwd=cwd,
-                          capture_output=True, text=True, timeout=300, check=False,
-                          env={'PATH': '/usr/bin:/bin', 'PYTHONPATH': f'{ROOT}:{cwd}', 'OMP_NUM_THREADS': '1'})
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    done = python(ROOT / 'tools' / 'train.py', *arguments, cwd=cwd, PYTHONPATH=f'{ROOT}:{cwd}')
     return done.stdout + done.stderr
 
 

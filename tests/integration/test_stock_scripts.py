@@ -1,19 +1,16 @@
 """A classifier trained through the stock scripts of MMPretrain on images in folders."""
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from helpers.processes import ROOT, python
 from sklearn.datasets import load_digits
 
 from mmsrd.utils.zoo import package_files
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 default_scope = 'mmpretrain'
 model = dict(
@@ -56,9 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 def train(*arguments: str | Path, cwd: Path) -> str:
     """Run a training script; its output."""
-    done = subprocess.run([sys.executable, '-m', 'mmsrd', *map(str, arguments)], cwd=cwd, capture_output=True,
-                          text=True, env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    done = python('-m', 'mmsrd', *arguments, cwd=cwd)
     return done.stdout + done.stderr
 
 

@@ -109,14 +109,14 @@ def test_wrong_interval(interval):
 
 def test_pictures(run, tmp_path):
     folder, _ = run
-    python(ROOT / 'tools/analysis/plot_distill.py', str(folder), '--out', str(tmp_path / 'plots'))
+    python(ROOT / 'tools/analysis/plot_distill.py', str(folder), '--out', str(tmp_path / 'plots'), timeout=120)
     names = {path.name for path in (tmp_path / 'plots').iterdir()}
     assert names == {'index.html', 'losses.png', 'alignment.png', 'level_alignment.png', 'effective_rank.png',
                      'cross_correlation.png', 'coco_bbox_mAP.png', 'spectra_run.png'}
     text = (tmp_path / 'plots/index.html').read_text()
     assert text.count('data:image/png;base64,') == 7
     assert 'src="http' not in text
-    failed = python(ROOT / 'tools/analysis/plot_distill.py', str(tmp_path / 'plots'), ok=False)
+    failed = python(ROOT / 'tools/analysis/plot_distill.py', str(tmp_path / 'plots'), ok=False, timeout=120)
     assert 'is it the work directory of a training?' in failed.stderr
 
 
@@ -127,6 +127,6 @@ def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_pat
     losses = dict(logits=dict(type='KLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls'))
     make_runner('KL/seed0', {**distill, 'losses': losses}, custom_hooks=[hook]).train()
     work_dirs = [str(tmp_path / name / 'seed0') for name in ('SRD', 'KL')]
-    python(ROOT / 'tools/analysis/plot_distill.py', *work_dirs, '--out', str(tmp_path / 'plots'))
+    python(ROOT / 'tools/analysis/plot_distill.py', *work_dirs, '--out', str(tmp_path / 'plots'), timeout=120)
     assert {path.name for path in (tmp_path / 'plots').glob('spectra*')} == {'spectra_SRD.png'}
     assert '<h1>SRD, KL</h1>' in (tmp_path / 'plots/index.html').read_text()

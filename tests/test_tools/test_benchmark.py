@@ -4,13 +4,11 @@ from __future__ import annotations
 import copy
 import json
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.processes import ROOT, python
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 import count_passes
 import harness
@@ -24,11 +22,8 @@ TINY = Case('tiny', 64, 64, 2)
 
 
 def test_the_command(tmp_path):
-    done = subprocess.run(
-        [sys.executable, 'tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', 'ended', 'nonsense', '--repeats',
-         '2', '--steps', '1', '--threads', '1', '--device', 'cpu', '--out', str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python('tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', 'ended', 'nonsense', '--repeats', '2',
+                  '--steps', '1', '--threads', '1', '--device', 'cpu', '--out', tmp_path, cwd=ROOT)
     result = json.loads((tmp_path / 'tiny_cpu_none.json').read_text())
     plain, ours, ended, nonsense = result['rows']
     assert plain['step_ratio'] == 1
@@ -116,10 +111,7 @@ def test_compare_teacher(distill, student_config, tmp_path):
     student_config = copy.deepcopy(student_config)  # the tests of a session share it
     student_config.distill = distill
     student_config.dump(str(tmp_path / 'student.py'))
-    done = subprocess.run([sys.executable, str(ROOT / 'tools/analysis/compare_teacher.py'),
-                           str(tmp_path / 'student.py'), '--images', '2'],
-                          capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    done = python(ROOT / 'tools/analysis/compare_teacher.py', tmp_path / 'student.py', '--images', '2', timeout=200)
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(('folded', 'bf16', 'all'))]
     assert len(rows) == 4
     assert all(0.999 <= float(value) <= 1 for row in rows for value in row[-3:])

@@ -6,13 +6,14 @@ import json
 import matrix
 import pytest
 from helpers.processes import ROOT, run
+from records import between
 
 ENVIRONMENTS = sorted((ROOT / 'tools' / 'environments').glob('*.txt'))
 
 
 def test_the_page_shows_the_records():
     text = matrix.PAGE.read_text()
-    assert matrix.with_table(text) == text
+    assert between(text, matrix.MARK, matrix.table()) == text
 
 
 def test_rows_of_measured_and_unmeasured_environments(tmp_path, monkeypatch):

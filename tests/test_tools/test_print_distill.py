@@ -2,18 +2,14 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
-from pathlib import Path
 
 import torch
 from costs import measure_costs
+from helpers.processes import ROOT, python
 from tiny import build_detector
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmsrd
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_costs_of_the_tiny_pair(student, distill):
@@ -56,11 +52,9 @@ def _attached(student, distill):
 
 def test_print_distill(distill, student_config, tmp_path):
     student_config.dump(str(tmp_path / 'student.py'))
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools/analysis/print_distill.py'), str(tmp_path / 'student.py'), '--teacher',
-         distill['teacher']['config'], '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96'],
-        capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = python(
+        ROOT / 'tools/analysis/print_distill.py', tmp_path / 'student.py', '--teacher', distill['teacher']['config'],
+        '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96', timeout=120)
     assert 'neck[0]  8' in done.stdout
     assert 'projectors: 0.006 M parameters' in done.stdout
     assert 'GFLOPs per image to its deepest tap' in done.stdout

@@ -4,17 +4,15 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from helpers.processes import ROOT, python
 from mmengine.config import Config
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification
 import detection
@@ -145,11 +143,8 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
 
 def smoke(script, *arguments):
     """Run a study in short, twice; what the second run prints."""
-    environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(ROOT / 'tools/studies' / script), '--smoke', '--seeds', '3', *arguments]
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        done = python(ROOT / 'tools/studies' / script, '--smoke', '--seeds', '3', *arguments)
     return done.stdout
 
 

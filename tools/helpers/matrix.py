@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Dict, List, Sequence
 
+from records import between, read_lines
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs' / 'results' / 'compatibility.jsonl'
 PAGE = ROOT / 'docs' / 'en' / 'notes' / 'compatibility.md'
@@ -23,7 +25,7 @@ CORE = ['tests/test_models', 'tests/test_config', 'tests/test_compat', 'tests/te
         'tests/test_distillers', 'tests/test_engine', 'tests/test_apis', 'tests/integration/test_resume.py',
         'tests/integration/test_stock_scripts.py', 'tests/test_tools/test_zoo.py', 'tests/test_env.py']
 """Losses, data parallel, attach, runner, resume, stock scripts, wheel; a distilled step of real detectors."""
-MARKS = ('<!-- table of tools/test_matrix.sh -->\n', '<!-- end of table -->')
+MARK = '<!-- table of tools/test_matrix.sh -->'
 
 
 def found(names: Sequence[str]) -> str:
@@ -71,9 +73,7 @@ def core(name: str, environment: Path) -> None:
 
 def rows() -> List[Dict[str, Any]]:
     """The newest record of each environment."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else []
-    newest = {record['name']: record for record in map(json.loads, lines)}
-    return list(newest.values())
+    return list({record['name']: record for record in read_lines(RESULTS)}.values())
 
 
 def table() -> str:
@@ -82,24 +82,19 @@ def table() -> str:
              'detectors | other packages | date |', '|' + '---|' * 13]
     keys = ('name', 'python', 'torch', 'mmcv', 'mmengine', 'mmdet', 'mmpretrain', 'passed', 'failed', 'skipped',
             'detectors')
-    for record in rows():
+    records = rows()
+    for record in records:
         moved = 'unchanged' if not record['moved'] else 'changed: ' + ', '.join(record['moved'])
         lines.append('| ' + ' | '.join([*(str(record[key]) for key in keys), moved, record['date']]) + ' |')
-    known = {record['name'] for record in rows()}
+    known = {record['name'] for record in records}
     for path in sorted((ROOT / 'tools' / 'environments').glob('*.txt')):
         if path.stem not in known and path.stem != 'tests':
             lines.append(f'| {path.stem} |' + ' not measured |' * 12)
-    return '\n'.join(lines) + '\n'
-
-
-def with_table(text: str) -> str:
-    """The page with the table between its marks."""
-    before, _, rest = text.partition(MARKS[0])
-    return before + MARKS[0] + table() + MARKS[1] + rest.partition(MARKS[1])[2]
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':
     if sys.argv[1] == 'core':
         core(sys.argv[2], Path(sys.argv[3]))
     else:
-        PAGE.write_text(with_table(PAGE.read_text()))
+        PAGE.write_text(between(PAGE.read_text(), MARK, table()))

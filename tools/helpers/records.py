@@ -1,10 +1,12 @@
-"""Records of measurements: read from JSON lines, and their spread written down."""
+"""Records of measurements: read from JSON lines, their spread written down, tables put into pages."""
 from __future__ import annotations
 
 import json
 import statistics
 from pathlib import Path
 from typing import Any, Sequence
+
+END = '<!-- end of table -->'
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -18,3 +20,11 @@ def spread(values: Sequence[float], sign: str = '', digits: int = 2) -> str:
         return ''
     mean = f'{statistics.mean(values):{sign}.{digits}f}'
     return f'{mean} ± {statistics.stdev(values):.{digits}f}' if len(values) > 1 else mean
+
+
+def between(text: str, mark: str, new: str) -> str:
+    """``text`` with ``new`` between a line ``mark`` and the next end of a table."""
+    before, found, rest = text.partition(mark)
+    if not found:
+        raise ValueError(f'no {mark!r} in the text')
+    return f'{before}{mark}\n{new}\n{END}{rest.partition(END)[2]}'

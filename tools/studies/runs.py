@@ -17,6 +17,7 @@ from typing import Any, Callable, Iterator, Sequence, TextIO
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'helpers'))
 from machine import machine
+from records import between as between  # with spread: for the studies, whose path this module makes
 from records import read_lines
 from records import spread as spread
 

@@ -10,9 +10,9 @@ from typing import Any, Callable, Dict, Iterable, Sequence
 
 import yaml
 from runs import ROOT, Job, read_lines, recorded, run
+from runs import between as between
 
 Records = Dict[Job, Dict[str, Any]]
-END = '<!-- end of table -->'
 ALONE, TEACHER = 'student alone', 'teacher'
 
 
@@ -160,14 +160,6 @@ class Study:
                                          Metrics={name: round(mean, 2)})]
         dumped: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=200)
         return dumped
-
-
-def between(text: str, mark: str, new: str) -> str:
-    """``text`` with ``new`` between a line ``mark`` and the next end of a table."""
-    before, found, rest = text.partition(mark)
-    if not found:
-        raise ValueError(f'no {mark!r} in the text')
-    return f'{before}{mark}\n{new}\n{END}{rest.partition(END)[2]}'
 
 
 def of_row(records: Records, dataset: str, row: str) -> list[dict[str, Any]]:

@@ -106,6 +106,7 @@ class AtomicCheckpointMixin:
     work_dir: Any
     _resume: Any
     _load_from: Any
+    _has_loaded: bool
 
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
         """As MMEngine's, but a local file appears under its name only when it is complete."""
@@ -128,7 +129,7 @@ class AtomicCheckpointMixin:
             self._resume = self._load_from is not None
         key = 'resume' if isinstance(self._resume, str) else 'load_from'
         path = self._resume if key == 'resume' else self._load_from
-        if isinstance(path, str) and Path(path).is_file():
+        if not self._has_loaded and isinstance(path, str) and Path(path).is_file():
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
         super().load_or_resume()  # type: ignore[misc]
