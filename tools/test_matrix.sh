@@ -43,7 +43,6 @@ run_one() {
   "$env/bin/python" -m pip install --quiet --force-reinstall "$env"/dist/mmsrd-*.whl
   "$env/bin/python" -m pip freeze --exclude mmsrd > "$env/after.txt"
   "$env/bin/python" tools/helpers/matrix.py core "$name" "$env"
-  if [ "${KEEP:-0}" != 1 ]; then rm -rf "$env"; fi
 }
 
 if [ $# -eq 0 ]; then
@@ -55,7 +54,10 @@ fi
 failed=()
 for name in "$@"; do
   if [ ! -f "tools/environments/$name.txt" ]; then echo "test_matrix: no tools/environments/$name.txt" >&2; exit 2; fi
-  ( run_one "$name" ) || failed+=("$name")
+  # Not in a condition, where bash would ignore errors inside.
+  set +e; ( set -e; run_one "$name" ); status=$?; set -e
+  if [ "$status" -ne 0 ]; then failed+=("$name"); fi
+  if [ "${KEEP:-0}" != 1 ]; then rm -rf "${matrix:?}/$name"; fi
 done
 python3 tools/helpers/matrix.py table
 if [ ${#failed[@]} -gt 0 ]; then echo "test_matrix: failed: ${failed[*]}" >&2; exit 1; fi

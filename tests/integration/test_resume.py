@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import shutil
 from pathlib import Path
 
+import mmengine
 import pytest
 import torch
 from helpers.weights import load, same
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
+from mmengine.utils import digit_version
 
 import mmsrd
 from mmsrd.distillers import differences, fingerprint_of
@@ -42,7 +45,15 @@ def state_of(model, checkpoint):
             **{f'ema.{k}': v for k, v in checkpoint.get('ema_state_dict', {}).items()}}
 
 
-@pytest.mark.parametrize(('block', 'options', 'unit'), RUNS.values(), ids=RUNS)
+def names_of(runs):
+    """Parameters of runs, less those that this MMEngine cannot resume exactly."""
+    # Since 0.10.3 a resumed loop by iterations skips the batches that the run has had.
+    old = digit_version(mmengine.__version__) < digit_version('0.10.3')
+    skip = pytest.mark.skipif(old, reason='MMEngine starts the data again')
+    return [pytest.param(*run, id=name, marks=[skip] if name == 'iterations' else []) for name, run in runs.items()]
+
+
+@pytest.mark.parametrize(('block', 'options', 'unit'), names_of(RUNS))
 def test_detector(make_runner, distill, tmp_path, block, options, unit):
     distill.update(copy.deepcopy(block))
     whole = make_runner('whole', distill, **options)
@@ -74,6 +85,8 @@ def renamed(key):
     return f'{RENAMED[part][0]}.{loss}.{RENAMED[part][1]}.{rest}'
 
 
+@pytest.mark.skipif(importlib.util.find_spec('numpy._core') is None,
+                    reason='the files hold the path of a module that NumPy has since 1.26')
 def test_a_run_of_version_0_1_0(digits, tmp_path, monkeypatch):
     """Files that commit 0e59ad8 has saved of ``tests/data/v0.1.0/run.py``: after one epoch, and at the end."""
     monkeypatch.chdir(tmp_path)

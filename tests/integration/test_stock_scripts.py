@@ -33,6 +33,7 @@ val_cfg = dict()
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=1e-4))
 default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=1))
 randomness = dict(seed=0)
+env_cfg = dict(cudnn_benchmark=False)
 """
 
 

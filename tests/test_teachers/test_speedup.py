@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import copy
 import gc
-import weakref
 
 import pytest
 import torch
 from helpers import srd_oracle as oracle
 from helpers.models import with_random_norms
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 import mmsrd
 from mmsrd.compat.torch_versions import TORCH
@@ -180,7 +180,7 @@ def test_after_the_end_the_teacher_is_gone(student, distill, batch, kind):
     assert float(first['loss_srd_neck'].detach()) != 0
     distiller.update_ema(student)
     teacher = distiller.teacher
-    held = [weakref.ref(x.untyped_storage()) for x in (*teacher.model.parameters(), *teacher.model.buffers())]
+    held = [StorageWeakRef(x.untyped_storage()) for x in (*teacher.model.parameters(), *teacher.model.buffers())]
     second = student(**data)
     assert float(second['loss_srd_neck'].detach()) == 0
     second['loss_srd_neck'].backward()  # to zeros, which distributed training waits for
@@ -189,7 +189,7 @@ def test_after_the_end_the_teacher_is_gone(student, distill, batch, kind):
     gc.collect()
     teacher = distiller.teacher
     assert all(x.is_meta for x in (*teacher.model.parameters(), *teacher.model.buffers()))
-    assert not any(ref() is not None for ref in held)
+    assert all(storage.expired() for storage in held)
     with pytest.raises(TeacherError, match='distill.teacher: the teacher was released when distillation ended'):
         teacher.features(data['inputs'], None)
 
