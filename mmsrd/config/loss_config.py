@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Mapping, Optional, Sequence, Union
 
 from torch import nn
 
@@ -13,7 +13,8 @@ from .checks import ROOT, boolean, mapping, number, of_type, one_of
 RESIZES = ('to_student', 'to_teacher', 'none')
 TOKENS = ('all', 'patch')
 """``'all'`` compares sequences as they are; ``'patch'`` leaves class and distillation tokens out."""
-OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'levels', 'resize', 'pool', 'tokens', 'projector')
+OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'balance', 'levels', 'resize', 'pool', 'tokens',
+            'projector')
 """Keys of a loss that are not arguments of its module."""
 
 
@@ -28,6 +29,8 @@ class LossConfig:
         teacher: Dotted path of the teacher's module.
         teacher_name: Name of the teacher; empty where there is only one.
         weight: Multiplier of the loss.
+        balance: Norm of the gradient that the loss sends into a level of the student, over the norm of the gradient
+            that the student's own losses send there; None for a constant weight.
         levels: None for all levels, else (student, teacher) index pairs.
         resize: Which map is resized where sizes differ, one of :data:`RESIZES`.
         pool: Whether features are averaged over positions first.
@@ -42,6 +45,7 @@ class LossConfig:
     teacher: str
     teacher_name: str = ''
     weight: float = 1.0
+    balance: Optional[float] = None
     levels: list[tuple[int, int]] | None = None
     resize: str = 'to_student'
     pool: bool = False
@@ -92,11 +96,28 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
     return LossConfig(
         name, {'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
         paths['student'], paths['teacher'], parse_teacher_name(key, options.get('from_teacher'), teachers),
-        number(f'{key}.weight', options.get('weight', 1.0), at_least=0),
+        number(f'{key}.weight', options.get('weight', 1.0), at_least=0), parse_balance(key, options),
         parse_levels(key, options.get('levels')), one_of(f'{key}.resize', options.get('resize', 'to_student'), RESIZES),
         boolean(f'{key}.pool', options.get('pool', False)),
         one_of(f'{key}.tokens', options.get('tokens', 'all'), TOKENS),
         projector if projector in (None, 'auto') else mapping(f'{key}.projector', projector))
+
+
+def parse_balance(key: str, options: Mapping[str, Any]) -> float | None:
+    """Check ``balance``: None, or a number above 0, without a ``weight`` beside it.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    if options.get('balance') is None:
+        return None
+    balance = number(f'{key}.balance', options['balance'], above=0)
+    if 'weight' in options:
+        raise ConfigError(
+            f'{key}: has weight={options["weight"]!r} and balance={balance:g}; write one of them. `weight` multiplies '
+            'the loss by a constant. `balance` scales its gradient at each level of the student to so many times the '
+            "norm of the gradient of the student's own losses there, whatever the weight")
+    return balance
 
 
 def _check_name(name: str) -> None:

@@ -13,6 +13,7 @@ from ..errors import FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
 from ..models.losses.base_loss import LossAndLogs
 from ..recorders import DryRun
+from .balance import Balance
 from .level_matching import LevelPair, match_levels, match_shapes
 
 
@@ -30,6 +31,7 @@ class FeatureLoss(nn.Module):
         pairs: Which levels are compared.
         projectors: One for each pair.
         criterion: The loss module.
+        balance: Factors of its gradient at the student's levels; None for a loss of constant weight.
 
     Raises:
         ConfigError: The loss or its projector is none, or an argument is not accepted.
@@ -41,6 +43,7 @@ class FeatureLoss(nn.Module):
         self.criterion = build_loss(config.key, config.module, OWN_KEYS)
         self.pairs: list[LevelPair] = []
         self.projectors = nn.ModuleList()
+        self.balance: Balance | None = None
         if self.projector_config is not None:
             check_projector(f'{config.key}.projector', self.projector_config)
 
@@ -67,6 +70,8 @@ class FeatureLoss(nn.Module):
         self.pairs = match_levels(config, student.shapes(config.student, f'{config.key}.student'),
                                   teacher.shapes(config.teacher, f'{config.key}.teacher'),
                                   (student.image, teacher.image))
+        if config.balance is not None:
+            self.balance = Balance(config.key, config.balance, sorted({pair.student for pair in self.pairs}))
 
     def build_projectors(self) -> None:
         """Build a projector for each pair; draws initial weights from the current random state.
@@ -154,7 +159,8 @@ class FeatureLoss(nn.Module):
         return dict(
             student=config.student, teacher=config.teacher, from_teacher=config.teacher_name, pool=config.pool,
             levels=[[pair.student, pair.teacher] for pair in self.pairs], resize=config.resize, tokens=config.tokens,
-            projector=self.projector_config, weight=config.weight, **self._arguments())
+            projector=self.projector_config, weight=config.weight, balance=config.balance,
+            **self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
         kind = type(self.criterion)
@@ -168,12 +174,18 @@ class FeatureLoss(nn.Module):
         paths = config.student, f'{config.teacher_name}:{config.teacher}'.lstrip(':')
         for pair, projector in zip(self.pairs, self.projectors):
             size = sum(p.numel() for p in projector.parameters())
-            cells = [config.name, f'{config.weight:g}']
+            cells = [config.name, f'{config.weight:g}' if config.balance is None else f'balance {config.balance:g}']
             for path, level, stride, shape in zip(paths, (pair.student, pair.teacher), pair.strides,
                                                   (pair.student_shape, pair.teacher_shape)):
                 cells += [f'{path}[{level}]', '-' if stride is None else f'{stride:g}', 'x'.join(map(str, shape[1:]))]
             rows.append((*cells, f'{size / 1e3:.1f} k' if size else 'none'))
         return rows
+
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.balance is None:  # a checkpoint of a run with balance
+            state_dict.pop(f'{prefix}balance.norms', None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:

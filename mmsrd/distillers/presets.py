@@ -78,7 +78,7 @@ class DetectionPreset(Preset):
         pairs = [(octave, octave) for octave in own if octave in other] or \
             [min(((a, b) for a in own for b in other), key=lambda pair: abs(pair[0] - pair[1]))]
         return {path.rpartition('.')[2]: dict(
-            _SRD, student=path, teacher=other_path, weight=0.25, levels=[(own[a], other[b]) for a, b in pairs])}
+            _SRD, student=path, teacher=other_path, balance=1.0, levels=[(own[a], other[b]) for a, b in pairs])}
 
 
 class ClassificationPreset(Preset):

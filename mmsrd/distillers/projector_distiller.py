@@ -7,13 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from ..compat.old_checkpoints import rename_old_keys
 from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import Schedule
 from ..errors import ConfigError
 from ..recorders import RecorderManager
 from ..teachers import BaseTeacher, Features, TeacherGroup
+from .balance import update_balances
 from .feature_loss import FeatureLoss, mean_of
 from .finite_check import FiniteCheck
+from .gradient_taps import GradientTaps
 from .student_batches import Batch, arguments_of, batches_of, split_by_batch
 
 FP16_PATIENCE = 20
@@ -60,7 +63,7 @@ class ProjectorDistiller(nn.Module):
         self._taught: dict[str, Features] | None = None
         self._autocast: torch.dtype | None = None
         self._original = id(self)
-        self._register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
+        self._register_load_state_dict_pre_hook(rename_old_keys)  # type: ignore[no-untyped-call]
 
     @property
     def feature_losses(self) -> list[FeatureLoss]:
@@ -81,6 +84,11 @@ class ProjectorDistiller(nn.Module):
     def update_ema(self, student: nn.Module) -> None:
         """Let teachers that average the student take its new weights; called after each training iteration."""
         self.teachers.update_ema(student)
+
+    def update_balances(self) -> None:
+        """Take the last step's gradient norms into the balances; called by all processes after each iteration.
+        A loop without a runner need not: the next loss pass does it."""
+        update_balances([loss.balance for loss in self.feature_losses if loss.balance is not None])
 
     def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
         """Tell where training is (both count from 0). A loop without a runner need not: loss passes
@@ -183,29 +191,30 @@ class ProjectorDistiller(nn.Module):
         self.teachers.synchronize()
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
+        taps = None
+        if torch.is_grad_enabled() and any(loss.balance is not None for loss in self.feature_losses):
+            self.update_balances()
+            taps = GradientTaps()
         entries: dict[str, Tensor] = {}
         described: dict[str, Tensor] = {}
         for loss in self.feature_losses:
-            config, weight = loss.config, loss.config.weight * factor
+            config = loss.config
             own = student[config.student]
             other = [features[config.teacher_name][config.teacher] for features in taught]
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
+            weight, step = config.weight * factor, None
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
+                if taps is not None and weight > 0:
+                    step = None if loss.balance is None else loss.balance.begin(weight)
+                    own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]
                 value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
+            entry = value * weight if weight > 0 else loss.zero(value.device)
             if weight > 0:
-                text = loss.describe_non_finite(own, other, value)
-                described[f'iteration {self.iteration}: {text}'] = value
-            entries[f'loss_srd_{config.name}'] = value * weight if weight > 0 else loss.zero(value.device)
+                described[f'iteration {self.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
+            if step is not None:
+                entry, logs['balance'] = step.watch_loss(entry), step.factors.mean()
+            entries[f'loss_srd_{config.name}'] = entry
             entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
         fp16 = autocast_dtype(batches[0][0].device) == torch.float16
         self.finite.check(described, FP16_PATIENCE if fp16 else 0)
         return entries
-
-
-def _rename_old_keys(state: dict[str, Any], prefix: str, *args: Any) -> None:
-    """Load hook: checkpoints of version 0.1 have ``projectors.<loss>.…`` and ``criteria.<loss>.…``."""
-    for part, new in (('projectors', 'projectors'), ('criteria', 'criterion')):
-        start = f'{prefix}{part}.'
-        for key in [key for key in state if key.startswith(start)]:
-            name, _, rest = key[len(start):].partition('.')
-            state[f'{prefix}losses.{name}.{new}.{rest}'] = state.pop(key)

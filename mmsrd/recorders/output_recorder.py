@@ -124,6 +124,10 @@ class RecorderManager:
         """How often each module has been called since :meth:`start`, by path."""
         return {path: recorder.num_calls for path, recorder in self._recorders.items()}
 
+    def copies(self, path: str) -> bool:
+        """Whether copies of a module's outputs are recorded, because the model goes on to write into them."""
+        return self._recorders[path].clones
+
     def start(self) -> None:
         """Forget what was recorded, and record from now on."""
         self._switch(True)

@@ -71,8 +71,9 @@ class DistillHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
-        """Let teachers that average the student follow it."""
+        """Let teachers that average the student follow it; take the step's gradient norms into the balances."""
         distiller_of(runner).update_ema(student_of(runner))
+        distiller_of(runner).update_balances()
 
     def after_train(self, runner: Runner) -> None:
         """Look at the losses of the last step."""

@@ -1,0 +1,123 @@
+"""``Balance``: how strongly a loss acts on each level of the student, found from norms of gradients."""
+from __future__ import annotations
+
+import logging
+from typing import Any, Sequence
+
+import torch
+from mmengine.dist import get_world_size
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from ..utils.delayed_read import DelayedRead
+from ..utils.dist import gather_stacked
+from .gradient_taps import BalancedStep
+
+MOMENTUM = 0.9
+"""Part of the running means that a step keeps."""
+LIMIT = 1e4
+"""Largest factor. A loss whose gradient vanishes, because the features are equal, is not blown up to noise."""
+
+
+class Balance(nn.Module):
+    """Factors by which the gradient of a loss is scaled before it enters the student, one for each level.
+
+    The gradient that arrives at a level has ``target`` times the norm of the gradient that the student's own losses
+    send there, both as running means over steps; the projector's gradient is not scaled. A step uses the means of
+    the steps before it, so nothing waits in the backward pass: the first step gives the student nothing.
+
+    Norms are those of all processes together: :func:`update_balances` exchanges them between steps. A step with an
+    infinite or undefined norm (an overflow under fp16) changes nothing, and neither does one without a gradient.
+
+    Args:
+        key: Config key of the loss, for messages.
+        target: Norm of the distillation gradient over that of the student's own losses.
+        levels: Indices of the student's levels that the loss compares.
+
+    Attributes:
+        norms: Running means (2, levels), float32: of the student's own losses, and of this loss before scaling.
+            They start at zero; that both are too small at first cancels out in their ratio.
+        last: Norms (2, levels) of the newest step; None before the first.
+
+    Example:
+        >>> import torch
+        >>> balance = Balance('distill.losses.neck', target=0.5, levels=[0, 1])
+        >>> balance.update(torch.tensor([[4.0, 0.0], [1.0, 3.0]]), torch.tensor(True))
+        >>> balance.factors()
+        tensor([2., 0.])
+    """
+
+    norms: Tensor
+
+    def __init__(self, key: str, target: float, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.key = key
+        self.target = target
+        self.levels = tuple(levels)
+        self.step: BalancedStep | None = None
+        self.last: Tensor | None = None
+        self.register_buffer('norms', torch.zeros(2, len(self.levels)))
+        self._hits = DelayedRead()
+        self._warned: set[int] = set()
+
+    def begin(self, weight: float) -> BalancedStep:
+        """Start to measure a step whose loss is multiplied by ``weight``."""
+        self.step = BalancedStep(self.levels, self.factors(), weight)
+        return self.step
+
+    def factors(self) -> Tensor:
+        """Factors (levels,), float32 on the device of the student."""
+        return self._ratio().clamp(max=LIMIT)
+
+    def _ratio(self) -> Tensor:
+        task, distill = self.norms.float()
+        return torch.where(distill > 0, self.target * task / distill, torch.zeros_like(task))
+
+    def update(self, measured: Tensor, usable: Tensor) -> None:
+        """Take the norms of a step into the running means.
+
+        Args:
+            measured: Norms (2, levels), float32.
+            usable: Whether all norms of the step are finite; scalar.
+        """
+        self.last = measured
+        means = MOMENTUM * self.norms + (1 - MOMENTUM) * measured
+        self.norms.copy_(torch.where(usable & (measured[1] > 0), means, self.norms))
+        self._warn_of_limit()
+        self._hits.put(self._ratio() > LIMIT, None)
+
+    def _warn_of_limit(self) -> None:
+        hits = self._hits.take()
+        for level, hit in zip(self.levels, hits[0] if hits else []):
+            if hit and level not in self._warned:
+                self._warned.add(level)
+                print_log(f'{self.key}.balance = {self.target:g}: the gradient at level {level} would have to be '
+                          f'multiplied by more than the limit {LIMIT:g}. Student and teacher are equal there, or the '
+                          'loss is very small', logger='current', level=logging.WARNING)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # A checkpoint of a run without balance: the means start anew, and the resume says what has changed.
+        state_dict.setdefault(f'{prefix}norms', torch.zeros_like(self.norms))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def update_balances(balances: Sequence[Balance]) -> None:
+    """Exchange the norms that the last step has measured, and update all running means.
+
+    Called between steps by every process, so the exchange (one small ``all_gather``) can neither wait in a backward
+    pass nor be missed by a process where no gradient arrived. A process's gradient is that of its own share of the
+    batch, and DistributedDataParallel averages: the norm of the whole gradient is the root of the sum of squares,
+    over the number of processes.
+    """
+    pending = [(balance, balance.step) for balance in balances if balance.step is not None]
+    if not pending:
+        return
+    norms = torch.cat([step.norms(balance.norms.device).flatten() for balance, step in pending])
+    num_processes = get_world_size()
+    if num_processes > 1:
+        norms = torch.linalg.vector_norm(gather_stacked(norms), dim=0) / num_processes
+    usable = norms.isfinite().all()
+    sizes = [2 * len(balance.levels) for balance, _ in pending]
+    for (balance, _), part in zip(pending, torch.split(norms, sizes)):
+        balance.update(part.view(2, -1), usable)
+        balance.step = None
