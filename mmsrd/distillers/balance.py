@@ -96,8 +96,8 @@ class Balance(nn.Module):
                           'loss is very small', logger='current', level=logging.WARNING)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # A checkpoint of a run without balance: the means start anew, and the resume says what has changed.
-        state_dict.setdefault(f'{prefix}norms', torch.zeros_like(self.norms))
+        # A student's checkpoint has none, nor has that of a run without balance, whose resume says what has changed.
+        state_dict.setdefault(f'{prefix}norms', self.norms)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -159,8 +159,8 @@ class FeatureLoss(nn.Module):
         return dict(
             student=config.student, teacher=config.teacher, from_teacher=config.teacher_name, pool=config.pool,
             levels=[[pair.student, pair.teacher] for pair in self.pairs], resize=config.resize, tokens=config.tokens,
-            projector=self.projector_config, weight=config.weight, balance=config.balance,
-            **self._arguments())
+            projector=self.projector_config, weight=config.weight,
+            **({} if config.balance is None else dict(balance=config.balance)), **self._arguments())
 
     def _arguments(self) -> dict[str, Any]:
         kind = type(self.criterion)

@@ -31,4 +31,5 @@ def launch(processes: int, worker: str, *arguments: object) -> str:
     """Run a worker of this folder in one process, or in several as dist_train.sh does; its output."""
     launcher = [] if processes == 1 else ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}',
                                           '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0']
-    return python(*launcher, WORKERS / worker, *map(str, arguments), timeout=900 if processes == 1 else 300).stdout
+    return python(*launcher, WORKERS / worker, *map(str, arguments), timeout=900 if processes == 1 else 300,
+                  PYTHONPATH=f'{ROOT}:{WORKERS.parent}').stdout

@@ -30,6 +30,7 @@ RUNS = {
     'a warm-up': (dict(schedule=dict(warmup=6)), {}, 'epoch'),
     'EMA hook': ({}, dict(custom_hooks=[EMA_HOOK]), 'epoch'),
     'iterations': (dict(schedule=dict(start=1, warmup=4)), BY_ITERATIONS, 'iter'),
+    'a balance': (dict(losses=dict(neck=dict(student='neck', teacher='neck', balance=1.0))), {}, 'epoch'),
     'an average teaches': (dict(teacher=dict(ema=dict(momentum=0.1))), {}, 'epoch'),
     'after the end': (dict(schedule=dict(end=2)), {}, 'epoch'),
     'an average after the end': (dict(schedule=dict(end=2), teacher=dict(ema=dict())), {}, 'epoch'),

@@ -5,6 +5,9 @@ import copy
 
 import pytest
 import torch
+from helpers import balance_worker
+from helpers.processes import launch
+from helpers.two_levels import TwoLevels, attached, block, loss, steps, total
 from torch import nn
 
 import mmsrd
@@ -13,72 +16,12 @@ from mmsrd.distillers.gradient_taps import BalancedStep, GradientTaps
 from mmsrd.errors import ConfigError
 from mmsrd.registry import MODELS
 
-
-class TwoLevels(nn.Module):
-    """A student of two levels that loses something at each; ``blind`` levels cost it nothing."""
-
-    def __init__(self, width: int = 4, blind: tuple[int, ...] = (), overwrite: bool = False) -> None:
-        super().__init__()
-        self.backbone = nn.Conv2d(3, width, 3)
-        self.neck = nn.ModuleList([nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 3)])
-        self.head = nn.Conv2d(width, 2, 1)
-        self.blind = blind
-        self.overwrite = overwrite
-
-    def forward(self, inputs, data_samples=None, mode='tensor'):
-        x = self.backbone(inputs)
-        if self.overwrite:
-            x += 1
-        levels = [layer(x) for layer in self.neck]
-        if mode != 'loss':
-            return levels
-        costs = [self.head(level).square().mean() * (0 if i in self.blind else 1) for i, level in enumerate(levels)]
-        return dict(loss=sum(costs))
-
-
 NECK = ['neck.0', 'neck.1']
-
-
-def block(**losses):
-    """EMA teachers that differ from the student because the student has been changed since."""
-    return dict(teacher=dict(ema=dict(momentum=0.5)), losses=losses)
-
-
-def loss(path, **options):
-    return dict(student=path, teacher=path, **options)
 
 
 @pytest.fixture
 def images():
     return torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-
-
-def attached(distill, model=None):
-    torch.manual_seed(0)
-    model = model or TwoLevels()
-    distiller = mmsrd.attach(model, distill)
-    with torch.no_grad():
-        for parameter in model.neck.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model, distiller
-
-
-def total(losses):
-    return sum(value for key, value in losses.items() if 'loss' in key)
-
-
-def steps(model, images, count=3, scale=1.0):
-    """Train; the gradients of the last step."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for _ in range(count):
-        optimizer.zero_grad()
-        (total(model(images, mode='loss')) * scale).backward()
-        for parameter in model.parameters():
-            if parameter.grad is not None:
-                parameter.grad /= scale
-        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-        optimizer.step()
-    return gradients
 
 
 def gradients_one_by_one(model, images, path):
@@ -242,6 +185,21 @@ def test_a_loss_of_ones_own(images):
     assert factor * float(distilled.norm()) == pytest.approx(float(own.norm()), rel=0.3)  # means of other steps
 
 
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_equal_one(tmp_path, processes):
+    """Also where they have different numbers of images, or none; norms are exchanged in float32."""
+    launch(processes, 'balance_worker.py', tmp_path / 'result')
+    got = [torch.load(f'{tmp_path}/result.{rank}') for rank in range(processes)]
+    for case, sizes in enumerate(balance_worker.SIZES[processes]):
+        images = torch.cat([balance_worker.images_of(rank, count) for rank, count in enumerate(sizes)])
+        expected = balance_worker.train(images)
+        for results in got:
+            for part, values in expected.items():
+                for name, value in values.items():
+                    torch.testing.assert_close(results[case][part][name], value, rtol=1e-5, atol=1e-7,
+                                               msg=f'{sizes}, {part}, {name}')
+
+
 @pytest.mark.parametrize('scale', [2.0 ** 10, 2.0 ** -3])
 def test_the_loss_scale_changes_nothing(images, scale):
     """Also where it is that of accumulated steps; powers of two are exact."""
@@ -303,7 +261,6 @@ def test_a_warm_up_scales_what_the_student_gets(images):
         distiller.set_progress(iteration, 0)
         assert distiller.schedule.factor(iteration, 0) == (iteration + 1) / 4
         total(model(images, mode='loss')).backward()
-        own, _ = gradients_one_by_one(model, images, 'neck.0')
         distiller.update_balances()
         changes.append(distiller.losses['a'].balance.last)
     torch.testing.assert_close(changes[0], changes[1])

@@ -57,7 +57,7 @@ def test_detectors_share_levels_by_stride(model, student, teacher, paths, levels
     loss, = preset_losses(None, model(student), model(teacher))
     assert (loss.student, loss.teacher) == paths
     assert loss.levels == levels
-    assert loss.weight == 0.25
+    assert (loss.weight, loss.balance) == (1.0, 1.0)
 
 
 def test_resized_where_no_stride_is_shared(model):
@@ -148,7 +148,7 @@ def test_what_was_chosen_is_a_table(model):
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
     assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
-    assert lines[3].split() == ['neck', '0.25', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16', '65.5', 'k']
+    assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16', '65.5', 'k']
     assert len(lines) == 7
 
 

@@ -184,7 +184,7 @@ def test_preset_by_default(student, distill, batch):
     distill.pop('losses')
     distiller = mmsrd.attach(student, distill)
     assert list(distiller.losses) == ['neck']
-    assert distiller.losses['neck'].config.weight == 0.25
+    assert distiller.losses['neck'].config.balance == 1.0
 
 
 @pytest.mark.skipif(TORCH < (2, 1), reason='hooks are not called after an exception')

@@ -58,9 +58,29 @@ def test_a_semi_supervised_teacher(config):
     """Its trained part teaches, not what its own forward takes."""
     model = build(config)
     mmsrd.attach(model, dict(teacher=dict(ema=dict(momentum=0.1)), losses=dict(
-        neck=dict(student='student.neck', teacher='student.neck', levels=[1]))))
+        neck=dict(student='student.neck', teacher='student.neck', levels=[1], balance=1.0))))
     losses = model(**batch_for('mmdet', model, config, 96), mode='loss')
     assert losses['loss_srd_neck'].isfinite()
+
+
+def test_a_balance_measures_all_batches(config):
+    """The norm at a level is that of the gradients of both batches together."""
+    model = build(config)
+    distiller = mmsrd.attach(model, dict(teacher=dict(config=RETINA, allow_random=True), losses=dict(
+        neck=dict(student='student.neck', teacher='neck', levels=[(2, 1)], balance=1.0))))
+    data = batch_for('mmdet', model, config, 96)
+    seen = []
+    model.student.neck.register_forward_hook(lambda module, args, output: seen.append(output[2]))
+    losses = model(**data, mode='loss')
+    total = sum(v if torch.is_tensor(v) else sum(v) for k, v in losses.items() if 'loss' in k)
+    own = torch.autograd.grad(total - losses['loss_srd_neck'], seen, retain_graph=True)
+    total.backward()
+    distiller.update_balances()
+    assert len(seen) == 2
+    norms = distiller.losses['neck'].balance.last
+    expected = torch.stack([gradient.norm() for gradient in own]).norm()
+    torch.testing.assert_close(norms[0, 0], expected, rtol=1e-4, atol=0)
+    assert norms[1, 0] > 0
 
 
 def test_images_that_are_not_those_of_a_batch():

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...config.checks import whole_number
+from ...distillers.feature_loss import FeatureLoss
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
 from .distill_hook import distiller_of
@@ -21,7 +22,7 @@ SPECTRA = 'projector_spectra.jsonl'
 
 @HOOKS.register_module()
 class ProjectorDiagnosticsHook(Hook):
-    """Writes singular values, effective rank, correlation of input and output, and alignment of each level.
+    """Writes singular values, effective rank, correlation of input and output, alignment and balance of each level.
 
     Off unless a config has ``custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook')]``. It looks at what passes
     through the projectors and losses in one step of ``interval``, so it costs no forward pass. Scalars
@@ -34,6 +35,8 @@ class ProjectorDiagnosticsHook(Hook):
     Raises:
         ConfigError: ``interval`` is not a whole number above 0.
     """
+
+    priority = 'BELOW_NORMAL'  # after DistillHook has taken the step's norms into the balances
 
     def __init__(self, interval: int = 100) -> None:
         self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
@@ -85,8 +88,19 @@ class ProjectorDiagnosticsHook(Hook):
                     self._seen[f'srd_effective_rank/{name}'] = effective_rank(values)
                     self._seen[f'srd_largest_singular_value/{name}'] = float(values[0])
                     spectra[name] = [round(float(value), 6) for value in values]
+            self._seen.update(balance_scalars(loss))
         runner.visualizer.add_scalars(dict(self._seen), step=step)
         folder = Path(runner.log_dir) / 'vis_data'
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / SPECTRA, 'a') as file:
             file.write(json.dumps(dict(step=step, spectra=spectra)) + '\n')
+
+
+def balance_scalars(loss: FeatureLoss) -> dict[str, float]:
+    """Gradient norms of the newest step, and factors of the next, at each level of a balanced loss."""
+    balance = loss.balance
+    if balance is None or balance.last is None:
+        return {}
+    rows = dict(srd_balance=balance.factors(), srd_task_norm=balance.last[0], srd_distill_norm=balance.last[1])
+    return {f'{what}/{loss.config.name}.{level}': value for what, row in rows.items()
+            for level, value in zip(balance.levels, row.tolist())}
