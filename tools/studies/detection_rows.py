@@ -41,43 +41,68 @@ SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
              'optim_wrapper.optimizer.lr=0.1', 'optim_wrapper.optimizer.momentum=0.9',
              'optim_wrapper.optimizer.weight_decay=0.0001', 'optim_wrapper.clip_grad.max_norm=35')
-SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)
+SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, balance=1.0)
+CONSTANT = {**{k: v for k, v in SRD.items() if k != 'balance'}, 'weight': 0.25}  # without balance
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
 MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
+
+
+
+def balanced(loss: dict[str, Any], balance: float = 1.0) -> dict[str, Any]:
+    """A loss with a balance instead of its weight."""
+    return {**{k: v for k, v in loss.items() if k != 'weight'}, 'balance': balance}
+
+
+BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
 MAIN: dict[str, dict[str, Any]] = {
     'SRD': SRD,
+    'PKD, balance 1': balanced(PKD),
+    'MSE, projector, balance 1': balanced(MSE),
+    'SRD, weight 0.25': CONSTANT,
     'PKD': PKD,
     'MSE, projector': MSE,
 }
 ROWS: dict[str, dict[str, Any]] = {
     **MAIN,
+    'SRD, balance 0.3': {**SRD, 'balance': 0.3},
+    'SRD, balance 3': {**SRD, 'balance': 3.0},
+    **{f'SRD, balance 1, alpha {alpha:g}': {**SRD, 'alpha': alpha} for alpha in (1.0, 2.0, 6.0)},
+    'SRD, balance 1, correlation form': {**SRD, 'form': 'correlation'},
+    'SRD, balance 1, no normalisation': {**SRD, 'norm': 'none'},
+    'SRD, balance 1, no projector': {**SRD, 'projector': None},
+    'SRD, balance 1, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
+    'SRD, balance 1, backbone': {**SRD, **BACKBONE},
     # The gradient of weight × log(mean(|d| ** alpha)) grows with weight × alpha, which is 1 in all of these.
-    'SRD, alpha 1, weight 1': {**SRD, 'alpha': 1.0, 'weight': 1.0},
-    'SRD, alpha 2, weight 0.5': {**SRD, 'alpha': 2.0, 'weight': 0.5},
-    'SRD, alpha 6, weight 0.17': {**SRD, 'alpha': 6.0, 'weight': 0.17},
-    'SRD, no projector': {**SRD, 'projector': None},
-    'SRD, no projector, weight 1': {**SRD, 'projector': None, 'weight': 1.0},
-    'SRD, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
-    'SRD, projector of 3 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 3},
-    'SRD, no normalisation': {**SRD, 'norm': 'none'},
-    'SRD, L2 normalisation': {**SRD, 'norm': 'l2'},
-    'SRD, correlation form': {**SRD, 'form': 'correlation'},
-    'SRD, backbone': {**SRD, 'student': 'backbone', 'teacher': 'backbone'},
-    'SRD, weight 0.06': {**SRD, 'weight': 0.06},
-    'SRD, weight 1': {**SRD, 'weight': 1.0},
-    'SRD, weight 4': {**SRD, 'weight': 4.0},
+    'SRD, alpha 1, weight 1': {**CONSTANT, 'alpha': 1.0, 'weight': 1.0},
+    'SRD, alpha 2, weight 0.5': {**CONSTANT, 'alpha': 2.0, 'weight': 0.5},
+    'SRD, alpha 6, weight 0.17': {**CONSTANT, 'alpha': 6.0, 'weight': 0.17},
+    'SRD, no projector': {**CONSTANT, 'projector': None},
+    'SRD, no projector, weight 1': {**CONSTANT, 'projector': None, 'weight': 1.0},
+    'SRD, projector of 2 layers': {**CONSTANT, 'projector.type': 'MLPProjector', 'projector.layers': 2},
+    'SRD, projector of 3 layers': {**CONSTANT, 'projector.type': 'MLPProjector', 'projector.layers': 3},
+    'SRD, no normalisation': {**CONSTANT, 'norm': 'none'},
+    'SRD, L2 normalisation': {**CONSTANT, 'norm': 'l2'},
+    'SRD, correlation form': {**CONSTANT, 'form': 'correlation'},
+    'SRD, backbone': {**CONSTANT, **BACKBONE},
+    'SRD, weight 0.06': {**CONSTANT, 'weight': 0.06},
+    'SRD, weight 1': {**CONSTANT, 'weight': 1.0},
+    'SRD, weight 4': {**CONSTANT, 'weight': 4.0},
     'PKD, weight 2': {**PKD, 'weight': 2.0},
     'PKD, weight 18': {**PKD, 'weight': 18.0},
     'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
     'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
     'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
     f'SRD{SGD}': SRD,
-    f'SRD, weight 0.06{SGD}': {**SRD, 'weight': 0.06},
-    f'SRD, weight 1{SGD}': {**SRD, 'weight': 1.0},
-    f'SRD, weight 4{SGD}': {**SRD, 'weight': 4.0},
+    f'SRD, weight 0.25{SGD}': CONSTANT,
+    f'SRD, weight 0.06{SGD}': {**CONSTANT, 'weight': 0.06},
+    f'SRD, weight 1{SGD}': {**CONSTANT, 'weight': 1.0},
+    f'SRD, weight 4{SGD}': {**CONSTANT, 'weight': 4.0},
     f'PKD{SGD}': PKD,
+    f'PKD, balance 1{SGD}': balanced(PKD),
     f'SRD{LONG}': SRD,
+    f'SRD, weight 0.25{LONG}': CONSTANT,
     f'PKD{LONG}': PKD,
+    f'PKD, balance 1{LONG}': balanced(PKD),
 }
 """Row → the one loss of its ``distill.losses`` block."""
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
