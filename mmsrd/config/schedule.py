@@ -1,16 +1,19 @@
 """``distill.schedule``: when distillation acts and how strongly."""
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError
-from .checks import ROOT, boolean, check_keys, mapping, whole_number
+from .checks import ROOT, boolean, check_keys, mapping, one_of, whole_number
+
+DECAYS = (None, 'cosine', 'linear')
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Window and warm-up of all distillation weights.
+    """Window, warm-up and decay of all distillation weights.
 
     Attributes:
         start: First iteration (or epoch) with distillation.
@@ -18,12 +21,21 @@ class Schedule:
             teacher does not run from then on.
         warmup: Iterations over which the weights grow linearly from the start.
         by_epoch: Whether ``start`` and ``end`` count epochs instead of iterations.
+        decay: How the weights fall to zero until ``end``, or the end of training: ``'cosine'``, ``'linear'``, or None
+            where they do not.
+
+    Example:
+        >>> from mmsrd.config import Schedule
+        >>> schedule = Schedule(end=100, decay='cosine')
+        >>> [round(schedule.factor(i, 0), 2) for i in (0, 25, 50, 99)]
+        [1.0, 0.85, 0.5, 0.0]
     """
 
     start: int = 0
     end: int | None = None
     warmup: int = 0
     by_epoch: bool = False
+    decay: str | None = None
 
     def active(self, iteration: int, epoch: int) -> bool:
         """Whether distillation acts in this iteration (both count from 0)."""
@@ -34,20 +46,27 @@ class Schedule:
         """Whether distillation has ended for good."""
         return self.end is not None and (epoch if self.by_epoch else iteration) >= self.end
 
-    def factor(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> float:
+    def factor(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None,
+               iterations: int | None = None) -> float:
         """Multiplier of the weights, from 0 to 1.
 
         Args:
             iteration: Iterations done so far.
             epoch: Epochs done so far.
-            iterations_per_epoch: Needed where ``by_epoch`` meets ``warmup``.
+            iterations_per_epoch: Needed where ``by_epoch`` meets ``warmup`` or ``decay``.
+            iterations: Iterations of the whole training; needed for a decay without ``end``.
         """
         if not self.active(iteration, epoch):
             return 0.0
-        if not self.warmup:
-            return 1.0
-        first = self.start * (iterations_per_epoch or 0) if self.by_epoch else self.start
-        return min(1.0, (iteration - first + 1) / self.warmup)
+        unit = iterations_per_epoch or 0 if self.by_epoch else 1
+        done = iteration - self.start * unit
+        growth = min(1.0, (done + 1) / self.warmup) if self.warmup else 1.0
+        if self.decay is None:
+            return growth
+        last = iterations if self.end is None else self.end * unit
+        assert last is not None, 'attach refuses a decay without end'
+        progress = min(done / (last - self.start * unit), 1.0)
+        return growth * (0.5 + 0.5 * math.cos(math.pi * progress) if self.decay == 'cosine' else 1 - progress)
 
 
 def parse_schedule(block: Any) -> Schedule:
@@ -58,10 +77,11 @@ def parse_schedule(block: Any) -> Schedule:
     """
     key = f'{ROOT}.schedule'
     options = mapping(key, block)
-    check_keys(key, options, ('start', 'end', 'warmup', 'by_epoch'))
+    check_keys(key, options, ('start', 'end', 'warmup', 'by_epoch', 'decay'))
     start = whole_number(f'{key}.start', options.get('start', 0))
     end = None if options.get('end') is None else whole_number(f'{key}.end', options['end'])
     if end is not None and end <= start:
         raise ConfigError.at(f'{key}.end', end, f'must be greater than start = {start}')
     return Schedule(start, end, whole_number(f'{key}.warmup', options.get('warmup', 0)),
-                    boolean(f'{key}.by_epoch', options.get('by_epoch', False)))
+                    boolean(f'{key}.by_epoch', options.get('by_epoch', False)),
+                    one_of(f'{key}.decay', options.get('decay'), DECAYS))

@@ -55,7 +55,7 @@ class ProjectorDistiller(nn.Module):
         self.handles: list[RemovableHandle] = []
         self.iteration = 0
         self.epoch = 0
-        self.iterations_per_epoch: int | None = None
+        self.num_iterations: tuple[int | None, int | None] = None, None
         self.finite = FiniteCheck()
         self._num_calls = num_calls
         self._seen: list[Any] = []
@@ -90,10 +90,10 @@ class ProjectorDistiller(nn.Module):
         A loop without a runner need not: the next loss pass does it."""
         update_balances([loss.balance for loss in self.feature_losses if loss.balance is not None])
 
-    def set_progress(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None) -> None:
-        """Tell where training is (both count from 0). A loop without a runner need not: loss passes
-        with gradients count."""
-        self.iteration, self.epoch, self.iterations_per_epoch = iteration, epoch, iterations_per_epoch
+    def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
+        """Tell where training is (both count from 0), and iterations of an epoch and of the whole training.
+        A loop without a runner need not: loss passes with gradients count."""
+        self.iteration, self.epoch, self.num_iterations = iteration, epoch, (per_epoch, whole)
 
     @no_compile
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -190,7 +190,7 @@ class ProjectorDistiller(nn.Module):
         taught = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
         self.teachers.synchronize()
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
-        factor = self.schedule.factor(self.iteration, self.epoch, self.iterations_per_epoch)
+        factor = self.schedule.factor(self.iteration, self.epoch, *self.num_iterations)
         taps = None
         if torch.is_grad_enabled() and any(loss.balance is not None for loss in self.feature_losses):
             self.update_balances()

@@ -96,10 +96,11 @@ WRONG = [
     (block(losses__neck__tokens=None), ConfigError, 'distill.losses.neck.tokens = None: must be one of'),
     (block(losses__neck__type='SRDLos'), ConfigError, r"type = 'SRDLos': is not a registered loss \(did you mean"),
     (block(losses__neck__type='MobileNetV1'), ConfigError, r"type = 'MobileNetV1': is not a registered loss; mmsrd has "
-     'FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss$'),
+     'FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss$'),
     (block(losses__neck__type='LinearProjector'), ConfigError, "type = 'LinearProjector': is not a registered loss"),
     (block(losses__neck__projector=dict(type='CifarVGG')), ConfigError,
-     r"projector\.type = 'CifarVGG': is not a registered projector; mmsrd has LinearProjector, MLPProjector$"),
+     r"projector\.type = 'CifarVGG': is not a registered projector; mmsrd has LinearProjector, MLPProjector, "
+     'OrthogonalProjector$'),
     (block(losses__neck__projector=dict(type='SRDLoss')), ConfigError, "projector.type = 'SRDLoss': is not"),
     (block(losses__neck__projector='linear'), ConfigTypeError, "projector = 'linear': must be a dict, not str"),
     (block(losses__neck__from_teacher='big'), ConfigError,

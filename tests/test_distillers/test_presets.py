@@ -148,7 +148,8 @@ def test_what_was_chosen_is_a_table(model):
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
     assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
-    assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16', '65.5', 'k']
+    assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
+                                '65.5', 'k']
     assert len(lines) == 7
 
 

@@ -148,13 +148,6 @@ def test_schedule(student, distill, batch):
     assert [s[2] for s in seen] == [0, 1, 2, 3, 3, 3]  # after the end the teacher does not run
 
 
-def test_warmup_from_an_epoch():
-    from mmsrd.config import Schedule
-    schedule = Schedule(start=2, end=4, warmup=4, by_epoch=True)
-    factors = [schedule.factor(i, i // 3, 3) for i in range(15)]
-    assert factors == [0] * 6 + [0.25, 0.5, 0.75, 1, 1, 1] + [0] * 3
-
-
 def test_weight_zero_still_shows_alignment(student, distill, batch):
     distill['losses']['neck']['weight'] = 0
     mmsrd.attach(student, distill)

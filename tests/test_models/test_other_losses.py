@@ -8,7 +8,7 @@ from helpers import srd_oracle as oracle
 from helpers.features import SHAPES, feature_pair
 
 from mmsrd.errors import ConfigError, FeatureMismatchError
-from mmsrd.models.losses import FeatureMSELoss, PKDLoss, SRDLoss
+from mmsrd.models.losses import FeatureMSELoss, PKDLoss, SRDLoss, VkDLoss
 from mmsrd.models.projectors import MLPProjector
 
 
@@ -30,7 +30,20 @@ def test_squared_error(shape):
     assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-10)
 
 
-@pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), SRDLoss(norm='none'), SRDLoss(norm='l2')])
+@pytest.mark.parametrize('shape', SHAPES)
+def test_vkd(shape):
+    """Smooth L1 to rows that are normalised over their channels, by hand."""
+    s, t = feature_pair(shape)
+    loss, logs = VkDLoss()(s, t)
+    rows, targets = (oracle.rows(x.numpy()) for x in (s, t))
+    targets = (targets - targets.mean(1, keepdims=True)) / np.sqrt(targets.var(1, keepdims=True) + 1e-5)
+    away = np.abs(rows - targets)
+    expected = np.where(away < 1, 0.5 * away ** 2, away - 0.5).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-10)
+
+
+@pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), VkDLoss(), SRDLoss(norm='none'), SRDLoss(norm='l2')])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_gradients(loss, shape):
     s, t = feature_pair(shape)
@@ -55,7 +68,7 @@ def test_other_normalisations(shape, norm):
 def test_batch_normalisation_is_the_default():
     s, t = feature_pair((16, 5))
     assert torch.equal(SRDLoss()(s, t)[0], SRDLoss(norm='batch')(s, t)[0])
-    with pytest.raises(ConfigError, match="norm = 'layer': must be one of 'batch', 'l2', 'none'"):
+    with pytest.raises(ConfigError, match="norm = 'layer': must be one of 'batch', 'spatial', 'l2', 'none'"):
         SRDLoss(norm='layer')
     with pytest.raises(ConfigError, match="norm = 'l2': the correlation form needs 'batch'"):
         SRDLoss(norm='l2', form='correlation')

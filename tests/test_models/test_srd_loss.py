@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import srd_oracle as oracle
@@ -168,3 +169,33 @@ def test_wrong_kl_arguments(arguments):
     (key, value), = arguments.items()
     with pytest.raises(ConfigError, match=f'{key} = {value!r}: must be'):
         KLDivLoss(**arguments)
+
+
+@pytest.mark.parametrize('backend', ['torch', 'autograd'])
+@pytest.mark.parametrize('shape', [(3, 5, 4, 6), (3, 7, 5)])
+@pytest.mark.parametrize('alpha', [1, 3, 4])
+def test_spatial_statistics(shape, alpha, backend):
+    """Every channel of every image is standardised by itself; the mean inside the logarithm is over all of them."""
+    s, t = feature_pair(shape)
+    images = []
+    for pair in zip(s.numpy(), t.numpy()):
+        positions = [oracle.rows(x[None]) for x in pair]
+        images.append(np.abs(oracle.batch_norm(positions[0], 1e-4) - oracle.batch_norm(positions[1], 1e-4)) ** alpha)
+    loss, _ = SRDLoss(alpha=alpha, norm='spatial', backend=backend)(s, t)
+    assert float(loss) == pytest.approx(float(np.log(np.mean(images) + 1e-8)), rel=1e-10)
+
+
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_spatial_gradients(layout):
+    s, t = feature_pair((2, 5, 4, 3))
+    s = s.to(memory_format=layout).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: SRDLoss(norm='spatial', backend='torch')(x, t)[0], s)
+
+
+def test_spatial_statistics_need_positions():
+    with pytest.raises(FeatureMismatchError, match=r"norm='spatial'\) got vectors \(8, 3\)"):
+        SRDLoss(norm='spatial')(torch.randn(8, 3), torch.randn(8, 3))
+    with pytest.raises(FeatureMismatchError, match='a single row or none'):
+        SRDLoss(norm='spatial')(torch.randn(8, 3, 1, 1), torch.randn(8, 3, 1, 1))
+    with pytest.raises(ConfigError, match="norm = 'spatial': the correlation form needs 'batch'"):
+        SRDLoss(norm='spatial', form='correlation')

@@ -67,7 +67,7 @@ class DistillHook(Hook):
         """Tell the distiller where training is; also right after a resume."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         distiller_of(runner).set_progress(
-            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None)
+            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:

@@ -4,5 +4,6 @@ from .feature_mse_loss import FeatureMSELoss
 from .kl_div_loss import KLDivLoss
 from .pkd_loss import PKDLoss
 from .srd_loss import SRDLoss
+from .vkd_loss import VkDLoss
 
-__all__ = ['BaseDistillLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss']
+__all__ = ['BaseDistillLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss', 'VkDLoss']

@@ -14,7 +14,7 @@ from .base_loss import BaseDistillLoss, LossAndLogs
 
 FORMS = ('elementwise', 'correlation')
 REDUCTIONS = ('mean', 'sum')
-NORMS = ('batch', 'l2', 'none')
+NORMS = ('batch', 'spatial', 'l2', 'none')
 
 
 @MODELS.register_module()
@@ -33,8 +33,9 @@ class SRDLoss(BaseDistillLoss):
         backend: ``'triton'`` kernels, PyTorch's operators in ``'torch'``, the plain functions
             differentiated by ``'autograd'``, or ``'auto'``: Triton on CUDA, else PyTorch's. All give the same
             up to float32's rounding; with ``'autograd'`` only there are second derivatives.
-        norm: ``'batch'``: what the method is. ``'l2'`` (rows of unit length) and ``'none'`` are there for
-            comparison, as in the paper's ablation; they have the ``'autograd'`` backend only.
+        norm: ``'batch'``: what the method is. ``'spatial'``: statistics over the positions of each image, as in the
+            author's detection experiments; each process is then on its own. ``'l2'`` (rows of unit length) and
+            ``'none'`` are there for comparison, as in the paper's ablation; they have the ``'autograd'`` backend only.
 
     Raises:
         ConfigError: An argument is outside of what is listed.
@@ -72,15 +73,17 @@ class SRDLoss(BaseDistillLoss):
         Raises:
             FeatureMismatchError: There is one row at most, over all processes that share the loss.
         """
+        if self.norm == 'spatial':  # each channel of each image becomes a channel by itself
+            student, teacher, reduce = _as_one_image(student), _as_one_image(teacher), None
         if reduce is None and num_rows(student) <= 1:
             raise FeatureMismatchError(
                 f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
                 'larger batch or larger images, or leave this level out with `levels`')
-        backend = choose_backend(self.backend, student, teacher) if self.norm == 'batch' else None
+        backend = choose_backend(self.backend, student, teacher) if self.norm in ('batch', 'spatial') else None
         if backend is None:
             loss, alignment = self._differentiated(upcast(student), upcast(teacher), reduce)
         else:
-            params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync)
+            params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync and self.norm == 'batch')
             loss, alignment = fused_srd(student, teacher, params, backend)
         return loss, {'alignment': alignment}
 
@@ -92,10 +95,23 @@ class SRDLoss(BaseDistillLoss):
             return SF.correlation_log_sum(rho, self.alpha), rho.detach().mean()
         with torch.no_grad():
             alignment = SF.correlation(z, t, reduce).mean()
-        s, u = (z, t) if self.norm == 'batch' else (student, teacher)
+        s, u = (z, t) if self.norm in ('batch', 'spatial') else (student, teacher)
         if self.norm == 'l2':
             s, u = SF.unit_rows(s), SF.unit_rows(u)
         return SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), alignment
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'
+
+
+def _as_one_image(x: Tensor) -> Tensor:
+    """Maps (N, C, H, W) or tokens (N, L, C) as (1, N·C, positions, 1); without a copy where strides allow.
+
+    Raises:
+        FeatureMismatchError: They are vectors, which have no positions.
+    """
+    if x.dim() == 2:
+        raise FeatureMismatchError(f"SRDLoss(norm='spatial') got vectors {tuple(x.shape)}, which have no positions; "
+                                   "use norm='batch'")
+    maps = x.flatten(2) if x.dim() == 4 else x.transpose(1, 2)
+    return maps.flatten(0, 1)[None, :, :, None]

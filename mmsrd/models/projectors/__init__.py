@@ -2,5 +2,6 @@
 from .base_projector import BaseProjector
 from .linear_projector import LinearProjector
 from .mlp_projector import MLPProjector
+from .orthogonal_projector import OrthogonalProjector
 
-__all__ = ['BaseProjector', 'LinearProjector', 'MLPProjector']
+__all__ = ['BaseProjector', 'LinearProjector', 'MLPProjector', 'OrthogonalProjector']

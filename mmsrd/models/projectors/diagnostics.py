@@ -12,7 +12,13 @@ MAX_ROWS = 4096
 
 
 def matrices(projector: nn.Module) -> list[Tensor]:
-    """The weight matrices of a projector, in order, without gradient; none of an identity."""
+    """The weight matrices of a projector, in order, without gradient; none of an identity.
+
+    A projector whose matrices are not parameters has a method ``matrices``.
+    """
+    own = getattr(projector, 'matrices', None)
+    if callable(own):
+        return list(own())
     return [p.detach() for p in projector.parameters() if p.dim() == 2]
 
 

@@ -1,0 +1,54 @@
+"""A projector with orthonormal columns."""
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import orthogonal
+
+from ...registry import MODELS
+from .base_projector import BaseProjector
+
+
+@MODELS.register_module()
+class OrthogonalProjector(BaseProjector):
+    """A matrix whose columns are orthonormal at any time, or its rows where the teacher has fewer channels.
+
+    It keeps distances between student features, so that it cannot hide what the student lacks (VkD, Miles et al.,
+    CVPR 2024, section 3). :func:`torch.nn.utils.parametrizations.orthogonal` makes the matrix anew in each step, in
+    float32 also under autocast.
+
+    Args:
+        in_channels: Channels of the student feature.
+        out_channels: Channels of the teacher feature.
+
+    Example:
+        >>> import torch
+        >>> from mmsrd import OrthogonalProjector
+        >>> projector = OrthogonalProjector(8, 32)
+        >>> projector(torch.zeros(2, 8, 5, 5)).shape
+        torch.Size([2, 32, 5, 5])
+        >>> matrix, = projector.matrices()
+        >>> torch.allclose(matrix.T @ matrix, torch.eye(8), atol=1e-5)
+        True
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
+        self.linear = orthogonal(nn.Linear(in_channels, out_channels, bias=False))
+
+    def matrices(self) -> list[Tensor]:
+        """The matrix (out, in), without gradient."""
+        weight: Any = self.linear.weight
+        return [weight.detach()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Project (N, C_in, H, W), (N, L, C_in) or (N, C_in); the layout stays."""
+        with torch.autocast(x.device.type, enabled=False):
+            weight: Any = self.linear.weight
+        return F.conv2d(x, weight[:, :, None, None]) if x.dim() == 4 else F.linear(x, weight)
+
+    def extra_repr(self) -> str:
+        return f'{self.in_channels} -> {self.out_channels}'
