@@ -2,7 +2,4 @@
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    teacher=dict(config='mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', checkpoint='auto'),
-    losses=dict(neck=dict(
-        type='SRDLoss', student='neck', teacher='neck', levels=[(0, 1), (1, 2), (2, 3), (3, 4)], alpha=4.0,
-        weight=0.25)))
+    teacher=dict(config='mmdet::dino/dino-5scale_swin-l_8xb2-36e_coco.py', checkpoint='auto'))

@@ -5,5 +5,4 @@ model = dict(
     neck=dict(in_channels=[64, 128, 256, 512]))
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    teacher=dict(config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py', checkpoint='auto'),
-    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)))
+    teacher=dict(config='mmdet::faster_rcnn/faster-rcnn_r101_fpn_2x_coco.py', checkpoint='auto'))

@@ -2,5 +2,4 @@
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    teacher=dict(config='mmdet::fcos/fcos_x101-64x4d_fpn_gn-head_ms-640-800-2x_coco.py', checkpoint='auto'),
-    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)))
+    teacher=dict(config='mmdet::fcos/fcos_x101-64x4d_fpn_gn-head_ms-640-800-2x_coco.py', checkpoint='auto'))

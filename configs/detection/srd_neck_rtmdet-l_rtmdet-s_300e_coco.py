@@ -2,5 +2,4 @@
 _base_ = 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py'
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    teacher=dict(config='mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py', checkpoint='auto'),
-    losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, weight=0.25)))
+    teacher=dict(config='mmdet::rtmdet/rtmdet_l_8xb32-300e_coco.py', checkpoint='auto'))

@@ -56,9 +56,10 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     setup = DistillSetup.of(distill_cfg)
     if setup.config.schedule.by_epoch:
         raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
-    if setup.config.schedule.decay is not None and setup.config.schedule.end is None:
-        raise ConfigError.at('distill.schedule.decay', setup.config.schedule.decay, 'needs an `end`: without a runner it '
-                             'is not known how long training takes')
+    decay = setup.config.schedule.decay
+    if decay is not None and setup.config.schedule.end is None:
+        raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner it is not known how '
+                             'long training takes')
     distiller = attach_distiller(model, setup)
     try:
         distiller.teachers.prepare()

@@ -63,18 +63,18 @@ def test_detectors_of_other_kinds_are_compared_with_the_same_student_alone():
 
 
 def test_the_record_of_a_row_shows_its_whole_block():
-    choice = Choice(Path('w'), parts=('reduced/fcos_fcos',), rows=('SRD, projector of 2 layers',))
+    choice = Choice(Path('w'), parts=('reduced/fcos_fcos',), rows=('SRD, balance 1, projector of 2 layers',))
     job, = detection.students(choice)
     assert job.options[:-1] == (
         'distill.losses._delete_=True', 'distill.losses.neck.type=SRDLoss', 'distill.losses.neck.student=neck',
-        'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.weight=0.25',
+        'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.balance=1.0',
         'distill.losses.neck.projector.type=MLPProjector', 'distill.losses.neck.projector.layers=2')
     block = Config.fromfile(str(ROOT / job.config)).distill.losses  # of the row that the configs have
     assert block.to_dict() == dict(neck=detection_rows.SRD)
 
 
-@pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 6, 'optim_wrapper.optimizer.type=SGD'),
-                                                      (', 4 × as long', 3, 'train_cfg.max_iters=4800')])
+@pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 8, 'optim_wrapper.optimizer.type=SGD'),
+                                                      (', 4 × as long', 5, 'train_cfg.max_iters=4800')])
 def test_rows_that_are_trained_in_another_way_are_compared_with_it(end, count, option):
     choice = Choice(Path('w'), parts=('reduced/fcos_fcos', 'reduced/faster-rcnn_fcos'), seeds=(0,))
     jobs = {job.row: job for job in detection.students(choice) if job.row.endswith(end)}

@@ -24,10 +24,10 @@ PAGE = Path('docs/method.md')
 PICTURES = Path('docs/pictures')
 README = Path('README.md')
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
-# Part, row of the batch-normalised linear projector's study, and name of its projectors.
-LINEAR = 'SRD'
-NORMS = {LINEAR: 'batch', 'SRD, L2 normalisation': 'L2', 'SRD, no normalisation': 'none'}
-SIZES = {LINEAR: 'linear', 'SRD, projector of 2 layers': '2 layers', 'SRD, projector of 3 layers': '3 layers'}
+LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
+"""Row of the defaults in both studies, and of SRD without balance in that of detectors."""
+NORMS = {'SRD, L2 normalisation': 'L2', 'SRD, no normalisation': 'none'}
+SIZES = {'SRD, projector of 2 layers': '2 layers', 'SRD, projector of 3 layers': '3 layers'}
 ALIVE = 0.01
 """A singular value counts as alive above this share of the largest."""
 
@@ -67,7 +67,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         ('FCOS → FCOS, what is compared (seeds)', learning(det, {
             'student alone': alone, **{row: (FCOS, row) for row in MAIN}})),
         ('FCOS → FCOS, exponent (seeds)', learning(det, {
-            'student alone': alone, 'SRD, alpha 4, weight 0.25': (FCOS, LINEAR),
+            'student alone': alone, 'SRD, alpha 4, weight 0.25': (FCOS, CONSTANT),
             **{row: (FCOS, row) for row in ROWS if row.startswith('SRD, alpha')}})),
         ('FCOS → FCOS, four times as long (seeds)', learning(det, {
             'student alone': (alone[0], ALONE + LONG), **{row: (FCOS, row + LONG) for row in MAIN}}))])
@@ -75,7 +75,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         (f'FCOS → FCOS, mAP, {title}', bars(det, [r for r in ROWS if ending(r) == end], FCOS,
                                             (alone[0], ALONE + end), METRIC, 100))
         for end, title in (('', 'AdamW'), (SGD, 'SGD'), (LONG, 'four times as long'))], 5)
-    pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', LINEAR)]
+    pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', CONSTANT)]
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
         for t, s in pairs], 2.2, share=True)
@@ -88,29 +88,32 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
                           (DIGITS, ALONE), classification.METRIC, 1))
         for name, part in parts.items() if name == DIGITS or name.endswith('_teacher')], 2.4, share=True)
     draw(folder / 'spectra.png', [
-        ('FCOS neck, stride 8', spectra(det, FCOS, NORMS, 'neck.0')),
-        ('FCOS neck, stride 32', spectra(det, FCOS, NORMS, 'neck.2')),
-        ('digits, pooled feature', spectra(cls, DIGITS, NORMS, 'feature.0'))])
+        ('FCOS neck, stride 8', spectra(det, FCOS, {CONSTANT: 'batch', **NORMS}, 'neck.0')),
+        ('FCOS neck, stride 32', spectra(det, FCOS, {CONSTANT: 'batch', **NORMS}, 'neck.2')),
+        ('digits, pooled feature', spectra(cls, DIGITS, {LINEAR: 'batch', **NORMS}, 'feature.0'))])
     draw(folder / 'decorrelation.png', [
-        ('FCOS neck, stride 8', diagnostic(det, FCOS, SIZES, 'srd_cross_correlation/neck.0',
+        ('FCOS neck, stride 8', diagnostic(det, FCOS, {CONSTANT: 'linear', **SIZES}, 'srd_cross_correlation/neck.0',
                                            'mean |correlation|, input and output')),
-        ('digits, pooled feature', diagnostic(cls, DIGITS, SIZES, 'srd_cross_correlation/feature.0',
+        ('digits, pooled feature', diagnostic(cls, DIGITS, {LINEAR: 'linear', **SIZES},
+                                              'srd_cross_correlation/feature.0',
                                               'mean |correlation|, input and output'))])
 
 
 def tables(det: Records, cls: Records) -> dict[str, str]:
     """Tables of the page by their names in its marks."""
     return {
-        'normalisation, FCOS': diagnostics_table(det, FCOS, NORMS, 'normalisation, FCOS neck'),
-        'normalisation, digits': diagnostics_table(cls, DIGITS, NORMS, 'normalisation, digits'),
-        'projector, FCOS': diagnostics_table(det, FCOS, SIZES, 'projector, FCOS neck'),
-        'projector, digits': diagnostics_table(cls, DIGITS, SIZES, 'projector, digits'),
+        'normalisation, FCOS': diagnostics_table(det, FCOS, {CONSTANT: 'batch', **NORMS}, 'normalisation, FCOS neck'),
+        'normalisation, digits': diagnostics_table(cls, DIGITS, {LINEAR: 'batch', **NORMS}, 'normalisation, digits'),
+        'projector, FCOS': diagnostics_table(det, FCOS, {CONSTANT: 'linear', **SIZES}, 'projector, FCOS neck'),
+        'projector, digits': diagnostics_table(cls, DIGITS, {LINEAR: 'linear', **SIZES}, 'projector, digits'),
     }
 
 
 def summary(det: Records, cls: Records) -> dict[str, str]:
     """The README's table: what SRD gains over the student alone, and what the usual method does."""
-    lines = ['| student | teacher | student alone | seeds | KL or PKD | SRD |', '|---|---|---|---|---|---|']
+    lines = ['| student | teacher | student alone | KL or PKD (seeds) | SRD, constant weight (seeds) '
+             '| SRD, balance (seeds) |',
+             '|---|---|---|---|---|---|']
     for name in ('fashion_mnist', 'fashion_mnist_full', DIGITS):
         part = classification.PARTS[name]
         lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE), ('KL', LINEAR),
@@ -118,18 +121,20 @@ def summary(det: Records, cls: Records) -> dict[str, str]:
     size = FCOS.partition('/')[0]
     for (teacher, student), end in product(PAIRS, ('', LONG)):
         lines += _gain(f'{TITLES[student]}, composed scenes{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
-                       (f'{size}/{student}', ALONE + end), ('PKD' + end, LINEAR + end), METRIC, 100)
+                       (f'{size}/{student}', ALONE + end), ('PKD' + end, CONSTANT + end, LINEAR + end), METRIC, 100)
     return {'summary': '\n'.join(lines)}
 
 
-def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str], rows: tuple[str, str],
+def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str], rows: tuple[str, ...],
           metric: str, scale: float) -> list[str]:
     base, *gained = ({seed: scale * value for seed, value in by_seed(records, *place, metric).items()}
                      for place in (alone, *((dataset, row) for row in rows)))
-    if not all(gained):
+    if not all(gained[:2]):
         return []
-    cells = (student, teacher, spread(list(base.values()), digits=1), str(len(gained[1])),
-             *(spread(gains(values, base), '+', 1) for values in gained))
+    cells = (student, teacher, spread(list(base.values()), digits=1),
+             *(f'{spread(gains(values, base), "+", 1)} ({len(values)})' if values else 'not measured'
+               for values in gained),
+             *['–'] * (3 - len(gained)))  # classifiers have no balance
     return [f'| {" | ".join(cells)} |']
 
 
