@@ -11,14 +11,14 @@ from mmengine.config import Config
 from mmsrd.config import PLAIN
 from mmsrd.utils.zoo import load_config
 
-OURS = ('ours', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
+OURS = ('ours', 'no balance', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
         'compiled teacher', 'offload', 'ended')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
 CLASSIFICATION = ('torchdistill SRD',)
 CONTROL = 'plain again'
 VARIANTS = ('plain', CONTROL, *OURS, *DETECTION, *CLASSIFICATION)
-"""``'naive'``: the teacher as it comes, and the loss differentiated by PyTorch; ``'ended'``: after ``schedule.end``;
-the control: what two processes that do the same differ by."""
+"""``'no balance'``: losses of constant weight; ``'naive'``: the teacher as it comes, and the loss differentiated by
+PyTorch; ``'ended'``: after ``schedule.end``; the control: what two processes that do the same differ by."""
 
 
 @dataclass(frozen=True)

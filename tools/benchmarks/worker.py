@@ -46,9 +46,11 @@ def build(case: Case, variant: str) -> nn.Module:
         initialise(model)
         if variant not in ('plain', CONTROL):
             mmsrd.attach(model, distill_block(teacher, variant))
-            if variant in ('autograd loss', 'naive'):
-                for loss in model.distiller.feature_losses:  # type: ignore[union-attr]
+            for loss in model.distiller.feature_losses:  # type: ignore[union-attr]
+                if variant in ('autograd loss', 'naive'):
                     loss.criterion.backend = 'autograd'
+                if variant == 'no balance':
+                    loss.balance = None
     model.to(case.device)
     model.train()  # MMRazor's returns None
     return model
