@@ -16,15 +16,17 @@ from mmsrd.utils.zoo import config_path, zoo_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / 'configs' / 'mmpretrain'
-NAMES = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/srd_*_*.py'))
-PLAIN = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/*_*.py') if not path.stem.startswith('srd'))
+NAMES = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/*_*_*.py')
+               if path.stem.startswith(('srd_', 'vkd_')))
+PLAIN = sorted(f'{path.parent.name}/{path.stem}' for path in FOLDER.glob('*/*_*.py')
+               if not path.stem.startswith(('srd', 'vkd')))
 SIDES = {'imagenet': 224, 'cifar100': 32, 'fashion_mnist': 28, 'digits': 8}
 
 
 
 def one_per_folder(names: list[str]) -> list[Any]:
-    """All names as parameters, all but the last of each folder marked slow."""
-    last = {name.split('/')[0]: name for name in names}
+    """All names as parameters, all but the last of each folder and method marked slow."""
+    last = {name.split('_')[0]: name for name in names}
     return [pytest.param(name, marks=[] if name in last.values() else [pytest.mark.slow]) for name in names]
 
 
@@ -65,7 +67,7 @@ def shrink(config: Config, name: str, work_dir: Path) -> Config:
 
 def test_the_configs_are_there():
     count = {folder: sum(name.startswith(f'{folder}/') for name in NAMES) for folder in SIDES}
-    assert count == dict(imagenet=7, cifar100=13, fashion_mnist=2, digits=4)
+    assert count == dict(imagenet=9, cifar100=13, fashion_mnist=2, digits=4)
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -73,7 +75,7 @@ def test_name_teacher_and_weights(name):
     config = load(name)
     teacher = config.distill.teacher
     stem = config_path(teacher.config, 'k').stem
-    assert name.split('/srd_backbone_')[1].split('_')[0] == stem.split('_')[0]
+    assert name.split('d_backbone_')[1].split('_')[0] == stem.split('_')[0]
     if teacher.checkpoint == 'auto':
         assert zoo_weights(teacher.config, 'k').endswith('.pth')
     elif not teacher.checkpoint.startswith('https://'):
@@ -99,13 +101,13 @@ def test_steps(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # teachers are named from there
     runner = RUNNERS.build(shrink(load(name), name, tmp_path))
     distiller = runner.model.distiller
-    before = {k: v.clone() for k, v in distiller.state_dict().items()}
+    before = {k: v.clone().detach() for k, v in distiller.named_parameters()}
     runner.train()
     last = {key: value.current() for key, value in runner.message_hub.log_scalars.items()}
     assert all(value == value and abs(value) < 1e3 for key, value in last.items() if 'loss' in key), last
     assert 'train/loss_srd_logits' in last
-    after = distiller.state_dict()
-    assert all(torch.isfinite(v).all() and not torch.equal(v, before[k]) for k, v in after.items())
+    after = distiller.named_parameters()
+    assert all(torch.isfinite(v).all() and not torch.equal(v, before[k]) for k, v in after)
 
 
 @pytest.mark.parametrize('name', one_per_folder(PLAIN))
@@ -138,6 +140,18 @@ def test_settings_of_the_deit_experiments(arch, teacher_width, tmp_path, monkeyp
     assert runner.model.distiller.losses['tokens'].projectors[0].weight.shape == (3024, teacher_width)
     pair, = runner.model.distiller.losses['tokens'].pairs
     assert pair.prefix_tokens == (2, 0)
+
+
+@pytest.mark.parametrize(('arch', 'width'), [('tiny', 192), ('small', 384)])
+def test_vkd_on_deit(arch, width, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    name = f'imagenet/vkd_backbone_regnety-16gf_deit-{arch}-conv_300e_in1k'
+    distiller = RUNNERS.build(shrink(load(name), name, tmp_path)).model.distiller
+    tokens = distiller.losses['tokens']
+    assert type(tokens.criterion).__name__ == 'VkDLoss'
+    assert (tokens.config.weight, tokens.config.pool, tokens.pairs[0].prefix_tokens) == (1, True, (2, 0))
+    matrix, = tokens.projectors[0].matrices()
+    assert matrix.shape == (3024, width)
 
 
 def test_metafile_lists_what_exists():
