@@ -21,7 +21,8 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
     ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'
     parameters: build the optimizer after this call. A teacher that averages the student
-    is updated by ``model.distiller.update_ema(model)`` after each optimisation step.
+    is updated by ``model.distiller.update_ema(model)`` after each optimisation step. Before the distiller's
+    ``state_dict`` is saved, ``model.distiller.update_balances()`` takes in the last step.
 
     Args:
         model: A detector or classifier in the calling convention of MMEngine.
