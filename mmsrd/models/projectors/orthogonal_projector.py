@@ -18,8 +18,8 @@ class OrthogonalProjector(BaseProjector):
 
     It keeps distances between student features, so that it cannot hide what the student lacks (VkD, Miles et al.,
     CVPR 2024, section 3). :func:`torch.nn.utils.parametrizations.orthogonal` makes the matrix anew in each step, in
-    float32 also under autocast. The backward pass of that takes long for wide teachers: 19 s for 192 → 3,024 channels on
-    one thread of a CPU; not measured on a GPU.
+    float32 also under autocast. The backward pass of that takes long for wide teachers: 19 s for 192 → 3,024 channels
+    on one thread of a CPU; not measured on a GPU.
 
     Args:
         in_channels: Channels of the student feature.
