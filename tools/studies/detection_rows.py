@@ -47,7 +47,6 @@ PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weigh
 MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
 
 
-
 def balanced(loss: dict[str, Any], balance: float = 1.0) -> dict[str, Any]:
     """A loss with a balance instead of its weight."""
     return {**{k: v for k, v in loss.items() if k != 'weight'}, 'balance': balance}

@@ -59,7 +59,12 @@ def unit_rows(x: Tensor) -> Tensor:
 
 def mean_square(x: Tensor, reduce: Reduce = None) -> Tensor:
     """Mean of the squares of all elements, a scalar."""
-    total = x.square().sum()
+    return mean(x.square(), reduce)
+
+
+def mean(x: Tensor, reduce: Reduce = None) -> Tensor:
+    """Mean of all elements, a scalar."""
+    total = x.sum()
     return (reduce(total) if reduce else total) / (row_count(x, reduce) * x.size(channel_dim(x)))
 
 

@@ -35,6 +35,5 @@ class VkDLoss(StandardizingLoss):
     def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:
         """See :class:`~mmsrd.models.losses.base_loss.StandardizingLoss`."""
         dim = channel_dim(student)
-        s, u = student.movedim(dim, -1), teacher.movedim(dim, -1)
-        total = F.smooth_l1_loss(s, F.layer_norm(u, u.shape[-1:]), reduction='sum')
-        return (reduce(total) if reduce else total) / (SF.row_count(student, reduce) * student.size(dim))
+        target = F.layer_norm(teacher.movedim(dim, -1), (teacher.size(dim),)).movedim(-1, dim)
+        return SF.mean(F.smooth_l1_loss(student, target, reduction='none'), reduce)

@@ -1,7 +1,10 @@
 """What projectors share."""
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ...errors import FeatureMismatchError
 
 
 class BaseProjector(nn.Module):
@@ -23,3 +26,16 @@ class BaseProjector(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Project (N, C_in, H, W), (N, L, C_in) or (N, C_in); the layout stays."""
         raise NotImplementedError
+
+    def apply_matrix(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Multiply the channels of a feature of any layout by ``weight`` (out, in), and add ``bias`` (out,).
+
+        Raises:
+            FeatureMismatchError: The feature has another rank than 2, 3 or 4.
+        """
+        if x.dim() == 4:
+            return F.conv2d(x, weight[:, :, None, None], bias)
+        if x.dim() in (2, 3):
+            return F.linear(x, weight, bias)
+        raise FeatureMismatchError(f'{type(self).__name__} takes (N, C), (N, L, C) or (N, C, H, W), not '
+                                   f'{tuple(x.shape)}')

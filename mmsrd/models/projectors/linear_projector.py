@@ -4,11 +4,9 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config.checks import boolean
-from ...errors import FeatureMismatchError
 from ...registry import MODELS
 from .base_projector import BaseProjector
 
@@ -49,11 +47,7 @@ class LinearProjector(BaseProjector):
         Raises:
             FeatureMismatchError: The feature has another rank.
         """
-        if x.dim() == 4:
-            return F.conv2d(x, self.weight[:, :, None, None], self.bias)
-        if x.dim() in (2, 3):
-            return F.linear(x, self.weight, self.bias)
-        raise FeatureMismatchError(f'LinearProjector takes (N, C), (N, L, C) or (N, C, H, W), not {tuple(x.shape)}')
+        return self.apply_matrix(x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels} -> {self.out_channels}, bias={self.bias is not None}'

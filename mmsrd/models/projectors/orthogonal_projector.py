@@ -4,7 +4,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 
@@ -46,10 +45,14 @@ class OrthogonalProjector(BaseProjector):
         return [weight.detach()]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Project (N, C_in, H, W), (N, L, C_in) or (N, C_in); the layout stays."""
+        """Project (N, C_in, H, W), (N, L, C_in) or (N, C_in); the layout stays.
+
+        Raises:
+            FeatureMismatchError: The feature has another rank.
+        """
         with torch.autocast(x.device.type, enabled=False):
             weight: Any = self.linear.weight
-        return F.conv2d(x, weight[:, :, None, None]) if x.dim() == 4 else F.linear(x, weight)
+        return self.apply_matrix(x, weight)
 
     def extra_repr(self) -> str:
         return f'{self.in_channels} -> {self.out_channels}'
