@@ -181,7 +181,6 @@ class FeatureLoss(nn.Module):
             rows.append((*cells, f'{size / 1e3:.1f} k' if size else 'none'))
         return rows
 
-
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.balance is None:  # a checkpoint of a run with balance
             state_dict.pop(f'{prefix}balance.norms', None)
