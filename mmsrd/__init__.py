@@ -24,7 +24,8 @@ _ROOMS = {
     'distillers': ('attach', 'detach', 'FeatureLoss', 'ProjectorDistiller'),
     'engine.hooks': ('DistillHook', 'ProjectorDiagnosticsHook'),
     'engine.runners': ('DistillFlexibleRunner', 'DistillRunner'),
-    'models.losses': ('BaseDistillLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss', 'VkDLoss'),
+    'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss',
+                      'VkDLoss'),
     'models.projectors': ('BaseProjector', 'LinearProjector', 'MLPProjector', 'OrthogonalProjector'),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -13,6 +13,8 @@ from .checks import ROOT, boolean, mapping, number, of_type, one_of
 RESIZES = ('to_student', 'to_teacher', 'none')
 TOKENS = ('all', 'patch')
 """``'all'`` compares sequences as they are; ``'patch'`` leaves class and distillation tokens out."""
+BY_STRIDE = 'stride'
+"""``levels='stride'`` pairs the levels of the same stride."""
 OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'balance', 'levels', 'resize', 'pool', 'tokens',
             'projector')
 """Keys of a loss that are not arguments of its module."""
@@ -31,7 +33,8 @@ class LossConfig:
         weight: Multiplier of the loss.
         balance: Norm of the gradient that the loss sends into a level of the student, over the norm of the gradient
             that the student's own losses send there; None for a constant weight.
-        levels: None for all levels, else (student, teacher) index pairs.
+        levels: None for all levels in their order, ``'stride'`` for those of the same stride, else (student, teacher)
+            index pairs.
         resize: Which map is resized where sizes differ, one of :data:`RESIZES`.
         pool: Whether features are averaged over positions first.
         tokens: Which tokens of a sequence are compared, one of :data:`TOKENS`.
@@ -46,7 +49,7 @@ class LossConfig:
     teacher_name: str = ''
     weight: float = 1.0
     balance: Optional[float] = None
-    levels: list[tuple[int, int]] | None = None
+    levels: list[tuple[int, int]] | str | None = None
     resize: str = 'to_student'
     pool: bool = False
     tokens: str = 'all'
@@ -149,15 +152,15 @@ def parse_teacher_name(key: str, name: Any, teachers: Sequence[str]) -> str:
     return str(name)
 
 
-def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | None:
-    """Check ``levels``: None, or a non-empty list of indices or pairs of indices; indices become pairs.
+def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | str | None:
+    """Check ``levels``: None, ``'stride'``, or a list of indices or pairs of indices; indices become pairs.
 
     Raises:
         ConfigError: And its kinds.
     """
-    if value is None:
-        return None
-    accepted = 'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)]'
+    if value in (None, BY_STRIDE):
+        return value  # type: ignore[no-any-return]
+    accepted = f'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)], or {BY_STRIDE!r}'
     levels: list[tuple[int, int]] = []
     for item in of_type(f'{key}.levels', value, (list, tuple), accepted):
         pair = tuple(item) if isinstance(item, (list, tuple)) else (item, item)

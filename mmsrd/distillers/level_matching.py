@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import LossConfig
-from ..config.loss_config import RESIZES
+from ..config.loss_config import BY_STRIDE, RESIZES
 from ..errors import ConfigError, FeatureMismatchError
 from ..utils.tensors import pool_rows, resize_map
 from .token_maps import as_map, num_prefix_tokens
@@ -57,7 +57,7 @@ def stride_of(shape: Shape, image: tuple[int, int], tokens: str = 'all') -> floa
 
 def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
                  images: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))) -> list[LevelPair]:
-    """Pair levels by index, or as ``config.levels`` says, and check that each pair can be compared.
+    """Pair levels by index, by stride, or as ``config.levels`` says, and check that each pair can be compared.
 
     Args:
         config: The loss that compares them.
@@ -78,7 +78,7 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         (0, 1, (8, 16))
     """
     pairs = []
-    for s, t in _indices(config, student, teacher):
+    for s, t in _indices(config, student, teacher, images):
         shapes = student[s], teacher[t]
         prefix = [num_prefix_tokens(shape[1]) if config.tokens == 'patch' and len(shape) == 3 else 0
                   for shape in shapes]
@@ -89,18 +89,46 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
     return pairs
 
 
-def _indices(config: LossConfig, student: list[tuple[int, ...]],
-             teacher: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+def pairs_by_stride(student: Sequence[float | None], teacher: Sequence[float | None]) -> list[tuple[int, int]]:
+    """Indices of levels of the same stride, to the nearest power of two; of several of one stride the last.
+
+    Where no stride is shared the two nearest levels meet. No pair if a side has no strides.
+
+    Example:
+        >>> from mmsrd.distillers.level_matching import pairs_by_stride
+        >>> pairs_by_stride([8, 16, 32], [4, 8, 16])
+        [(0, 1), (1, 2)]
+    """
+    own, other = ({round(math.log2(stride)): i for i, stride in enumerate(strides) if stride}
+                  for strides in (student, teacher))
+    pairs = [(octave, octave) for octave in own if octave in other]
+    if not pairs and own and other:
+        pairs = [min(((a, b) for a in own for b in other), key=lambda pair: abs(pair[0] - pair[1]))]
+    return [(own[a], other[b]) for a, b in pairs]
+
+
+def _indices(config: LossConfig, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
+             images: tuple[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
     """Which levels are compared, as indices from 0."""
     counts = len(student), len(teacher)
+    if config.levels == BY_STRIDE:
+        pairs = pairs_by_stride(*([stride_of(shape, image, config.tokens) for shape in shapes]
+                                  for shapes, image in zip((student, teacher), images)))
+        if not pairs:
+            raise FeatureMismatchError(
+                f'{config.key}.levels = {BY_STRIDE!r}: the student has the levels {_list(student)} and the teacher '
+                f'{_list(teacher)}, and one of them has no maps; leave `levels` out to pair them in their order')
+        return pairs
     if config.levels is None:
         if counts[0] != counts[1]:
             side = 'student' if counts[0] > counts[1] else 'teacher'
             raise FeatureMismatchError(
                 f'{config.key}: the student has {counts[0]} levels {_list(student)} and the teacher {counts[1]} '
                 f'{_list(teacher)}; level(s) {", ".join(map(str, range(min(counts), max(counts))))} exist only in the '
-                f'{side}. Pick with levels={list(range(min(counts)))} or pairs levels=[(student, teacher), ...]')
+                f'{side}. Pick with levels={list(range(min(counts)))}, pairs levels=[(student, teacher), ...], or '
+                f'levels={BY_STRIDE!r}')
         return [(i, i) for i in range(counts[0])]
+    assert not isinstance(config.levels, str), 'the only word there is was dealt with'
     for pair in config.levels:
         for side, index, shapes in zip(('student', 'teacher'), pair, (student, teacher)):
             if not -len(shapes) <= index < len(shapes):

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from abc import ABC, abstractmethod
 from typing import Any, Iterable
 
@@ -15,7 +14,7 @@ from ..config.loss_config import parse_loss
 from ..errors import ConfigError, TapError
 from ..recorders import DryRun, trained_part
 from .classifier_layers import last_feature, last_linear
-from .level_matching import stride_of
+from .level_matching import pairs_by_stride, stride_of
 
 _DETECTOR_HEADS = ('bbox_head', 'rpn_head', 'roi_head', 'mask_head', 'panoptic_head', 'decoder')
 KEY = f'{ROOT}.preset'
@@ -72,13 +71,10 @@ class DetectionPreset(Preset):
 
     def blocks(self, student: DryRun, teacher: DryRun) -> dict[str, dict[str, Any]]:
         """See :class:`Preset`."""
-        (path, own), (other_path, other) = (_levels_by_octave(side, run) for side, run in (
+        (path, strides), (other_path, other) = (_strides(side, run) for side, run in (
             ('student', student), ('teacher', teacher)))
-        # Where no stride is shared the two nearest levels meet, resized.
-        pairs = [(octave, octave) for octave in own if octave in other] or \
-            [min(((a, b) for a in own for b in other), key=lambda pair: abs(pair[0] - pair[1]))]
         return {path.rpartition('.')[2]: dict(
-            _SRD, student=path, teacher=other_path, balance=1.0, levels=[(own[a], other[b]) for a, b in pairs])}
+            _SRD, student=path, teacher=other_path, balance=1.0, levels=pairs_by_stride(strides, other))}
 
 
 class ClassificationPreset(Preset):
@@ -150,8 +146,8 @@ def _parts(model: nn.Module, names: Iterable[str]) -> list[str]:
     return [prefix + name for name in names if isinstance(getattr(inner, name, None), nn.Module)]
 
 
-def _levels_by_octave(side: str, run: DryRun) -> tuple[str, dict[int, int]]:
-    """Path of neck or backbone, and its levels by log2 of their stride; of several of one stride the last."""
+def _strides(side: str, run: DryRun) -> tuple[str, list[float | None]]:
+    """Path of neck or backbone, and the strides of its levels."""
     reason = ''
     for path in _parts(run.model, ('neck', 'backbone')):
         try:
@@ -159,9 +155,8 @@ def _levels_by_octave(side: str, run: DryRun) -> tuple[str, dict[int, int]]:
         except TapError as e:
             reason = f' ({e})'
             continue
-        octaves = {round(math.log2(stride)): i for i, stride in enumerate(strides) if stride}
-        if octaves:
-            return path, octaves
+        if any(strides):
+            return path, strides
     raise ConfigError.at(KEY, 'detection', f'taps neck or backbone, and the {side} {type(run.model).__name__} has none '
                          f'that gives feature maps{reason}; write `{ROOT}.losses`')
 

@@ -11,13 +11,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mmsrd.config import LossConfig
 from mmsrd.distillers import LevelPair, match_shapes
-from mmsrd.models.losses import KLDivLoss, SRDLoss
+from mmsrd.models.losses import BinaryKLDivLoss, KLDivLoss, SRDLoss
 from mmsrd.models.projectors import LinearProjector
 from mmsrd.ops import has_triton
 
 SIZES = {2: [(2, 2), (4, 2), (3, 1), (3, 0)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
 """Images of each process, by number of processes: even, an uneven last batch, and a process that has none."""
-LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'autograd', *(('triton',) if has_triton() else ()))
+LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'binary kl', 'autograd', *(('triton',) if has_triton() else ()))
 KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
 
 
@@ -35,7 +35,8 @@ class Net(nn.Module):
         torch.manual_seed(0)
         self.layer = nn.Conv2d(3, 4, 3)
         self.projector = LinearProjector(4, 5)
-        self.loss = KLDivLoss(temperature=2.0, sync=sync) if loss == 'kl' else SRDLoss(
+        logits = {'kl': KLDivLoss, 'binary kl': BinaryKLDivLoss}
+        self.loss = logits[loss](temperature=2.0, sync=sync) if loss in logits else SRDLoss(
             form='correlation' if loss == 'correlation' else 'elementwise',
             reduction='sum' if loss == 'sum' else 'mean', sync=sync,
             backend=loss if loss in ('autograd', 'triton') else 'auto')

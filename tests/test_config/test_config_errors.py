@@ -86,6 +86,7 @@ WRONG = [
     (block(losses__neck__weight='4'), ConfigTypeError, "distill.losses.neck.weight = '4': must be a number, not str"),
     (block(losses__neck__weight=True), ConfigTypeError, 'distill.losses.neck.weight = True'),
     (block(losses__neck__levels=[]), ConfigError, r'distill.losses.neck.levels = \[\]'),
+    (block(losses__neck__levels='strides'), ConfigTypeError, r"levels = 'strides': must be a list .*, or 'stride'"),
     (block(losses__neck__levels=['p3']), ConfigTypeError, r"distill.losses.neck.levels = \['p3'\]: must be a list"),
     (block(losses__neck__resize='crop'), ConfigError, "distill.losses.neck.resize = 'crop': .*'to_student'"),
     (block(losses__neck__pool='avg'), ConfigTypeError, "distill.losses.neck.pool = 'avg': must be True or False"),
@@ -96,7 +97,7 @@ WRONG = [
     (block(losses__neck__tokens=None), ConfigError, 'distill.losses.neck.tokens = None: must be one of'),
     (block(losses__neck__type='SRDLos'), ConfigError, r"type = 'SRDLos': is not a registered loss \(did you mean"),
     (block(losses__neck__type='MobileNetV1'), ConfigError, r"type = 'MobileNetV1': is not a registered loss; mmsrd has "
-     'FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss$'),
+     'BinaryKLDivLoss, FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss$'),
     (block(losses__neck__type='LinearProjector'), ConfigError, "type = 'LinearProjector': is not a registered loss"),
     (block(losses__neck__projector=dict(type='CifarVGG')), ConfigError,
      r"projector\.type = 'CifarVGG': is not a registered projector; mmsrd has LinearProjector, MLPProjector, "

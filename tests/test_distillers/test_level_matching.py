@@ -85,6 +85,27 @@ def test_what_cannot_be_compared(shapes, tokens, message):
         match_levels(config(resize='none', tokens=tokens), [shapes[0]], [shapes[1]])
 
 
+@pytest.mark.parametrize(('student', 'teacher', 'pairs'), [
+    ((8, 16, 32), (4, 8, 16, 32), [(0, 1), (1, 2), (2, 3)]),
+    ((8, 16, 32), (32, 8), [(0, 1), (2, 0)]),
+    ((8, 8, 16), (8, 16, 16), [(1, 0), (2, 2)]),  # of several of one stride the last
+    ((64, 32), (4, 8), [(1, 1)]),  # none in common: the nearest
+])
+def test_levels_by_stride(student, teacher, pairs):
+    shapes = [[(1, 3, 128 // stride, 128 // stride) for stride in strides] for strides in (student, teacher)]
+    found = match_levels(config(levels='stride'), *shapes, ((128, 128),) * 2)
+    assert [(pair.student, pair.teacher) for pair in found] == pairs
+
+
+def test_levels_by_stride_are_sizes_of_maps():
+    """Teachers of larger images are matched by stride, not by size."""
+    found = match_levels(config(levels='stride'), [(1, 3, 8, 8)], [(1, 3, 16, 16), (1, 3, 8, 8)],
+                         ((64, 64), (128, 128)))
+    assert [(pair.student, pair.teacher) for pair in found] == [(0, 0)]
+    with pytest.raises(FeatureMismatchError, match="x.levels = 'stride': the student has the levels .* has no maps"):
+        match_levels(config(levels='stride'), [(1, 3, 8, 8)], [(1, 3)], ((64, 64), (64, 64)))
+
+
 @pytest.mark.parametrize(('student', 'teacher', 'taps', 'options', 'projector'), [
     (DEIT, VIT, ('backbone.ln1', 'backbone.ln1'), dict(tokens='patch'), (192, 192)),
     (DEIT, RESNET, ('backbone.ln1', 'backbone.layer4'), dict(tokens='patch'), (512, 192)),

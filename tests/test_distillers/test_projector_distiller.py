@@ -173,6 +173,15 @@ def test_levels_resizing_pooling_and_no_projector(student, distill, batch):
     assert len(list(distiller.losses['bare'].projectors.parameters())) == 0
 
 
+def test_levels_by_stride(student, distill, batch):
+    """A student's level before its neck is compared with the teacher's map of the same size."""
+    distill['losses'] = dict(layer=dict(student='backbone.layer2', teacher='neck', levels='stride'))
+    distiller = mmsrd.attach(student, distill)
+    pair, = distiller.losses['layer'].pairs
+    assert pair.strides[0] == pair.strides[1]
+    assert torch.isfinite(student(**batch(student))['loss_srd_layer'])
+
+
 def test_preset_by_default(student, distill, batch):
     distill.pop('losses')
     distiller = mmsrd.attach(student, distill)

@@ -8,7 +8,7 @@ from helpers import srd_oracle as oracle
 from helpers.features import SHAPES, feature_pair
 
 from mmsrd.errors import ConfigError, FeatureMismatchError
-from mmsrd.models.losses import FeatureMSELoss, PKDLoss, SRDLoss, VkDLoss
+from mmsrd.models.losses import BinaryKLDivLoss, FeatureMSELoss, PKDLoss, SRDLoss, VkDLoss
 from mmsrd.models.projectors import MLPProjector
 
 
@@ -43,7 +43,29 @@ def test_vkd(shape):
     assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-10)
 
 
-@pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), VkDLoss(), SRDLoss(norm='none'), SRDLoss(norm='l2')])
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('temperature', [1.0, 3.0])
+def test_binary_kl_divergence(shape, temperature):
+    """Against the divergence of Bernoulli distributions in torch.distributions."""
+    s, t = feature_pair(shape)
+    loss, logs = BinaryKLDivLoss(temperature)(s, t)
+    rows = [torch.from_numpy(oracle.rows(x.numpy())) / temperature for x in (t, s)]
+    each = torch.distributions.kl_divergence(*(torch.distributions.Bernoulli(logits=x) for x in rows))
+    assert float(loss) == pytest.approx(float(temperature ** 2 * each.sum(1).mean()), rel=1e-10)
+    assert logs == {}
+
+
+def test_binary_kl_divergence_of_certain_logits():
+    """Sigmoids that round to 0 and 1 give neither infinity nor NaN; by hand: KL(1 || sigmoid(-200)) = 200."""
+    s = torch.tensor([[200.0, -200.0, -200.0]], requires_grad=True)
+    loss, _ = BinaryKLDivLoss()(s, torch.tensor([[200.0, -200.0, 200.0]]))
+    loss.backward()
+    assert float(loss) == pytest.approx(200)
+    torch.testing.assert_close(s.grad, torch.tensor([[0.0, 0.0, -1.0]]))  # sigmoid(s) - sigmoid(t)
+
+
+@pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), VkDLoss(), BinaryKLDivLoss(2.0), SRDLoss(norm='none'),
+                                  SRDLoss(norm='l2')])
 @pytest.mark.parametrize('shape', SHAPES)
 def test_gradients(loss, shape):
     s, t = feature_pair(shape)

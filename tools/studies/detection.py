@@ -10,9 +10,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
-from detection_rows import LONGER, MAIN, OPTIMIZER, PAIRS, ROWS, SETTINGS, SGD, TITLES, Setting, ending
+from detection_rows import (
+    LONGER,
+    MAIN,
+    OPTIMIZER,
+    PAIRS,
+    ROWS,
+    SETTINGS,
+    SGD,
+    TITLES,
+    Setting,
+    ending,
+    losses_of,
+)
 from runs import ROOT, Job, spread
 from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
 
@@ -51,8 +62,8 @@ def students(choice: Choice) -> list[Job]:
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
             weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
-                         (*_block(block), weights, *_training(row, setting), *common))
-                     for row, block in rows.items() if choice.has(row)]
+                         (*_block(row), weights, *_training(row, setting), *common))
+                     for row in rows if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
 
@@ -67,10 +78,11 @@ def _config(detector: str, backbone: str, setting: Setting) -> str:
     return f'configs/composed/{detector}_{backbone}_{setting.side}.py'
 
 
-def _block(loss: dict[str, Any]) -> tuple[str, ...]:
-    """The loss instead of those that the config has."""
-    name = loss['student']
-    return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}' for key, value in loss.items())
+def _block(row: str) -> tuple[str, ...]:
+    """A row's losses, named after what they tap, instead of those that the config has."""
+    return 'distill.losses._delete_=True', *(
+        f'distill.losses.{loss["student"].rpartition(".")[2]}.{key}={value}'
+        for loss in losses_of(row) for key, value in loss.items())
 
 
 def _training(row: str, setting: Setting) -> tuple[str, ...]:
@@ -126,7 +138,7 @@ def _line(records: Records, size: str, title: str, dataset: str, row: str) -> li
     cells = (size, title, row, str(len(values)), spread([100 * v for v in values.values()], digits=1),
              spread([100 * v for v in gains(values, alone)], '+', 1),
              spread([100 * v for v in by_seed(records, dataset, row, f'{METRIC}_50').values()], digits=1),
-             alignment(records, dataset, row, ROWS[row]['student']) if row in ROWS else '')
+             alignment(records, dataset, row, losses_of(row)[0]['student']) if row in ROWS else '')
     return [f'| {" | ".join(cells)} |']
 
 

@@ -47,12 +47,17 @@ PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weigh
 MSE = dict(type='FeatureMSELoss', student='neck', teacher='neck', weight=1.0)
 
 
+VKD = dict(type='VkDLoss', student='neck', teacher='neck', weight=1.0, **{'projector.type': 'OrthogonalProjector'})
+
+
 def balanced(loss: dict[str, Any], balance: float = 1.0) -> dict[str, Any]:
     """A loss with a balance instead of its weight."""
     return {**{k: v for k, v in loss.items() if k != 'weight'}, 'balance': balance}
 
 
 BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
+LOGITS = dict(type='BinaryKLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', levels='stride',
+              balance=1.0)
 MAIN: dict[str, dict[str, Any]] = {
     'SRD': SRD,
     'PKD, balance 1': balanced(PKD),
@@ -61,7 +66,7 @@ MAIN: dict[str, dict[str, Any]] = {
     'PKD': PKD,
     'MSE, projector': MSE,
 }
-ROWS: dict[str, dict[str, Any]] = {
+ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     **MAIN,
     'SRD, balance 0.3': {**SRD, 'balance': 0.3},
     'SRD, balance 3': {**SRD, 'balance': 3.0},
@@ -70,7 +75,14 @@ ROWS: dict[str, dict[str, Any]] = {
     'SRD, balance 1, no normalisation': {**SRD, 'norm': 'none'},
     'SRD, balance 1, no projector': {**SRD, 'projector': None},
     'SRD, balance 1, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
+    'SRD, balance 1, spatial normalisation': {**SRD, 'norm': 'spatial'},
+    'SRD, balance 1, orthogonal projector': {**SRD, 'projector.type': 'OrthogonalProjector'},
     'SRD, balance 1, backbone': {**SRD, **BACKBONE},
+    'SRD, balance 1, neck and backbone': (SRD, {**SRD, **BACKBONE}),
+    'SRD and dense logits, balance 1': (SRD, LOGITS),
+    'dense logits, balance 1': LOGITS,
+    'VkD, balance 1': balanced(VKD),
+    'VkD, weight 1': VKD,
     # The gradient of weight × log(mean(|d| ** alpha)) grows with weight × alpha, which is 1 in all of these.
     'SRD, alpha 1, weight 1': {**CONSTANT, 'alpha': 1.0, 'weight': 1.0},
     'SRD, alpha 2, weight 0.5': {**CONSTANT, 'alpha': 2.0, 'weight': 0.5},
@@ -98,16 +110,24 @@ ROWS: dict[str, dict[str, Any]] = {
     f'SRD, weight 4{SGD}': {**CONSTANT, 'weight': 4.0},
     f'PKD{SGD}': PKD,
     f'PKD, balance 1{SGD}': balanced(PKD),
+    f'MSE, projector, balance 1{SGD}': balanced(MSE),
     f'SRD{LONG}': SRD,
     f'SRD, weight 0.25{LONG}': CONSTANT,
     f'PKD{LONG}': PKD,
     f'PKD, balance 1{LONG}': balanced(PKD),
+    f'MSE, projector, balance 1{LONG}': balanced(MSE),
 }
-"""Row → the one loss of its ``distill.losses`` block."""
+"""Row → the losses of its ``distill.losses`` block; one, or a tuple of several."""
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
 PAIRS = (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
          ('faster-rcnn', 'fcos'))
 TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN'}
+
+
+def losses_of(row: str) -> tuple[dict[str, Any], ...]:
+    """The losses of a row."""
+    losses = ROWS[row]
+    return losses if isinstance(losses, tuple) else (losses,)
 
 
 def ending(row: str) -> str:

@@ -132,6 +132,24 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, re
     return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
 
 
+def binary_kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduce: Reduce = None) -> Tensor:
+    """``T² · mean over rows of sum over classes of KL(Bernoulli(sigmoid(teacher / T)) || … student)``.
+
+    Args:
+        student: Logits (N, C), (N, L, C) or (N, C, H, W).
+        teacher: Logits of the same shape.
+        temperature: T, above 0.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    s, t = student / temperature, teacher / temperature
+    p = t.sigmoid()
+    total = (p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))).sum()
+    return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
+
+
 def _abs_power(x: Tensor, alpha: float) -> Tensor:
     if alpha == 1:
         return x.abs()  # its gradient at 0 is 0; that of pow(1) would be as well, but slower
