@@ -46,6 +46,13 @@ def _feature(**changes: Any) -> tuple[str, ...]:
     return (NO_KL, *(f'distill.losses.feature.{key.replace("__", ".")}={value}' for key, value in changes.items()))
 
 
+def _instead(kind: str, **options: Any) -> tuple[str, ...]:
+    """Options of another loss, or of SRD with a balance, instead of the config's SRD, without KL."""
+    taps = dict(type=kind, student='backbone', teacher='backbone', levels=[-1], pool=True)
+    return (NO_KL, 'distill.losses.feature._delete_=True',
+            *(f'distill.losses.feature.{key.replace("__", ".")}={value}' for key, value in {**taps, **options}.items()))
+
+
 NO_KL = 'distill.losses.logits.weight=0'
 RECIPE: dict[str, tuple[str, ...]] = {'KL': ('distill.losses.feature.weight=0',), 'SRD': (NO_KL,), 'SRD + KL': ()}
 ALPHAS: dict[str, tuple[str, ...]] = {
@@ -61,15 +68,22 @@ ABLATION: dict[str, tuple[str, ...]] = {
     'SRD, weight 4': _feature(weight=4.0),
     'SRD, weight 8': _feature(weight=8.0),
 }
+BALANCES: dict[str, tuple[str, ...]] = {
+    f'SRD, balance {balance:g}': _instead('SRDLoss', alpha=4.0, balance=balance) for balance in (0.3, 1.0, 3.0)}
+OTHERS = {'PKD': 'PKDLoss', 'MSE': 'FeatureMSELoss', 'VkD': 'VkDLoss'}
+VKD = {'projector__type': 'OrthogonalProjector'}
+COMPARED: dict[str, tuple[str, ...]] = {
+    f'{name}, {key} 1': _instead(kind, **{key: 1.0}, **(VKD if name == 'VkD' else {}))
+    for name, kind in OTHERS.items() for key in ('weight', 'balance')}
 # Without a projector the widths must agree: the student's last stage is as wide as the teacher's here.
 PROJECTOR = {'SRD': RECIPE['SRD'], 'SRD, no projector': _feature(projector=None)}
 PARTS = {
     'fashion_mnist': Part('Fashion-MNIST, 1,000 labels', 'fashion_mnist', 'resnet8_fashion-mnist-1k',
-                          'resnet20_fashion-mnist', 5, RECIPE),
+                          'resnet20_fashion-mnist', 5, {**RECIPE, **BALANCES}),
     'fashion_mnist_full': Part('Fashion-MNIST, 60,000 labels', 'fashion_mnist', 'resnet8_fashion-mnist',
                                'resnet20_fashion-mnist', 5, RECIPE, 'fashion_mnist'),
     'digits': Part('digits, 100 labels', 'digits', 'resnet8_digits-100', 'resnet20_digits', 30,
-                   {**RECIPE, **ABLATION}),
+                   {**RECIPE, **BALANCES, **COMPARED, **ABLATION}),
     'digits_wide': Part('digits, 100 labels, last stage of 64', 'digits', 'resnet8-64_digits-100', 'resnet20_digits',
                         30, PROJECTOR, 'digits'),
     'digits_small_teacher': Part('digits, 100 labels, from ResNet-8', 'digits', 'resnet8_digits-100',
