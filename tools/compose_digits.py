@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,27 @@ def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(),
     stamp.write_text(recipe)
 
 
+def as_coco(data: Path, out: Path) -> None:
+    """Give a composed set COCO's folder layout and its 80 classes, so that stock COCO configs can be tried on it.
+
+    Digits become the first ten classes.
+
+    Args:
+        data: Folder that :func:`compose` has written.
+        out: Folder to make, such as ``data/coco``.
+    """
+    from mmdet.datasets import CocoDataset
+
+    import mmsrd  # noqa: F401  stands in for operators of mmcv
+    categories = [dict(id=i, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'])]
+    (out / 'annotations').mkdir(parents=True)
+    for split in ('train', 'val'):
+        shutil.copytree(data / split, out / f'{split}2017')
+        content = json.loads((data / 'annotations' / f'{split}.json').read_text())
+        content['categories'] = categories
+        (out / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(content))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument('out', type=Path, help='folder to write to')
@@ -140,8 +163,15 @@ def main() -> None:
     parser.add_argument('--val', type=int, default=300, help='number of validation images')
     parser.add_argument('--size', type=int, default=SceneConfig.size, help='side of an image in pixels')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--coco', action='store_true', help="with COCO's folder layout and classes")
     args = parser.parse_args()
-    compose(args.out, args.train, args.val, SceneConfig(size=args.size), args.seed)
+    scene = SceneConfig(size=args.size)
+    if args.coco:
+        with tempfile.TemporaryDirectory() as folder:
+            compose(Path(folder), args.train, args.val, scene, args.seed)
+            as_coco(Path(folder), args.out)
+    else:
+        compose(args.out, args.train, args.val, scene, args.seed)
     print(f'{args.train} training and {args.val} validation images in {args.out}')
 
 

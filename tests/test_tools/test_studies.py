@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -15,15 +16,21 @@ from mmengine.config import Config
 
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification
+import coco
+import compose_digits
 import detection
 import detection_rows
+import estimate
+import large_classifiers
+import launch
 import method
 import plots
 import prepare_data
 import runs
 from study import Choice, between
 
-STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY], ids=lambda study: study.name)
+STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY, coco.STUDY,
+                                            large_classifiers.STUDY], ids=lambda study: study.name)
 
 
 def record(job, metrics, alignment=None):
@@ -141,6 +148,100 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
             runs.outcome(folder)
 
 
+def test_the_outcome_of_a_training_that_was_resumed(tmp_path):
+    """What was done once more after the last checkpoint counts as it was done then."""
+    parts = dict(a=[{'loss': 4.0, 'step': 1}, {'accuracy/top1': 10.0, 'step': 1}, {'loss': 3.0, 'step': 2}],
+                 b=[{'loss': 2.0, 'step': 2, 'srd_alignment/x': 0.5}, {'accuracy/top1': 20.0, 'step': 2}])
+    for name, lines in parts.items():
+        (tmp_path / name / 'vis_data').mkdir(parents=True)
+        (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))
+    whole, newest = (runs.outcome(tmp_path, resumed) for resumed in (True, False))
+    assert whole['curve'] == [[1, 10.0], [2, 20.0]]
+    assert newest['curve'] == [[2, 20.0]]
+    assert whole['metrics'] == newest['metrics'] == {'accuracy/top1': 20.0}
+    assert whole['alignment'] == dict(x=0.5)
+
+
+def stock(tmp_path, name):
+    """A config of the zoo, inherited as those of the study are."""
+    (tmp_path / 'stock.py').write_text(f'_base_ = {name!r}')
+    return Config.fromfile(str(tmp_path / 'stock.py'))
+
+
+def test_coco_in_another_schedule(tmp_path):
+    """The options that make 2x of 1x are those of MMDetection's own file, and of 1x those of its 1x file."""
+    other = 'retinanet-r101_retinanet-r50_1x'
+    choice = Choice(Path('w'), parts=(other, 'retinanet-r101_retinanet-r50_2x'), rows=('SRD',))
+    changed, plain = coco.students(choice)
+    config, expected = estimate.configured(changed), stock(tmp_path, 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+    assert config.train_cfg == expected.train_cfg
+    assert config.param_scheduler == expected.param_scheduler
+    assert estimate.configured(plain).train_cfg.max_epochs == 24
+    assert (coco.STUDY.as_configured(changed), coco.STUDY.as_configured(plain)) == (False, True)
+
+
+def test_the_student_alone_is_the_stock_config(tmp_path):
+    """But for what all rows of the study share."""
+    job, = coco.students(Choice(Path('w'), parts=('retinanet-r101_retinanet-r50_2x',), rows=('student alone',)))
+    config, expected = estimate.configured(job), stock(tmp_path, 'mmdet::retinanet/retinanet_r50_fpn_2x_coco.py')
+    assert not config.distill
+    assert config.runner_type == 'Runner'
+    assert (config.model, config.param_scheduler) == (expected.model, expected.param_scheduler)
+
+
+def test_estimate(monkeypatch):
+    """ResNet-8 of digits: the FLOPs of its convolutions by hand, and hours in proportion to images and epochs."""
+    jobs = classification.students(Choice(Path('w'), parts=('digits',), rows=('student alone',), seeds=(0, 1)))
+    config = estimate.configured(jobs[0])
+    # 3×3 convolutions at 8×8: 3→4, 4→4 twice; at 4×4: 4→8, 8→8, 1×1 4→8; at 2×2: 8→16, 16→16, 1×1 8→16; 16→10.
+    convolutions = 64 * 9 * (12 + 16 + 16) + 16 * (9 * (32 + 64) + 32) + 4 * (9 * (128 + 256) + 128)
+    work = estimate.work_of(config, (8, 8))
+    assert (work.student, work.teacher) == (2 * (convolutions + 160), 0)
+    monkeypatch.setattr(estimate, 'FLOPS', 3 * work.student)  # an image a second
+    text = estimate.estimate(jobs, 360, (8, 8))
+    assert f'student alone: 2 × {config.train_cfg.max_epochs / 10:.1f} GPU hours' in text
+
+
+@pytest.mark.parametrize(('launcher', 'start', 'end'), [
+    (launch.Launcher(), [sys.executable, 'tools/train.py', 'c.py'], {}),
+    (launch.Launcher(4), ['bash', 'tools/dist_train.sh', 'c.py', '4'], {}),
+    (launch.Launcher(16, 'gpu'), ['bash', 'tools/slurm_train.sh', 'gpu', 'pair-student_alone-seed0', 'c.py'],
+     dict(GPUS='16', GPUS_PER_NODE='8'))])
+def test_how_trainings_are_started(launcher, start, end):
+    command, environment = launcher.command('c.py', Path('w/pair/student alone/seed0'))
+    assert command[:len(start)] == start
+    assert end.items() <= environment.items()
+    assert command[-1] == 'w/pair/student alone/seed0'
+
+
+def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(launch.subprocess, 'run', lambda command, **options: commands.append(command))
+    resuming = launch.Launcher(resumes=True)
+    for launcher in (resuming, launch.ONE_PROCESS):
+        launcher.train('c.py', tmp_path, ['a=1'], {})
+    (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
+    for launcher in (resuming, launch.ONE_PROCESS):
+        launcher.train('c.py', tmp_path, ['a=1'], {})
+    assert [command[-3:] for command in commands] == [
+        [str(tmp_path), '--cfg-options', 'a=1'], [str(tmp_path), '--cfg-options', 'a=1'],
+        ['--resume', '--cfg-options', 'a=1'], [str(tmp_path), '--cfg-options', 'a=1']]
+
+
+def test_each_training_has_gpus_of_its_own(tmp_path, monkeypatch):
+    seen = []
+
+    def train(self, config, folder, options, environment):
+        seen.append(environment['CUDA_VISIBLE_DEVICES'])
+        return 0.0
+
+    monkeypatch.setattr(launch.Launcher, 'train', train)
+    monkeypatch.setattr(runs, 'outcome', lambda *args: dict(metrics={}))
+    jobs = [runs.Job('d', 'r', seed, 'c.py') for seed in range(6)]
+    runs.run(jobs, tmp_path / 'results.jsonl', tmp_path, 2, list('01234'), launcher=launch.Launcher(2))
+    assert set(seen) <= {'0,1', '2,3'}
+
+
 def smoke(script, *arguments):
     """Run a study in short, twice; what the second run prints."""
     for _ in range(2):
@@ -170,7 +271,36 @@ def test_smoke_run_of_detection_records_and_resumes(tmp_path):
     assert 'srd_effective_rank/neck.0' in records[1]['diagnostics']
 
 
+@pytest.mark.slow
+def test_smoke_run_on_a_set_in_the_layout_of_coco(tmp_path):
+    compose_digits.compose(tmp_path / 'digits', 4, 2)
+    compose_digits.as_coco(tmp_path / 'digits', tmp_path / 'coco')
+    data = f'{tmp_path}/coco/'
+    printed = smoke(
+        'coco.py', '--parts', 'retinanet-r101_retinanet-r50_1x', '--work-dir', str(tmp_path / 'work'), '--cfg-options',
+        f'train_dataloader.dataset.data_root={data}', f'val_dataloader.dataset.data_root={data}',
+        f'val_evaluator.ann_file={data}annotations/instances_val2017.json', 'model.test_cfg.score_thr=0',
+        'train_dataloader.dataset.pipeline.2.scale=(128,128)', 'val_dataloader.dataset.pipeline.1.scale=(128,128)')
+    assert '5 trainings recorded' in printed
+    records = runs.read_lines(tmp_path / 'work/results.jsonl')
+    assert [r['row'] for r in records] == list(coco.ROWS)
+    assert all('neck' in r['alignment'] for r in records[1:])
+
+
+@pytest.mark.slow
+def test_smoke_run_on_a_set_in_the_layout_of_imagenet(tmp_path):
+    for split in ('train', 'val'):
+        for i in range(1000):
+            (tmp_path / split / f'n{i:08d}').mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / f'n{i:08d}/0.png'), np.full((16, 16, 3), i % 256, np.uint8))
+    printed = smoke('large_classifiers.py', '--work-dir', str(tmp_path / 'work'), '--cfg-options',
+                    f'train_dataloader.dataset.data_root={tmp_path}', f'val_dataloader.dataset.data_root={tmp_path}')
+    assert '5 trainings recorded' in printed
+    assert [r['row'] for r in runs.read_lines(tmp_path / 'work/results.jsonl')] == list(large_classifiers.ROWS)
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
+    (['--gpus', '0', '--processes', '2'], '--processes 2: must be at least 1, and there are 1 GPUs'),
     (['--cfg-options', 'a=1'], '--cfg-options makes another study'), (['--jobs', '0'], '--jobs 0: must be at least 1'),
     (['--rows', 'SDR'], "invalid choice: 'SDR'")])
 def test_wrong_arguments(arguments, message, capsys):
@@ -227,8 +357,10 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
     text = (ROOT / study.readme).with_name('metafile.yml').read_text()
     assert study.with_means(text) == text
     row, metric, scale, task, title = study.shown
-    records = list(runs.recorded(study.everything(), ROOT / study.results).values())
-    models = yaml.safe_load(text)['Models']
+    jobs = study.everything()
+    records = list(runs.recorded(jobs, ROOT / study.results).values())
+    configs = {job.config for job in jobs}  # one metafile may have models of two studies
+    models = [model for model in yaml.safe_load(text)['Models'] if model['Config'] in configs]
     for model in models:
         found = [r for r in records if (r['config'], r['row']) == (model['Config'], row)]
         assert ('Results' in model) == bool(found)
@@ -237,7 +369,8 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
             assert model['Results'][0]['Metrics'] == {title: pytest.approx(mean, abs=0.0051)}
             assert model['Metadata']['Seeds'] == len(found)
             assert model['Results'][0]['Task'] == task
-    assert any('Results' in model for model in models)
+    assert models
+    assert any('Results' in model for model in models) == any(r['row'] == row for r in records)
 
 
 def test_what_the_method_page_takes_from_records():

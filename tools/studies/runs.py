@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, Callable, Iterator, Sequence, TextIO
 
-ROOT = Path(__file__).resolve().parents[2]
+from launch import ONE_PROCESS, Launcher
+from launch import ROOT as ROOT
+
 sys.path.insert(0, str(ROOT / 'tools' / 'helpers'))
 from machine import machine
 from records import between as between  # with spread: for the studies, whose path this module makes
@@ -55,7 +56,7 @@ def recorded(jobs: Sequence[Job], results: Path) -> dict[Job, dict[str, Any]]:
 
 
 def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus: Sequence[str] = (),
-        needed: Callable[[Job], bool] = lambda job: False) -> None:
+        needed: Callable[[Job], bool] = lambda job: False, launcher: Launcher = ONE_PROCESS) -> None:
     """Train what has no record yet, ``parallel`` at a time, and append a record for each.
 
     Args:
@@ -65,6 +66,7 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         parallel: Trainings at a time; they share the cores and take turns on the GPUs.
         gpus: Device indices; none for what PyTorch finds by itself.
         needed: Whether a recorded job must be run again because its files are needed and not there.
+        launcher: How a training is started, and on how many GPUs.
 
     Raises:
         SystemExit: A training failed; the others are finished and recorded first.
@@ -83,13 +85,15 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         try:
             environment = {'OMP_NUM_THREADS': str(threads), **os.environ}
             if gpus:
-                environment['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
+                first = slot % (len(gpus) // launcher.processes) * launcher.processes
+                environment['CUDA_VISIBLE_DEVICES'] = ','.join(gpus[first:first + launcher.processes])
             folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
             with locked(folder / 'lock'):
                 if recorded([job], results) and not needed(job):  # by another command meanwhile
                     return
-                seconds = _launch(job, folder, environment)
-                record = dict(**vars(job), **outcome(folder), seconds=round(seconds, 1), **machine())
+                seconds = launcher.train(job.config, folder, [f'randomness.seed={job.seed}', *job.options],
+                                         environment)
+                record = dict(**vars(job), **outcome(folder, launcher.resumes), seconds=round(seconds, 1), **machine())
                 with locked(results) as file:
                     file.write(json.dumps(record) + '\n')
             print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
@@ -115,17 +119,8 @@ def locked(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def _launch(job: Job, folder: Path, environment: dict[str, str]) -> float:
-    started = time.time()
-    with open(folder / 'train.log', 'w') as log:
-        subprocess.run([sys.executable, 'tools/train.py', job.config, '--work-dir', str(folder), '--cfg-options',
-                        f'randomness.seed={job.seed}', *job.options],
-                       cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment, check=True)
-    return time.time() - started
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """What the newest training in ``folder`` logged.
+def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:
+    """What the newest training in ``folder`` logged; all of them, where each went on from the last.
 
     Returns:
         dict: ``metrics`` of the last validation; ``curve``: of every validation the step and the first metric;
@@ -135,12 +130,13 @@ def outcome(folder: Path) -> dict[str, Any]:
     Raises:
         ValueError: The last validation found nothing to measure, or there was none.
     """
-    path = max(folder.glob('*/vis_data/scalars.json'), default=folder / 'scalars.json')
-    logged = read_lines(path)
-    training = [line for line in logged if 'loss' in line]
-    others = [line for line in logged if 'loss' not in line]
-    looked = [line for line in others if any(key.startswith('srd_') for key in line)]  # by the diagnostics hook
-    validation = [line for line in others if line not in looked]
+    paths = sorted(folder.glob('*/vis_data/scalars.json')) or [folder / 'scalars.json']
+    path = paths[-1]
+    # What a resumed training did once more counts as it did it then.
+    logged = list({(_kind(line), line['step']): line
+                   for part in (paths if resumed else [path]) for line in read_lines(part)}.values())
+    training, looked, validation = ([line for line in logged if _kind(line) == kind]
+                                    for kind in ('training', 'diagnostics', 'validation'))
     metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step')} for line in validation]
     if not metrics or not metrics[-1]:
         raise ValueError(f'{path}: the last validation has no result')
@@ -157,3 +153,10 @@ def outcome(folder: Path) -> dict[str, Any]:
         found['spectra'] = {name: [float(f'{value:.3g}') for value in values]
                             for name, values in spectra[-1]['spectra'].items()}
     return found
+
+
+def _kind(line: dict[str, Any]) -> str:
+    """Who logged a line."""
+    if 'loss' in line:
+        return 'training'
+    return 'diagnostics' if any(key.startswith('srd_') for key in line) else 'validation'

@@ -1,7 +1,6 @@
 """What the studies share: command line, order of trainings, and the table between two marks of a README."""
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 from dataclasses import dataclass, field
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Sequence
 
 import yaml
+from command_line import parse
+from launch import Launcher
 from runs import ROOT, Job, read_lines, recorded, run
 from runs import between as between
 
@@ -57,6 +58,9 @@ class Study:
         shown: Row whose means the metafile beside the README has, its metric, a factor, and the metafile's names
             for task and metric.
         prepare: Makes the data where a command can.
+        as_configured: Whether a training of that row is what its config says, so that the metafile counts it.
+        resumes: Whether an interrupted training goes on where it was.
+        estimate: What trainings will take, as lines to print before they start.
     """
 
     name: str
@@ -69,6 +73,9 @@ class Study:
     table: Callable[[Records], str]
     shown: tuple[str, str, float, str, str]
     prepare: Callable[[Choice], None] = field(default=lambda choice: None)
+    as_configured: Callable[[Job], bool] = field(default=lambda job: True)
+    resumes: bool = False
+    estimate: Callable[[Sequence[Job], Choice], str] = field(default=lambda jobs, choice: '')
 
     @property
     def results(self) -> Path:
@@ -92,27 +99,7 @@ class Study:
 
     def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
         """Train what is chosen and not recorded yet, print the table, renew it in the README."""
-        parser = argparse.ArgumentParser(description=(doc or '').splitlines()[0])
-        chosen = [part for part, chosen in self.parts.items() if chosen]
-        parser.add_argument('--parts', nargs='+', choices=self.parts, default=chosen, metavar='PART',
-                            help=f'of {", ".join(self.parts)} (default: {", ".join(chosen)})')
-        parser.add_argument('--rows', nargs='+', choices=self.rows, default=(), metavar='ROW',
-                            help=f'of {"; ".join(self.rows)} (default: all)')
-        parser.add_argument('--seeds', type=int, nargs='+', default=self.seeds)
-        parser.add_argument('--jobs', type=int, help='trainings at a time (default: one on each GPU, or each core)')
-        parser.add_argument('--gpus', nargs='*', default=[], help='GPU indices to take turns on')
-        parser.add_argument('--work-dir', type=Path, help='default: work_dirs/studies/...')
-        parser.add_argument('--cfg-options', nargs='*', default=[], help='for every training, as of tools/train.py')
-        parser.add_argument('--smoke', action='store_true', help='trainings cut short, to see that everything runs')
-        parser.add_argument('--results', type=Path, help=f'default: {self.results}; in the work directory where one of '
-                            'the three options above makes it another study')
-        parser.add_argument('--report-only', action='store_true', help='make the table from what is recorded')
-        args = parser.parse_args(argv)
-        if args.cfg_options and not args.work_dir:
-            parser.error('--cfg-options makes another study, with teachers of its own: give it a --work-dir')
-        parallel = args.jobs if args.jobs is not None else len(args.gpus) or os.cpu_count() or 1
-        if parallel < 1:
-            parser.error(f'--jobs {parallel}: must be at least 1')
+        args = parse(doc, argv, self.parts, self.rows, self.seeds, str(self.results))
         os.chdir(ROOT)
         work_dir = args.work_dir or Path('work_dirs/studies', 'smoke' if args.smoke else '', self.name)
         another = bool(args.work_dir or args.cfg_options or args.smoke)
@@ -122,12 +109,18 @@ class Study:
         students = self.students(choice)
         teachers = list(self._teachers(students, choice))
         if not args.report_only:
-            self.prepare(choice)
-            done = recorded(students, results)
+            done = recorded([*teachers, *students], results)
             wanted = self._teachers((job for job in students if job not in done), choice)
-            run(teachers, results, work_dir, parallel, args.gpus,
-                lambda job: job in wanted and not wanted[job].is_file())
-            run(students, results, work_dir, parallel, args.gpus)
+            needed = [job for job in teachers if job in wanted and not wanted[job].is_file()]
+            todo = [job for job in [*teachers, *students] if job not in done or job in needed]
+            print(self.estimate(todo, choice), end='', flush=True)
+            if args.dry_run:
+                print(''.join(f'{job.dataset}, {job.row}, seed {job.seed}\n' for job in todo), end='')
+                return
+            self.prepare(choice)
+            launcher = Launcher(args.processes, args.slurm, self.resumes)
+            run(teachers, results, work_dir, args.jobs, args.gpus, lambda job: job in needed, launcher)
+            run(students, results, work_dir, args.jobs, args.gpus, launcher=launcher)
         print(self.table(recorded([*teachers, *students], results)))
         if results == self.results and not another:
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
@@ -142,11 +135,15 @@ class Study:
         """A metafile's text with results, of what is recorded and of nothing else."""
         row, metric, scale, task, name = self.shown
         found: dict[str, list[dict[str, Any]]] = {}
-        for job, record in recorded(self.everything(), ROOT / self.results).items():
-            if job.row == row:
+        everything = self.everything()
+        own = {job.config for job in everything}
+        for job, record in recorded(everything, ROOT / self.results).items():
+            if job.row == row and self.as_configured(job):
                 found.setdefault(job.config, []).append(record)
         content = yaml.safe_load(text)
         for model in content['Models']:
+            if model['Config'] not in own:  # of another study
+                continue
             model.pop('Results', None)
             for key in ('Training Resources', 'Seeds', 'Date', 'Command'):
                 model['Metadata'].pop(key, None)

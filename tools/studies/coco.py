@@ -1,0 +1,108 @@
+#!/usr/bin/env python
+"""COCO study: the pairs of ``configs/detection`` alone, with SRD, PKD, feature MSE and VkD; for GPUs.
+
+Wants COCO in ``data/coco`` as MMDetection does; teachers come from the model zoo. ``--dry-run`` says what the chosen
+trainings would take. An interrupted command goes on where it was when it is called again. Results are recorded in
+``docs/results/coco.jsonl``, and the tables of ``configs/detection`` are made from them.
+"""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Sequence
+
+from estimate import estimate
+from runs import ROOT, Job, spread
+from study import ALONE, Choice, Records, Study, by_seed, gains
+
+FOLDER = Path('configs/detection')
+METRIC = 'coco/bbox_mAP'
+SHAPE = 800, 1344
+IMAGES = 117_266  # of train2017, with annotations
+SCHEDULES = {'1x': (12, [8, 11]), '2x': (24, [16, 22])}
+"""Schedule → epochs, and those after which the learning rate falls."""
+NECK = dict(student='neck', teacher='neck', levels='stride', balance=1.0)
+ROWS: dict[str, dict[str, Any] | None] = {
+    ALONE: None,
+    'SRD': {},  # what the preset chooses
+    'PKD': dict(NECK, type='PKDLoss', projector=None),
+    'MSE': dict(NECK, type='FeatureMSELoss'),
+    'VkD': dict(NECK, type='VkDLoss', **{'projector.type': 'OrthogonalProjector'}),
+}
+"""Row → the one loss of its ``distill.losses`` block; all with a balance."""
+BY_DEFAULT = ('faster-rcnn-r101_faster-rcnn-r50_1x', 'retinanet-r101_retinanet-r50_2x')
+
+
+def _parts() -> dict[str, tuple[Path, str]]:
+    """Pair and schedule → config, and the schedule if it is not the config's own."""
+    parts = {}
+    for path in sorted((ROOT / FOLDER).glob('srd_*.py')):
+        *pair, own, _ = path.stem.split('_')
+        for schedule in SCHEDULES if own in SCHEDULES else [own]:
+            parts['_'.join([*pair[2:], schedule])] = FOLDER / path.name, schedule if schedule != own else ''
+    return parts
+
+
+PARTS = _parts()
+
+
+def students(choice: Choice) -> list[Job]:
+    """Students, seed by seed."""
+    return [Job(part, row, seed, str(PARTS[part][0]), (*_block(row), *_schedule(part), *_options(choice, row)))
+            for seed in choice.seeds for part in choice.parts for row in ROWS if choice.has(row)]
+
+
+def _block(row: str) -> tuple[str, ...]:
+    loss = ROWS[row]
+    if loss is None:
+        return 'distill=None', 'runner_type=Runner'
+    return tuple(f'distill.losses.neck.{key}={value}' for key, value in loss.items())
+
+
+def _schedule(part: str) -> tuple[str, ...]:
+    schedule = PARTS[part][1]
+    if not schedule:
+        return ()
+    epochs, milestones = SCHEDULES[schedule]
+    return (f'train_cfg.max_epochs={epochs}', f'param_scheduler.1.end={epochs}',
+            f'param_scheduler.1.milestones=[{",".join(map(str, milestones))}]')
+
+
+def _options(choice: Choice, row: str) -> tuple[str, ...]:
+    common = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=1', *choice.options
+    if not choice.smoke:
+        return common
+    # As far as it goes without the network: nothing is downloaded.
+    no_teacher = () if ROWS[row] is None else ('distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True')
+    return ('model.backbone.init_cfg=None', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2',
+            'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', *no_teacher, *common)
+
+
+def table(records: Records) -> str:
+    """Markdown table of box AP, a row for each pair with its config's schedule, and for others that are recorded."""
+    lines = [f'| pair and schedule | seeds | {" | ".join(ROWS)} |', f'|---|---|{"---|" * len(ROWS)}']
+    for part in PARTS:
+        if PARTS[part][1] and not any(job.dataset == part for job in records):
+            continue
+        alone = by_seed(records, part, ALONE, METRIC)
+        cells, seeds = [], []
+        for row in ROWS:
+            values = by_seed(records, part, row, METRIC)
+            seeds.append(len(values))
+            text = spread([100 * v for v in values.values()], digits=1) or 'not measured'
+            gain = spread([100 * v for v in gains(values, alone)], '+', 1) if row != ALONE else ''
+            cells.append(f'{text} ({gain})' if gain else text)
+        lines.append(f'| {part} | {max(seeds)} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def cost(jobs: Sequence[Job], choice: Choice) -> str:
+    """GPU hours and disk of these trainings; not of a smoke run."""
+    return '' if choice.smoke else estimate(jobs, IMAGES, SHAPE)
+
+
+STUDY = Study('coco', FOLDER / 'README.md', {part: part in BY_DEFAULT for part in PARTS}, list(ROWS), (0, 1, 2),
+              students, lambda job, choice: None, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'),
+              as_configured=lambda job: not PARTS[job.dataset][1], resumes=True, estimate=cost)
+
+if __name__ == '__main__':
+    STUDY.main(__doc__)

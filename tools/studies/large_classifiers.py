@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""ImageNet and CIFAR-100 study: the pairs of ``configs/mmpretrain`` alone, with KL, SRD, both, and VkD; for GPUs.
+
+Wants ImageNet in ``data/imagenet`` as MMPretrain does; CIFAR-100 is downloaded. Teachers come from the model zoo, and
+for CIFAR-100 are trained first. ``--dry-run`` says what the chosen trainings would take. An interrupted command goes
+on where it was when it is called again. Results are recorded in ``docs/results/large_classifiers.jsonl``, and the
+table in ``configs/mmpretrain/README.md`` is made from them.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Sequence
+
+from classification import FOLDER, METRIC, RECIPE
+from estimate import estimate
+from runs import ROOT, Job, spread
+from study import ALONE, TEACHER, Choice, Records, Study, by_seed, gains
+
+UNDISTILLED = 'distill=None', 'runner_type=Runner'
+VKD = 'VkD + KL'
+# The losses of the configs' block, or others: the whole recipe is SRD + KL.
+REPLACED = ('distill.losses.feature._delete_=True', 'distill.losses.feature.type=VkDLoss',
+            'distill.losses.feature.student=backbone', 'distill.losses.feature.teacher=backbone',
+            'distill.losses.feature.levels=[-1]', 'distill.losses.feature.pool=True',
+            'distill.losses.feature.projector.type=OrthogonalProjector')
+ROWS = (ALONE, *RECIPE, VKD)
+COMMON = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=1'
+IMAGES = {'imagenet': 1_281_167, 'cifar100': 50_000}
+SHAPE = {'imagenet': (224, 224), 'cifar100': (32, 32)}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One student and one teacher.
+
+    Attributes:
+        config: Config with the block.
+        teacher: Config of a teacher to be trained first; empty for weights from the model zoo.
+        rows: Rows of the table.
+    """
+
+    config: str
+    teacher: str = ''
+    rows: tuple[str, ...] = ROWS
+
+
+def _pairs() -> dict[str, Pair]:
+    name = 'srd_backbone_{}_in1k.py'
+    pairs = {'imagenet/resnet34_resnet18': Pair(f'{FOLDER}/imagenet/{name.format("resnet34_resnet18_100e")}')}
+    for size in ('tiny', 'small'):  # the student alone has another head: see the published numbers
+        pairs[f'imagenet/regnety-16gf_deit-{size}-conv'] = Pair(
+            f'{FOLDER}/imagenet/{name.format(f"regnety-16gf_deit-{size}-conv_300e")}', rows=('SRD + KL', VKD))
+    for path in sorted((ROOT / FOLDER / 'cifar100').glob('srd_*.py')):
+        _, _, teacher, student, *_ = path.stem.split('_')
+        pairs[f'cifar100/{teacher}_{student}'] = Pair(
+            f'{FOLDER}/cifar100/{path.name}', f'{FOLDER}/cifar100/{teacher}_240e_cifar100.py')
+    return pairs
+
+
+PAIRS = _pairs()
+
+
+def students(choice: Choice) -> list[Job]:
+    """Students, seed by seed."""
+    return [_job(part, row, seed, choice) for seed in choice.seeds for part in choice.parts for row in PAIRS[part].rows
+            if choice.has(row)]
+
+
+def _job(part: str, row: str, seed: int, choice: Choice) -> Job:
+    pair, config = PAIRS[part], PAIRS[part].config
+    options: tuple[str, ...]
+    if row == ALONE:
+        options = UNDISTILLED
+    elif row == VKD and 'deit' in part:
+        config, options = config.replace('/srd_', '/vkd_'), ()
+    else:
+        options = REPLACED if row == VKD else RECIPE[row]
+        if pair.teacher:
+            options = (*options, f'distill.teacher.checkpoint={_checkpoint(pair, choice)}')
+    if choice.smoke and row != ALONE and not pair.teacher:
+        options = (*options, 'distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True')
+    return Job(part, row, seed, config, (*options, *_options(choice)))
+
+
+def _options(choice: Choice) -> tuple[str, ...]:
+    smoke = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
+             'train_dataloader.batch_size=2', 'train_dataloader.dataset.indices=4', 'val_dataloader.batch_size=2',
+             'val_dataloader.dataset.indices=4')
+    return *(smoke if choice.smoke else ()), *COMMON, *choice.options
+
+
+def _checkpoint(pair: Pair, choice: Choice) -> Path:
+    return choice.work_dir / _home(pair) / TEACHER / 'seed0' / f'epoch_{1 if choice.smoke else 240}.pth'
+
+
+def _home(pair: Pair) -> str:
+    """Folder of a teacher that several pairs share."""
+    return f'cifar100/{Path(pair.teacher).stem.partition("_")[0]}'
+
+
+def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
+    """Training of the teacher of a distilled student on CIFAR-100, and its last checkpoint."""
+    pair = PAIRS[job.dataset]
+    if job.row == ALONE or not pair.teacher:
+        return None
+    return Job(_home(pair), TEACHER, 0, pair.teacher, _options(choice)), _checkpoint(pair, choice)
+
+
+def table(records: Records) -> str:
+    """Markdown table of top-1 accuracy, a row for each pair."""
+    lines = [f'| pair | seeds | {" | ".join(ROWS)} |', f'|---|---|{"---|" * len(ROWS)}']
+    for part, pair in PAIRS.items():
+        alone = by_seed(records, part, ALONE, METRIC)
+        cells, seeds = [], []
+        for row in ROWS:
+            values = by_seed(records, part, row, METRIC)
+            seeds.append(len(values))
+            gain = spread(gains(values, alone), '+') if row != ALONE else ''
+            text = spread(list(values.values())) or ('not measured' if row in pair.rows else '–')
+            cells.append(f'{text} ({gain})' if gain else text)
+        lines.append(f'| {part} | {max(seeds)} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def cost(jobs: Sequence[Job], choice: Choice) -> str:
+    """GPU hours and disk of these trainings; not of a smoke run."""
+    groups = {name: [job for job in jobs if job.dataset.startswith(name)] for name in IMAGES}
+    return '' if choice.smoke else ''.join(
+        estimate(group, IMAGES[name], SHAPE[name]) for name, group in groups.items() if group)
+
+
+STUDY = Study('large_classifiers', Path(FOLDER) / 'README.md',
+              {part: part == 'imagenet/resnet34_resnet18' for part in PAIRS}, ROWS, (0, 1, 2), students, teacher_of,
+              table, ('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'), resumes=True, estimate=cost)
+
+if __name__ == '__main__':
+    STUDY.main(__doc__)
