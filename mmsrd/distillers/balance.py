@@ -26,6 +26,9 @@ class Balance(nn.Module):
     send there, both as running means over steps; the projector's gradient is not scaled. A step uses the means of
     the steps before it, so nothing waits in the backward pass: the first step gives the student nothing.
 
+    What a loss sends to a level through another one that is made of it (an extra level of a pyramid, a neck above a
+    tapped backbone) counts as the student's own gradient there, after scaling.
+
     Norms are those of all processes together: :func:`update_balances` exchanges them between steps. A step with an
     infinite or undefined norm (an overflow under fp16) changes nothing, and neither does one without a gradient.
 
@@ -60,8 +63,8 @@ class Balance(nn.Module):
         self._hits = DelayedRead()
         self._warned: set[int] = set()
 
-    def begin(self, weight: float) -> BalancedStep:
-        """Start to measure a step whose loss is multiplied by ``weight``."""
+    def begin(self, weight: float, device: torch.device) -> BalancedStep:
+        """Start to measure a step whose loss is multiplied by ``weight``; the student is on ``device``, as this is."""
         self.step = BalancedStep(self.levels, self.factors(), weight)
         return self.step
 
@@ -101,7 +104,33 @@ class Balance(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def update_balances(balances: Sequence[Balance]) -> None:
+class GradientWatch:
+    """Gradient norms of one step of a loss of constant weight: measured as for a balance, and nothing is scaled.
+
+    Args:
+        levels: Indices of the student's levels that the loss compares.
+
+    Attributes:
+        last: Norms (2, levels) once the step has been taken in: of the student's own losses, and of this loss at
+            weight 1; None before.
+    """
+
+    def __init__(self, levels: Sequence[int]) -> None:
+        self.levels = tuple(levels)
+        self.step: BalancedStep | None = None
+        self.last: Tensor | None = None
+
+    def begin(self, weight: float, device: torch.device) -> BalancedStep:
+        """Start to measure a step whose loss is multiplied by ``weight``; the student is on ``device``."""
+        self.step = BalancedStep(self.levels, torch.ones(len(self.levels), device=device), weight)
+        return self.step
+
+    def update(self, measured: Tensor, usable: Tensor) -> None:
+        """Keep the norms of the step."""
+        self.last = measured
+
+
+def update_balances(balances: Sequence[Balance | GradientWatch]) -> None:
     """Exchange the norms that the last step has measured, and update all running means.
 
     Called between steps by every process, so the exchange (one small ``all_gather``) can neither wait in a backward
@@ -112,7 +141,7 @@ def update_balances(balances: Sequence[Balance]) -> None:
     pending = [(balance, balance.step) for balance in balances if balance.step is not None]
     if not pending:
         return
-    norms = torch.cat([step.norms(balance.norms.device).flatten() for balance, step in pending])
+    norms = torch.cat([step.norms().flatten() for _, step in pending])
     num_processes = get_world_size()
     if num_processes > 1:
         norms = torch.linalg.vector_norm(gather_stacked(norms), dim=0) / num_processes

@@ -13,7 +13,8 @@ from ..errors import FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
 from ..models.losses.base_loss import LossAndLogs
 from ..recorders import DryRun
-from .balance import Balance
+from .balance import Balance, GradientWatch
+from .gradient_taps import BalancedStep
 from .level_matching import LevelPair, match_levels, match_shapes
 
 
@@ -32,6 +33,7 @@ class FeatureLoss(nn.Module):
         projectors: One for each pair.
         criterion: The loss module.
         balance: Factors of its gradient at the student's levels; None for a loss of constant weight.
+        watch: Where set, measures the gradient norms of a loss of constant weight in the next step.
 
     Raises:
         ConfigError: The loss or its projector is none, or an argument is not accepted.
@@ -44,6 +46,7 @@ class FeatureLoss(nn.Module):
         self.pairs: list[LevelPair] = []
         self.projectors = nn.ModuleList()
         self.balance: Balance | None = None
+        self.watch: GradientWatch | None = None
         if self.projector_config is not None:
             check_projector(f'{config.key}.projector', self.projector_config)
 
@@ -71,7 +74,17 @@ class FeatureLoss(nn.Module):
                                   teacher.shapes(config.teacher, f'{config.key}.teacher'),
                                   (student.image, teacher.image))
         if config.balance is not None:
-            self.balance = Balance(config.key, config.balance, sorted({pair.student for pair in self.pairs}))
+            self.balance = Balance(config.key, config.balance, self.student_levels)
+
+    @property
+    def student_levels(self) -> list[int]:
+        """Indices of the student's levels that are compared."""
+        return sorted({pair.student for pair in self.pairs})
+
+    def begin_step(self, weight: float, device: torch.device) -> BalancedStep | None:
+        """Start to measure the gradients of a step, where they are balanced or watched; see :meth:`Balance.begin`."""
+        measured = self.balance or self.watch
+        return measured.begin(weight, device) if measured else None
 
     def build_projectors(self) -> None:
         """Build a projector for each pair; draws initial weights from the current random state.

@@ -36,12 +36,12 @@ class BalancedStep:
         watched: Tensor = _Upstream.apply(loss, self)
         return watched
 
-    def norms(self, device: torch.device) -> Tensor:
+    def norms(self) -> Tensor:
         """Norms (2, levels), float32, in this process: the task's, and the loss's at weight 1.
 
         They do not depend on the loss scale. A level without a gradient has zero.
         """
-        zero = torch.zeros((), device=device)
+        zero = torch.zeros((), device=self.factors.device)
         task, distill = torch.stack([_together(norms, zero) for norms in (*self.task, *self.distill)]).chunk(2)
         norms = torch.stack([task, distill / self.weight])
         return norms if self.upstream is None else norms / self.upstream.abs().float()

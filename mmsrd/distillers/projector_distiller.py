@@ -26,8 +26,8 @@ FP16_PATIENCE = 20
 class ProjectorDistiller(nn.Module):
     """Adds distillation losses to what a student returns in ``mode='loss'``.
 
-    A child of the student that acts through forward hooks only. Its parameters
-    are the projectors'; teachers are held outside of the module tree.
+    A child of the student that acts through forward hooks only. Its parameters are the projectors'; teachers are held
+    outside of the module tree.
 
     Args:
         losses: What is compared, with pairs and projectors.
@@ -88,7 +88,7 @@ class ProjectorDistiller(nn.Module):
     def update_balances(self) -> None:
         """Take the last step's gradient norms into the balances; called by all processes after each iteration.
         A loop without a runner need not: the next loss pass does it."""
-        update_balances([loss.balance for loss in self.feature_losses if loss.balance is not None])
+        update_balances([found for loss in self.feature_losses if (found := loss.balance or loss.watch) is not None])
 
     def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
         """Tell where training is (both count from 0), and iterations of an epoch and of the whole training.
@@ -118,8 +118,7 @@ class ProjectorDistiller(nn.Module):
     def after_recorded(self, module: nn.Module, args: Any, output: Any) -> None:
         """Forward hook of recorded modules: start the teachers once all features are there.
 
-        The student's head comes next: many small kernels that leave the device idle, beside which a teacher runs for
-        little.
+        The student's head comes next: many small kernels that leave the device idle for a teacher.
         """
         if self.recorders.is_recording and self._batch is not None and self._taught is None \
                 and self.recorders.num_calls == self._num_calls:
@@ -192,7 +191,7 @@ class ProjectorDistiller(nn.Module):
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, *self.num_iterations)
         taps = None
-        if torch.is_grad_enabled() and any(loss.balance is not None for loss in self.feature_losses):
+        if torch.is_grad_enabled() and any(loss.balance or loss.watch for loss in self.feature_losses):
             self.update_balances()
             taps = GradientTaps()
         entries: dict[str, Tensor] = {}
@@ -205,14 +204,15 @@ class ProjectorDistiller(nn.Module):
             weight, step = config.weight * factor, None
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
                 if taps is not None and weight > 0:
-                    step = None if loss.balance is None else loss.balance.begin(weight)
+                    step = loss.begin_step(weight, own[0][0].device)
                     own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]
                 value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
             entry = value * weight if weight > 0 else loss.zero(value.device)
             if weight > 0:
                 described[f'iteration {self.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
             if step is not None:
-                entry, logs['balance'] = step.watch_loss(entry), step.factors.mean()
+                entry = step.watch_loss(entry)
+                logs = logs if loss.balance is None else {**logs, 'balance': step.factors.mean()}
             entries[f'loss_srd_{config.name}'] = entry
             entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
         fp16 = autocast_dtype(batches[0][0].device) == torch.float16

@@ -75,6 +75,25 @@ def test_the_hook_writes_scalars_and_spectra(run):
     assert spectra[-1]['spectra']['neck.0'][0] == pytest.approx(float(now[0]), rel=0.05)  # one step later
 
 
+def test_gradient_norms_are_measured_with_a_constant_weight_too(run, make_runner, distill, tmp_path):
+    """Those of the first step are the same with a balance and without; nothing has been scaled yet."""
+    losses = dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', balance=1.0))
+    make_runner('balanced', {**distill, 'losses': losses},
+                custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)]).train()
+    looks = []
+    for name in ('run', 'balanced'):
+        path, = (tmp_path / name).glob('*/vis_data/scalars.json')
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        looks.append([line for line in lines if 'srd_task_norm/neck.0' in line])
+    assert [[line['step'] for line in lines] for lines in looks] == [[1, 4, 7]] * 2
+    # Level 2 is made of level 1, whose own gradient has that of level 2's loss in it where it is not scaled to 0.
+    for key in ('srd_task_norm/neck.0', 'srd_task_norm/neck.2', *(f'srd_distill_norm/neck.{i}' for i in range(3))):
+        # Where the task has nearly none, it is the difference of two gradients of 0.1, in float32.
+        assert looks[0][0][key] == pytest.approx(looks[1][0][key], rel=1e-5, abs=1e-8)
+    assert looks[0][0]['srd_distill_norm/neck.0'] > 0
+    assert 'srd_balance/neck.0' not in looks[0][0]
+
+
 def test_other_backends_get_the_scalars(make_runner, distill, tmp_path, monkeypatch):
     """TensorBoard's file is read back; for Weights & Biases, which is not installed, a mock takes what it is sent."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -141,7 +141,7 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
         '\n'.join(json.dumps(dict(step=s, spectra={'neck.0': [s + 0.12345, 0.1]})) for s in (10, 20)))
     assert runs.outcome(tmp_path) == dict(
         metrics={'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4}, curve=[[10, 0.1], [20, 0.3]],
-        alignment=dict(neck=0.75), diagnostics={rank: [[10, 7.1234], [20, 6.0]]}, spectra={'neck.0': [20.1, 0.1]})
+        alignment=dict(neck=0.75), diagnostics={rank: [[10, 7.123], [20, 6.0]]}, spectra={'neck.0': [20.1, 0.1]})
     (folder / 'scalars.json').write_text(json.dumps(logged[0]))
     for folder in (tmp_path, tmp_path / 'nothing'):
         with pytest.raises(ValueError, match='no result'):

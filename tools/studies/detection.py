@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from detection_rows import (
     LONGER,
@@ -80,9 +81,12 @@ def _config(detector: str, backbone: str, setting: Setting) -> str:
 
 def _block(row: str) -> tuple[str, ...]:
     """A row's losses, named after what they tap, instead of those that the config has."""
-    return 'distill.losses._delete_=True', *(
-        f'distill.losses.{loss["student"].rpartition(".")[2]}.{key}={value}'
-        for loss in losses_of(row) for key, value in loss.items())
+    named: dict[str, dict[str, Any]] = {}
+    for loss in losses_of(row):
+        name = loss['student'].rpartition('.')[2]
+        named[name if name not in named else f'{name}_{len(named)}'] = loss
+    return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}'
+                                             for name, loss in named.items() for key, value in loss.items())
 
 
 def _training(row: str, setting: Setting) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Sequence
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,14 @@ def balanced(loss: dict[str, Any], balance: float = 1.0) -> dict[str, Any]:
     return {**{k: v for k, v in loss.items() if k != 'weight'}, 'balance': balance}
 
 
+def by_level(loss: dict[str, Any], weights: Sequence[float]) -> tuple[dict[str, Any], ...]:
+    """A loss for each level, with weights of their own."""
+    return tuple({**loss, 'levels': [level], 'weight': weight} for level, weight in enumerate(weights))
+
+
+# Last factors of the rows SRD and PKD, balance 1, seed 0, over 3 levels (a loss is the mean of its levels).
+BALANCED_SRD = 0.21, 0.036, 1.7e-7
+BALANCED_PKD = 5.2, 1.2, 1e-5
 BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
 LOGITS = dict(type='BinaryKLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', levels='stride',
               balance=1.0)
@@ -81,6 +89,13 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     'SRD, balance 1, neck and backbone': (SRD, {**SRD, **BACKBONE}),
     'SRD and dense logits, balance 1': (SRD, LOGITS),
     'dense logits, balance 1': LOGITS,
+    # Why it works: the weights that a balance ends with, held from the start; balance at one level; a level left out.
+    'SRD, weights of a balanced run': by_level(CONSTANT, BALANCED_SRD),
+    'PKD, weights of a balanced run': by_level(PKD, BALANCED_PKD),
+    'SRD, balance 1, stride 8 alone': {**SRD, 'levels': [0]},
+    'SRD, balance 1, stride 16 alone': {**SRD, 'levels': [1]},
+    'SRD, balance 1, stride 32 alone': {**SRD, 'levels': [2]},
+    'SRD, weight 0.17, without stride 32': {**CONSTANT, 'weight': 0.17, 'levels': [0, 1]},  # 0.25 × 2 / 3
     'VkD, balance 1': balanced(VKD),
     'VkD, weight 1': VKD,
     # The gradient of weight × log(mean(|d| ** alpha)) grows with weight × alpha, which is 1 in all of these.

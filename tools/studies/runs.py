@@ -147,7 +147,7 @@ def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:
                             if k.startswith('srd_alignment/')})
     if looked:
         names = sorted({key for line in looked for key in line if key != 'step'})
-        found['diagnostics'] = {name: [[line['step'], round(line[name], 4)] for line in looked if name in line]
+        found['diagnostics'] = {name: [[line['step'], float(f'{line[name]:.4g}')] for line in looked if name in line]
                                 for name in names}
     if spectra := read_lines(path.with_name(SPECTRA)):
         found['spectra'] = {name: [float(f'{value:.3g}') for value in values]

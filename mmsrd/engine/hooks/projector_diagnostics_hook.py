@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ...config.checks import whole_number
+from ...distillers.balance import GradientWatch
 from ...distillers.feature_loss import FeatureLoss
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
@@ -22,7 +23,7 @@ SPECTRA = 'projector_spectra.jsonl'
 
 @HOOKS.register_module()
 class ProjectorDiagnosticsHook(Hook):
-    """Writes singular values, effective rank, correlation of input and output, alignment and balance of each level.
+    """Writes singular values, effective rank, correlation of input and output, alignment and gradient norms by level.
 
     Off unless a config has ``custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook')]``. It looks at what passes
     through the projectors and losses in one step of ``interval``, so it costs no forward pass. Scalars
@@ -69,8 +70,11 @@ class ProjectorDiagnosticsHook(Hook):
         return look
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
-        """Look at every ``interval``-th iteration, the first included."""
-        self._looking = runner.iter % self.interval == 0 and is_main_process()
+        """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""
+        looking = runner.iter % self.interval == 0
+        for loss in distiller_of(runner).feature_losses:
+            loss.watch = GradientWatch(loss.student_levels) if looking and loss.balance is None else None
+        self._looking = looking and is_main_process()
         self._seen.clear()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
@@ -88,7 +92,7 @@ class ProjectorDiagnosticsHook(Hook):
                     self._seen[f'srd_effective_rank/{name}'] = effective_rank(values)
                     self._seen[f'srd_largest_singular_value/{name}'] = float(values[0])
                     spectra[name] = [round(float(value), 6) for value in values]
-            self._seen.update(balance_scalars(loss))
+            self._seen.update(gradient_scalars(loss))
         runner.visualizer.add_scalars(dict(self._seen), step=step)
         folder = Path(runner.log_dir) / 'vis_data'
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,11 +100,16 @@ class ProjectorDiagnosticsHook(Hook):
             file.write(json.dumps(dict(step=step, spectra=spectra)) + '\n')
 
 
-def balance_scalars(loss: FeatureLoss) -> dict[str, float]:
-    """Gradient norms of the newest step, and factors of the next, at each level of a balanced loss."""
-    balance = loss.balance
-    if balance is None or balance.last is None:
+def gradient_scalars(loss: FeatureLoss) -> dict[str, float]:
+    """Norms of the step's gradients at each level of the student, and factors of the next where there is a balance.
+
+    ``srd_task_norm``: of the student's own losses; ``srd_distill_norm``: of this loss at weight 1 and unscaled.
+    """
+    measured = loss.balance or loss.watch
+    if measured is None or measured.last is None:
         return {}
-    rows = dict(srd_balance=balance.factors(), srd_task_norm=balance.last[0], srd_distill_norm=balance.last[1])
+    rows = dict(srd_task_norm=measured.last[0], srd_distill_norm=measured.last[1])
+    if loss.balance is not None:
+        rows['srd_balance'] = loss.balance.factors()
     return {f'{what}/{loss.config.name}.{level}': value for what, row in rows.items()
-            for level, value in zip(balance.levels, row.tolist())}
+            for level, value in zip(measured.levels, row.tolist())}
