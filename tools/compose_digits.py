@@ -13,12 +13,15 @@ import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, List, Mapping, Sequence, Tuple
 
 import cv2
 import numpy as np
 
+Drawn = Tuple[np.ndarray, List[Tuple[np.ndarray, int]]]
+"""A scene (H, W, 3) uint8 as OpenCV has it, and of each object the mask (H, W) of its ink and its category."""
 CATEGORIES = [dict(id=i, name=str(i)) for i in range(10)]
 
 
@@ -78,7 +81,7 @@ def place(image: np.ndarray, taken: np.ndarray, digit: np.ndarray, rng: np.rando
 
 
 def annotation(ink: np.ndarray, label: int, image_id: int, ann_id: int) -> dict[str, Any]:
-    """COCO annotation of one digit: tight box and run-length mask."""
+    """COCO annotation of one object: tight box and run-length mask."""
     ys, xs = np.nonzero(ink)
     x, y, x2, y2 = int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
     runs = np.flatnonzero(np.diff(np.concatenate([[0], ink.ravel(order='F').astype(np.int8), [0]])))
@@ -87,28 +90,43 @@ def annotation(ink: np.ndarray, label: int, image_id: int, ann_id: int) -> dict[
                 area=int(ink.sum()), iscrowd=0, segmentation=dict(size=list(ink.shape), counts=counts))
 
 
-def compose_split(out: Path, name: str, count: int, images: np.ndarray, labels: np.ndarray, scene: SceneConfig,
-                  seed: int) -> None:
-    """Write ``count`` scenes to ``out/name/*.png`` and their annotations to ``out/annotations/name.json``."""
-    rng = np.random.default_rng(seed)
+def write_split(out: Path, name: str, count: int, draw: Callable[[], Drawn], categories: Sequence[Mapping[str, Any]],
+                ) -> None:
+    """Write ``count`` scenes to ``out/name/*.png`` and their annotations to ``out/annotations/name.json``.
+
+    Args:
+        out: Folder of the set.
+        name: Of the split.
+        count: Number of scenes.
+        draw: Makes a scene.
+        categories: COCO's categories.
+    """
     (out / name).mkdir(parents=True, exist_ok=True)
     (out / 'annotations').mkdir(exist_ok=True)
     infos: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id in range(1, count + 1):
-        image = background(rng, scene)
-        taken = np.zeros((scene.size, scene.size), dtype=bool)
-        for _ in range(int(rng.integers(scene.digits[0], scene.digits[1] + 1))):
-            pick = int(rng.integers(len(images)))
-            ink = place(image, taken, images[pick], rng, scene)
-            if ink is not None:
-                annotations.append(annotation(ink, int(labels[pick]), image_id, len(annotations) + 1))
-        noisy = np.clip(image + rng.normal(0, scene.noise, image.shape), 0, 255).astype(np.uint8)
+        image, objects = draw()
+        annotations += [annotation(ink, label, image_id, len(annotations) + i)
+                        for i, (ink, label) in enumerate(objects, 1)]
         file_name = f'{image_id:06d}.png'
-        cv2.imwrite(str(out / name / file_name), noisy)
-        infos.append(dict(id=image_id, file_name=file_name, width=scene.size, height=scene.size))
+        cv2.imwrite(str(out / name / file_name), image)
+        infos.append(dict(id=image_id, file_name=file_name, width=image.shape[1], height=image.shape[0]))
     (out / 'annotations' / f'{name}.json').write_text(
-        json.dumps(dict(images=infos, annotations=annotations, categories=CATEGORIES)))
+        json.dumps(dict(images=infos, annotations=annotations, categories=categories)))
+
+
+def digit_scene(images: np.ndarray, labels: np.ndarray, scene: SceneConfig, rng: np.random.Generator) -> Drawn:
+    """Draw one scene of digits that are picked from ``images`` (N, 8, 8)."""
+    image = background(rng, scene)
+    taken = np.zeros((scene.size, scene.size), dtype=bool)
+    objects = []
+    for _ in range(int(rng.integers(scene.digits[0], scene.digits[1] + 1))):
+        pick = int(rng.integers(len(images)))
+        ink = place(image, taken, images[pick], rng, scene)
+        if ink is not None:
+            objects.append((ink, int(labels[pick])))
+    return np.clip(image + rng.normal(0, scene.noise, image.shape), 0, 255).astype(np.uint8), objects
 
 
 def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(), seed: int = 0) -> None:
@@ -131,7 +149,9 @@ def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(),
     sources = dict(train=order[500:], val=order[:500])
     for number, (name, count) in enumerate(dict(train=train, val=val).items()):
         picked = sources[name]
-        compose_split(out, name, count, digits.images[picked], digits.target[picked], scene, seed * 2 + number + 1)
+        rng = np.random.default_rng(seed * 2 + number + 1)
+        write_split(out, name, count, partial(digit_scene, digits.images[picked], digits.target[picked], scene, rng),
+                    CATEGORIES)
     stamp.write_text(recipe)
 
 

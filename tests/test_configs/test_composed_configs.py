@@ -14,11 +14,11 @@ NAMES = sorted(path.stem for path in FOLDER.glob('srd_*.py'))
 
 
 def test_the_configs_are_there():
-    assert len(NAMES) == 10
+    assert len(NAMES) == 13
 
 
 # The networks of the full setting take a few seconds each.
-@pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name.endswith('_128') else [pytest.mark.slow])
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] if name.endswith('_256') else [])
                                   for name in NAMES])
 def test_levels_agree_and_have_a_loss(name, batch, monkeypatch):
     monkeypatch.chdir(FOLDER.parent.parent)

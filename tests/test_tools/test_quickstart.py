@@ -52,8 +52,8 @@ def test_the_same_recipe_gives_the_same_set_and_is_not_composed_twice(coco, tmp_
 def test_splits_use_different_source_digits(monkeypatch, tmp_path):
     import compose_digits
     seen = {}
-    monkeypatch.setattr(compose_digits, 'compose_split',
-                        lambda out, name, count, images, *rest: seen.update({name: images}))
+    monkeypatch.setattr(compose_digits, 'write_split',
+                        lambda out, name, count, draw, *rest: seen.update({name: draw.args[0]}))
     compose(tmp_path, 1, 1)
     keys = {name: {image.tobytes() for image in images} for name, images in seen.items()}
     assert len(seen['train']) + len(seen['val']) == len(load_digits().images)

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from detection_rows import (
+    ABLATED,
     LONGER,
     MAIN,
     OPTIMIZER,
-    PAIRS,
+    PAIRS_OF,
     ROWS,
     SETTINGS,
     SGD,
@@ -29,7 +30,10 @@ from runs import ROOT, Job, spread
 from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
 
 sys.path.insert(0, str(ROOT / 'tools'))
-from compose_digits import SceneConfig, compose
+import compose_digits
+import compose_emoji
+from compose_digits import SceneConfig
+from compose_emoji import EmojiConfig
 
 METRIC = 'coco/bbox_mAP'
 ALONE_ROWS = (ALONE, *(ALONE + end for end in (*LONGER, SGD)))
@@ -42,7 +46,7 @@ SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.che
 def _options(choice: Choice, setting: Setting) -> tuple[str, ...]:
     if not choice.smoke:
         return choice.options
-    data = choice.work_dir / f'data_{setting.side}'
+    data = choice.work_dir / f'data_{setting.name}'
     loaders = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')]
     return *SMOKE, *loaders, f'val_evaluator.ann_file={data}/annotations/val.json', *choice.options
 
@@ -55,12 +59,12 @@ def students(choice: Choice) -> list[Job]:
             size, teacher, student = _names(part)
             setting = SETTINGS[size]
             common = _options(choice, setting)
-            whole = (teacher, student) == PAIRS[0]
+            whole = (teacher, student) == ABLATED and size != 'emoji'
             jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
                          (*_training(row, setting), *common))
                      for row in ALONE_ROWS if choice.has(row) and (whole or row == ALONE)]
             rows = ROWS if whole else MAIN
-            config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.side}.py'
+            config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.name}.py'
             weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
                          (*_block(row), weights, *_training(row, setting), *common))
@@ -76,7 +80,7 @@ def _names(part: str) -> tuple[str, str, str]:
 
 
 def _config(detector: str, backbone: str, setting: Setting) -> str:
-    return f'configs/composed/{detector}_{backbone}_{setting.side}.py'
+    return f'configs/composed/{detector}_{backbone}_{setting.name}.py'
 
 
 def _block(row: str) -> tuple[str, ...]:
@@ -127,7 +131,7 @@ def table(records: Records) -> str:
         for detector in TITLES:
             for row in (TEACHER, *ALONE_ROWS):
                 lines += _line(records, size, TITLES[detector], f'{size}/{detector}', row)
-        for teacher, student in PAIRS:
+        for teacher, student in PAIRS_OF[size]:
             for row in ROWS:
                 lines += _line(records, size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}',
                                row)
@@ -150,13 +154,16 @@ def prepare(choice: Choice) -> None:
     """Compose the images of the chosen settings, unless they are there."""
     for size in dict.fromkeys(_names(part)[0] for part in choice.parts):
         setting = SETTINGS[size]
-        scene = SceneConfig(size=setting.side, digits=setting.digits, digit_size=setting.digit_size)
         folder, images = (choice.work_dir, (4, 2)) if choice.smoke else (Path('data'), setting.images)
-        name = f'data_{setting.side}' if choice.smoke else f'composed_{setting.side}'
-        compose(folder / name, *images, scene)
+        out = folder / (f'data_{setting.name}' if choice.smoke else f'composed_{setting.name}')
+        if size == 'emoji':
+            compose_emoji.compose(out, *images, EmojiConfig(setting.side, setting.objects, setting.object_size))
+        else:
+            compose_digits.compose(out, *images, SceneConfig(setting.side, setting.objects, setting.object_size))
 
 
-PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS for teacher, student in PAIRS}
+PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS
+         for teacher, student in PAIRS_OF[size]}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
               teacher_of, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'), prepare)
 

@@ -10,27 +10,30 @@ class Setting:
     """How large everything is.
 
     Attributes:
-        side: Side of the square images; also the end of the configs' names.
+        name: End of the configs' names, and of the data folder's.
+        side: Side of the square images.
         student: Backbone of the students, in the configs' names.
         teacher: Backbone of the teachers.
         steps: Iterations of a student and of a teacher.
         images: Number of training and of validation images.
-        digits: Fewest and most digits in an image.
-        digit_size: Smallest and largest side of a digit.
+        objects: Fewest and most objects in an image.
+        object_size: Smallest and largest side of an object.
     """
 
+    name: str
     side: int
     student: str
     teacher: str
     steps: tuple[int, int]
     images: tuple[int, int]
-    digits: tuple[int, int]
-    digit_size: tuple[int, int]
+    objects: tuple[int, int]
+    object_size: tuple[int, int]
 
 
 SETTINGS = {
-    'reduced': Setting(128, 'r18w8', 'r18w32', (1200, 1200), (3000, 400), (2, 6), (20, 48)),
-    'full': Setting(256, 'r18', 'r50', (2400, 4800), (4000, 500), (4, 12), (20, 72)),
+    'reduced': Setting('128', 128, 'r18w8', 'r18w32', (1200, 1200), (3000, 400), (2, 6), (20, 48)),
+    'full': Setting('256', 256, 'r18', 'r50', (2400, 4800), (4000, 500), (4, 12), (20, 72)),
+    'emoji': Setting('emoji', 128, 'r18w8', 'r18w32', (1200, 1200), (3000, 400), (2, 6), (16, 44)),
 }
 # Rows whose names end so are trained in another way than their configs say, and the student alone with them.
 LONG = ', 4 × as long'  # does a teacher help a student that has the time to learn by itself?
@@ -134,9 +137,13 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
 }
 """Row → the losses of its ``distill.losses`` block; one, or a tuple of several."""
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
-PAIRS = (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
+ABLATED = ('fcos', 'fcos')
+PAIRS = (ABLATED, ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
          ('faster-rcnn', 'fcos'))
-TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN'}
+# Heads that no choice has been made with.
+NEW_PAIRS = (('atss', 'atss'), ('yolox', 'yolox'))
+PAIRS_OF = {'reduced': (*PAIRS, *NEW_PAIRS), 'full': PAIRS, 'emoji': (ABLATED,)}
+TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN', 'atss': 'ATSS', 'yolox': 'YOLOX'}
 
 
 def losses_of(row: str) -> tuple[dict[str, Any], ...]:

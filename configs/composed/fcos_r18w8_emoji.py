@@ -1,0 +1,6 @@
+"""FCOS with a ResNet-18 of width 8, for scenes of emoji."""
+_base_ = ['./fcos.py', './scenes_emoji.py']
+model = dict(
+    backbone=dict(base_channels=8),
+    neck=dict(in_channels=[16, 32, 64], out_channels=48),
+    bbox_head=dict(in_channels=48, feat_channels=48, num_classes=24))
