@@ -24,6 +24,7 @@ import estimate
 import large_classifiers
 import launch
 import method
+import method_tables
 import plots
 import prepare_data
 import runs
@@ -376,21 +377,45 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
 def test_what_the_method_page_takes_from_records():
     curves = [[[10, 1.0], [20, 2.0]], [[10, 3.0], [20, 2.0]]]
     assert plots.mean_curve(curves) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
-    assert method.alive({'a': [1.0, 0.5, 0.011, 0.009], 'b': [2.0, 0.02, 0.0]}) == [3, 1]
+    assert method_tables.alive({'a': [1.0, 0.5, 0.011, 0.009], 'b': [2.0, 0.02, 0.0]}) == [3, 1]
     job = runs.Job('d', 'SRD', 0, 'c.py')
     found = dict(spectra={'neck.0': [1.0, 0.5, 0.0]}, diagnostics={
         'srd_effective_rank/neck.0': [[1, 3.0], [2, 1.9]], 'srd_cross_correlation/neck.0': [[1, 0.5], [2, 0.25]]})
-    table = method.diagnostics_table({job: found}, 'd', {'SRD': 'batch', 'none': 'not there'}, 'norm')
+    table = method_tables.diagnostics_table({job: found}, 'd', {'SRD': 'batch', 'none': 'not there'}, 'norm')
     assert table.splitlines()[2:] == ['| batch | 1 | 2.0 of 3 | 1.9 | 0.250 |']
+
+
+def test_norms_of_a_level_without_objects_are_drawn(monkeypatch):
+    """Means over the seeds; what was sent is the gradient times the factor, or times the constant weight."""
+    def look(scale, **more):
+        values = {'task_norm/neck.0': 4.0, 'task_norm/neck.1': 1e-9, 'distill_norm/neck.0': 2.0,
+                  'distill_norm/neck.1': 0.5, **more}
+        return dict(diagnostics={f'srd_{name}': [[1, scale * value]] for name, value in values.items()})
+
+    job = [runs.Job('d', row, seed, 'c.py') for row, seed in (('SRD', 0), ('SRD', 1), ('SRD', 2), ('weight', 0))]
+    factor = {'balance/neck.0': 2.0, 'balance/neck.1': 2e-9}
+    rounded = look(1, **factor)
+    rounded['diagnostics']['srd_task_norm/neck.1'] = [[1, 0.0]]  # as records had it that kept four decimals
+    records = {job[0]: look(1, **factor), job[1]: look(3, **factor), job[2]: rounded, job[3]: look(1)}
+    drawn = {}
+    for row, weight in (('SRD', None), ('weight', 0.25)):
+        figure, axis = plots.plt.subplots()
+        plots.gradients(records, 'd', row, 'neck', (8, 16), weight)(axis)
+        drawn[row] = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
+        plots.plt.close(figure)
+    assert drawn['SRD'] == {'stride 8, task': [8.0], 'stride 8, distillation': [4.0 * 4.0],
+                            'stride 16, task': [2e-9], 'stride 16, distillation': [1.0 * 4e-9]}
+    assert drawn['weight']['stride 8, distillation'] == [0.5]
 
 
 def test_the_method_page_shows_the_recorded_results(tmp_path):
     records = [runs.recorded(s.everything(), ROOT / s.results) for s in (detection.STUDY, classification.STUDY)]
-    text = (ROOT / method.PAGE).read_text()
-    assert method.page(text, method.tables(*records)) == text
+    texts = {name: (ROOT / method.NOTES / name).read_text() for name in method.tables(*records)}
+    for name, contents in method.tables(*records).items():
+        assert method.page(texts[name], contents) == texts[name]
     readme = (ROOT / method.README).read_text()
     assert method.page(readme, method.summary(*records)) == readme
     method.pictures(*records, tmp_path)
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}
-    assert all(f'pictures/{name}' in text for name in drawn)
+    assert all(any(f'pictures/{name}' in text for text in texts.values()) for name in drawn)

@@ -96,3 +96,52 @@ def diagnostic(records: Records, dataset: str, rows: dict[str, str], name: str, 
         if axis.lines:
             axis.legend(fontsize=8)
     return fill
+
+
+def gradients(records: Records, dataset: str, row: str, loss: str, strides: Sequence[int],
+              weight: float | None) -> Panel:
+    """Norms of gradients at each level over training: of the task, and of what the loss sends into the student.
+
+    ``weight``: that of the loss; None where it has a balance, whose factors are taken instead.
+    """
+    def fill(axis: Any) -> None:
+        for colour, (stride, norms) in enumerate(zip(strides, _norms(records, dataset, row, loss, len(strides)))):
+            steps, task, distill, factors = norms
+            axis.semilogy(steps, task, color=f'C{colour}', label=f'stride {stride}, task')
+            sent = [d * (f if weight is None else weight) for d, f in zip(distill, factors)]
+            axis.semilogy(steps, sent, '--', color=f'C{colour}', label=f'stride {stride}, distillation')
+        axis.set_xlabel('iteration')
+        axis.set_ylabel('norm of the gradient')
+        if axis.lines:
+            axis.legend(fontsize=7)
+    return fill
+
+
+def factors(records: Records, dataset: str, row: str, loss: str, strides: Sequence[int], weight: float) -> Panel:
+    """Factors of a balance at each level over training, beside a constant weight."""
+    def fill(axis: Any) -> None:
+        for stride, norms in zip(strides, _norms(records, dataset, row, loss, len(strides))):
+            axis.semilogy(norms[0], norms[3], label=f'stride {stride}')
+        axis.axhline(weight, color='black', linestyle=':', label=f'constant weight {weight:g}')
+        axis.set_xlabel('iteration')
+        axis.set_ylabel('effective weight')
+        axis.legend(fontsize=7)
+    return fill
+
+
+def _norms(records: Records, dataset: str, row: str, loss: str,
+           levels: int) -> list[tuple[list[float], list[float], list[float], list[float]]]:
+    """Steps, norms of task and loss, and factors, of each level, means over the seeds; none where not recorded.
+
+    Records before 2026-11-26 have four decimals, which make 0 of a level without objects: they are left out.
+    """
+    last = f'srd_task_norm/{loss}.{levels - 1}'
+    found = [r for r in of_row(records, dataset, row) if min((v for _, v in r.get('diagnostics', {}).get(last, [])),
+                                                             default=0) > 0]
+    curves = []
+    for level in range(levels if found else 0):
+        names = [f'srd_{what}/{loss}.{level}' for what in ('task_norm', 'distill_norm', 'balance')]
+        task, distill, *factor = [mean_curve(r['diagnostics'][name] for r in found) for name in names
+                                  if name in found[0]['diagnostics']]
+        curves.append((task[0], task[1], distill[1], factor[0][1] if factor else [1.0] * len(task[0])))
+    return curves

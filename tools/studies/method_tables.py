@@ -1,0 +1,149 @@
+"""Tables of the method page, of the page on projectors, and of the README, from the records of the studies."""
+from __future__ import annotations
+
+import statistics
+from itertools import product
+from typing import Any
+
+import classification
+from detection import METRIC
+from detection_rows import LONG, MAIN, PAIRS, PAIRS_OF, ROWS, SGD, TITLES
+from runs import spread
+from study import ALONE, Records, by_seed, gains, of_row
+
+FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
+LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
+"""Row of the defaults in both studies, and of SRD without balance in that of detectors."""
+NORMS = {'SRD, L2 normalisation': 'L2', 'SRD, no normalisation': 'none'}
+SIZES = {'SRD, projector of 2 layers': '2 layers', 'SRD, projector of 3 layers': '3 layers'}
+REASONS = {
+    CONSTANT: 'one weight for all levels, the best of 0.06, 0.25, 1 and 4',
+    'SRD, weight 0.17, without stride 32': 'the same, without the level that has no objects',
+    'SRD, weights of a balanced run': 'a weight for each level, those that a balanced run ends with',
+    LINEAR: 'balance 1',
+    'SRD, balance 1, stride 8 alone': 'balance 1 at stride 8 alone',
+    'SRD, balance 1, stride 16 alone': 'balance 1 at stride 16 alone',
+    'SRD, balance 1, stride 32 alone': 'balance 1 at stride 32 alone',
+    'PKD': 'PKD, weight 6 for all levels',
+    'PKD, weights of a balanced run': 'PKD, a weight for each level, those that a balanced run ends with',
+    'PKD, balance 1': 'PKD, balance 1',
+}
+"""Rows that ask why the balance works → what the page calls them."""
+CHOICES = ('SRD', 'SRD, balance 0.3', 'SRD, balance 3', 'SRD, balance 1, alpha 1', 'SRD, balance 1, alpha 2',
+           'SRD, balance 1, alpha 6', 'SRD, balance 1, correlation form', 'SRD, balance 1, spatial normalisation',
+           'SRD, balance 1, no normalisation', 'SRD, balance 1, orthogonal projector',
+           'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector', 'SRD, balance 1, backbone',
+           'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1',
+           'PKD, balance 1', 'MSE, projector, balance 1', 'VkD, balance 1', CONSTANT, 'PKD', 'MSE, projector',
+           'VkD, weight 1')
+COMPARED = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
+ALIVE = 0.01
+"""A singular value counts as alive above this share of the largest."""
+
+
+def alive(projectors: dict[str, list[float]]) -> list[int]:
+    """Number of singular values above :data:`ALIVE` of the largest, for each projector."""
+    return [sum(value > ALIVE * max(values) for value in values) for values in projectors.values()]
+
+
+def last(record: dict[str, Any], start: str) -> float:
+    """Mean over the projectors of the last value of a diagnostic."""
+    return statistics.mean(curve[-1][1] for name, curve in record['diagnostics'].items() if name.startswith(start))
+
+
+def diagnostics_table(records: Records, dataset: str, rows: dict[str, str], what: str) -> str:
+    """Markdown table of what the projectors were like at the last look, one line for each row."""
+    lines = [f'| {what} | seeds | singular values above {ALIVE:.0%} of the largest | effective rank '
+             '| mean \\|correlation\\| of input and output |', '|---|---|---|---|---|']
+    for row, label in rows.items():
+        found = [record for record in of_row(records, dataset, row) if record.get('spectra')]
+        if not found:
+            continue
+        size = len(next(iter(found[0]['spectra'].values())))
+        cells = (label, str(len(found)),
+                 f'{spread([statistics.mean(alive(r["spectra"])) for r in found], digits=1)} of {size}',
+                 spread([last(r, 'srd_effective_rank/') for r in found], digits=1),
+                 spread([last(r, 'srd_cross_correlation/') for r in found], digits=3))
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def gain_table(records: Records, dataset: str, alone: tuple[str, str], rows: dict[str, str]) -> str:
+    """Markdown table of mAP and gain over the student alone, one line for each row that is recorded."""
+    lines = ['| training | seeds | mAP (%) | over alone |', '|---|---|---|---|']
+    base = by_seed(records, *alone, METRIC)
+    for row, label in rows.items():
+        if values := by_seed(records, dataset, row, METRIC):
+            lines.append(f'| {label} | {len(values)} | {spread([100 * v for v in values.values()], digits=1)} '
+                         f'| {spread([100 * v for v in gains(values, base)], "+", 1)} |')
+    return '\n'.join(lines)
+
+
+def pairs_table(records: Records) -> str:
+    """Markdown table of all pairs: gain over the student alone of each method."""
+    lines = [f'| teacher → student | student alone (seeds) | {" | ".join(COMPARED)} |',
+             '|---' * (2 + len(COMPARED)) + '|']
+    for size in ('reduced', 'emoji'):
+        for teacher, student in PAIRS_OF[size]:
+            base = by_seed(records, f'{size}/{student}', ALONE, METRIC)
+            cells = []
+            for row in COMPARED:
+                values = gains(by_seed(records, f'{size}/{teacher}_{student}', row, METRIC), base)
+                cells.append(f'{spread([100 * v for v in values], "+", 1)} ({len(values)})' if values
+                             else 'not measured')
+            title = f'{TITLES[teacher]} → {TITLES[student]}{", emoji" if size == "emoji" else ""}'
+            alone = f'{spread([100 * v for v in base.values()], digits=1)} ({len(base)})' if base else 'not measured'
+            lines.append(f'| {title} | {alone} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def tables(det: Records, cls: Records) -> dict[str, dict[str, str]]:
+    """Tables of the pages, by page and by their names in its marks."""
+    alone = f'{FCOS.partition("/")[0]}/fcos'
+    ended = {end: {row + end: row for row in MAIN if row + end in ROWS} for end in (SGD, LONG)}
+    return {
+        'method.md': {
+            'why': gain_table(det, FCOS, (alone, ALONE), REASONS),
+            'choices': gain_table(det, FCOS, (alone, ALONE), {row: row for row in CHOICES}),
+            'pairs': pairs_table(det),
+            'SGD': gain_table(det, FCOS, (alone, ALONE + SGD), ended[SGD]),
+            'long': gain_table(det, FCOS, (alone, ALONE + LONG), ended[LONG]),
+        },
+        'projectors.md': {
+            'normalisation, FCOS': diagnostics_table(det, FCOS, {CONSTANT: 'batch', **NORMS},
+                                                     'normalisation, FCOS neck'),
+            'normalisation, digits': diagnostics_table(cls, DIGITS, {LINEAR: 'batch', **NORMS},
+                                                       'normalisation, digits'),
+            'projector, FCOS': diagnostics_table(det, FCOS, {CONSTANT: 'linear', **SIZES}, 'projector, FCOS neck'),
+            'projector, digits': diagnostics_table(cls, DIGITS, {LINEAR: 'linear', **SIZES}, 'projector, digits'),
+        },
+    }
+
+
+def summary(det: Records, cls: Records) -> dict[str, str]:
+    """The README's table: what SRD gains over the student alone, and what the usual method does."""
+    lines = ['| student | teacher | student alone | KL or PKD (seeds) | SRD, constant weight (seeds) '
+             '| SRD, balance (seeds) |',
+             '|---|---|---|---|---|---|']
+    for name in ('fashion_mnist', 'fashion_mnist_full', DIGITS):
+        part = classification.PARTS[name]
+        lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE), ('KL', LINEAR),
+                       classification.METRIC, 1)
+    size = FCOS.partition('/')[0]
+    for (teacher, student), end in product(PAIRS, ('', LONG)):
+        lines += _gain(f'{TITLES[student]}, composed scenes{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
+                       (f'{size}/{student}', ALONE + end), ('PKD' + end, CONSTANT + end, LINEAR + end), METRIC, 100)
+    return {'summary': '\n'.join(lines)}
+
+
+def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str], rows: tuple[str, ...],
+          metric: str, scale: float) -> list[str]:
+    base, *gained = ({seed: scale * value for seed, value in by_seed(records, *place, metric).items()}
+                     for place in (alone, *((dataset, row) for row in rows)))
+    if not all(gained[:2]):
+        return []
+    cells = (student, teacher, spread(list(base.values()), digits=1),
+             *(f'{spread(gains(values, base), "+", 1)} ({len(values)})' if values else 'not measured'
+               for values in gained),
+             *['–'] * (3 - len(gained)))  # classifiers have no balance
+    return [f'| {" | ".join(cells)} |']
