@@ -1,4 +1,5 @@
-"""One process of a training with a strategy; arguments: folder, name, epochs, strategy as JSON, whether to resume."""
+"""One process of a training with a strategy; arguments: folder, name, epochs, strategy as JSON, whether to resume,
+balance of all losses or nothing."""
 from __future__ import annotations
 
 import json
@@ -29,6 +30,9 @@ def main() -> None:
     config.strategy = json.loads(sys.argv[4])
     config.resume = sys.argv[5] == 'True'
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    for loss in config.distill.losses.values() if sys.argv[6] != 'None' else ():
+        loss.pop('weight', None)
+        loss.balance = float(sys.argv[6])
     runner = RUNNERS.build(config)
     runner.train()
     print('STUDENT', type(runner.model.module).__name__, distiller_of(runner).iteration, flush=True)

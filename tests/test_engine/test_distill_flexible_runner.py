@@ -15,8 +15,8 @@ from mmsrd.errors import ConfigError
 FSDP = dict(type='FSDPStrategy', state_dict_cfg='full')
 
 
-def train(folder, name, epochs, strategy, resume=False):
-    return launch(2, 'flexible_worker.py', folder, name, epochs, json.dumps(strategy), resume)
+def train(folder, name, epochs, strategy, resume=False, balance=None):
+    return launch(2, 'flexible_worker.py', folder, name, epochs, json.dumps(strategy), resume, balance)
 
 
 def close(a, b):
@@ -27,16 +27,20 @@ def close(a, b):
 
 @pytest.mark.slow
 @pytest.mark.skipif(TORCH < (2, 1), reason='FSDP needs PyTorch 2.1 with distillation')
-def test_sharded_training_is_the_same(both_toolboxes):
-    output = train(both_toolboxes, 'ddp', 2, dict(type='DDPStrategy'))
+@pytest.mark.parametrize('balance', [None, 0.5])
+def test_sharded_training_is_the_same(both_toolboxes, balance):
+    output = train(both_toolboxes, 'ddp', 2, dict(type='DDPStrategy'), balance=balance)
     assert 'STUDENT ImageClassifier 8' in output
-    train(both_toolboxes, 'fsdp', 1, FSDP)
-    assert 'STUDENT ImageClassifier 8' in train(both_toolboxes, 'fsdp', 2, FSDP, resume=True)
+    train(both_toolboxes, 'fsdp', 1, FSDP, balance=balance)
+    assert 'STUDENT ImageClassifier 8' in train(both_toolboxes, 'fsdp', 2, FSDP, True, balance)
     whole, sharded = (load(both_toolboxes / name / 'epoch_2.pth') for name in ('ddp', 'fsdp'))
     # FSDP adds gradients in another order; four steps of SGD with momentum amplify it little.
     # MMEngine's DDP strategy saves under the wrapper's names, which all loaders know; distilled or not.
     close({key.replace('module.', '', 1): value for key, value in whole['state_dict'].items()}, sharded['state_dict'])
     close(whole['distiller']['state_dict'], sharded['distiller']['state_dict'])
+    norms = [value for key, value in sharded['distiller']['state_dict'].items() if key.endswith('balance.norms')]
+    assert all((value > 0).all() for value in norms)
+    assert bool(norms) == (balance is not None)
     assert not any('distiller' in key for state in (whole, sharded) for key in state['state_dict'])
 
 
