@@ -4,7 +4,8 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import dataclass
-from typing import Any, Iterable
+from functools import partial
+from typing import Any, Callable, Iterable
 
 import torch
 from mmengine.config import Config, DictAction
@@ -40,27 +41,27 @@ def work_of(config: Config, shape: tuple[int, int]) -> Work:
     """Count by a forward pass of student and teacher with random weights and one image of ``shape`` (H, W)."""
     student = build_model(config, 'model')
     parameters = sum(p.numel() for p in student.parameters())
-    taught = 0
     images = torch.randn(1, 3, *shape)
+    samples = dummy_samples(images)
+    taught = 0
     if config.get('distill'):
         distiller = attach_distiller(student, DistillSetup.of(config.distill))
         for teacher in distiller.teachers.values():
             teacher.record()  # its weights are not read
             teacher.move_to(images.device)
-            taught += _flops(teacher, images)
-    return Work(_flops(trained_part(student)[1], images, mode='tensor'), taught, parameters)
+            taught += _flops(teacher.model, partial(teacher.forward, images, samples))
+    model = trained_part(student)[1]
+    return Work(_flops(model, partial(model, images, samples, mode='tensor')), taught, parameters)
 
 
-def _flops(model: Any, images: torch.Tensor, **options: Any) -> int:
-    call = model if isinstance(model, nn.Module) else model.forward
-    with torch.no_grad(), evaluating(model if isinstance(model, nn.Module) else model.model), \
-            FlopCounterMode(display=False) as counter:
-        call(images, dummy_samples(images), **options)
+def _flops(model: nn.Module, forward: Callable[[], Any]) -> int:
+    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
+        forward()
     return int(counter.get_total_flops())
 
 
 def estimate(jobs: Iterable[Job], images: int, shape: tuple[int, int]) -> str:
-    """A line for each kind of training among ``jobs``, and their sum.
+    """A line for each kind of training among ``jobs``, and their sum; empty without jobs.
 
     Args:
         jobs: Trainings.
@@ -82,6 +83,8 @@ def estimate(jobs: Iterable[Job], images: int, shape: tuple[int, int]) -> str:
         # Weights and the optimizer's state, twice while a new checkpoint takes the place of the old one.
         disk += 2 * 4 * work.parameters * (3 if 'Adam' in config.optim_wrapper.optimizer.type else 2)
     lines = [f'{dataset}, {row}: {len(each)} × {each[0]:.1f} GPU hours' for (dataset, row), each in hours.items()]
+    if not lines:
+        return ''
     total = sum(sum(each) for each in hours.values())
     return ''.join(f'{line}\n' for line in [
         *lines, f'Together about {total:.0f} GPU hours at {FLOPS / 1e12:.0f} TFLOP/s, what an H100 reaches with mixed '
