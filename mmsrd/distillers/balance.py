@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..utils.delayed_read import DelayedRead
 from ..utils.dist import gather_stacked
-from .gradient_taps import BalancedStep
+from .gradient_taps import MeasuredStep
 
 MOMENTUM = 0.9
 """Part of the running means that a step keeps."""
@@ -57,15 +57,15 @@ class Balance(nn.Module):
         self.key = key
         self.target = target
         self.levels = tuple(levels)
-        self.step: BalancedStep | None = None
+        self.step: MeasuredStep | None = None
         self.last: Tensor | None = None
         self.register_buffer('norms', torch.zeros(2, len(self.levels)))
         self._hits = DelayedRead()
         self._warned: set[int] = set()
 
-    def begin(self, weight: float, device: torch.device) -> BalancedStep:
-        """Start to measure a step whose loss is multiplied by ``weight``; the student is on ``device``, as this is."""
-        self.step = BalancedStep(self.levels, self.factors(), weight)
+    def begin(self, weight: float) -> MeasuredStep:
+        """Start to measure a step whose loss is multiplied by ``weight``."""
+        self.step = MeasuredStep(self.levels, self.factors(), weight)
         return self.step
 
     def factors(self) -> Tensor:
@@ -107,22 +107,26 @@ class Balance(nn.Module):
 class GradientWatch:
     """Gradient norms of one step of a loss of constant weight: measured as for a balance, and nothing is scaled.
 
+    As for a balance, what a loss sends to a level through another one counts as the student's own gradient there.
+
     Args:
         levels: Indices of the student's levels that the loss compares.
+        device: Device of the student.
 
     Attributes:
         last: Norms (2, levels) once the step has been taken in: of the student's own losses, and of this loss at
             weight 1; None before.
     """
 
-    def __init__(self, levels: Sequence[int]) -> None:
+    def __init__(self, levels: Sequence[int], device: torch.device) -> None:
         self.levels = tuple(levels)
-        self.step: BalancedStep | None = None
+        self.device = device
+        self.step: MeasuredStep | None = None
         self.last: Tensor | None = None
 
-    def begin(self, weight: float, device: torch.device) -> BalancedStep:
-        """Start to measure a step whose loss is multiplied by ``weight``; the student is on ``device``."""
-        self.step = BalancedStep(self.levels, torch.ones(len(self.levels), device=device), weight)
+    def begin(self, weight: float) -> MeasuredStep:
+        """Start to measure a step whose loss is multiplied by ``weight``."""
+        self.step = MeasuredStep(self.levels, torch.ones(len(self.levels), device=self.device), weight)
         return self.step
 
     def update(self, measured: Tensor, usable: Tensor) -> None:
@@ -145,8 +149,11 @@ def update_balances(balances: Sequence[Balance | GradientWatch]) -> None:
     num_processes = get_world_size()
     if num_processes > 1:
         norms = torch.linalg.vector_norm(gather_stacked(norms), dim=0) / num_processes
-    usable = norms.isfinite().all()
     sizes = [2 * len(balance.levels) for balance, _ in pending]
-    for (balance, _), part in zip(pending, torch.split(norms, sizes)):
+    parts = torch.split(norms, sizes)
+    # Losses that are only watched have no say: diagnostics do not change the training.
+    kept = [part for (balance, _), part in zip(pending, parts) if isinstance(balance, Balance)]
+    usable = torch.cat(kept or [norms]).isfinite().all()
+    for (balance, _), part in zip(pending, parts):
         balance.update(part.view(2, -1), usable)
         balance.step = None

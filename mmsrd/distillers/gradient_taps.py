@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 
-class BalancedStep:
-    """One step of a balanced loss: factors of its gradients, and the norms that its backward pass finds.
+class MeasuredStep:
+    """One step of a loss: factors of its gradients, and the norms that its backward pass finds.
 
     Args:
         levels: Indices of the student's levels that are measured.
@@ -57,13 +57,13 @@ class GradientTaps:
     def __init__(self) -> None:
         self._sources: dict[tuple[Any, int], _Source] = {}
 
-    def tap(self, levels: Sequence[Tensor], copied: bool, step: BalancedStep | None) -> list[Tensor]:
+    def tap(self, levels: Sequence[Tensor], copied: bool, step: MeasuredStep | None) -> list[Tensor]:
         """The levels, of the same values, as a loss should see them.
 
         Args:
             levels: Recorded levels of the student for one batch.
             copied: Whether they are copies, because the student overwrites what its module returned.
-            step: The step of a balanced loss; None for other losses.
+            step: The step of a loss that is measured; None for other losses.
         """
         tapped = list(levels)
         for i, level in enumerate(levels):
@@ -133,7 +133,7 @@ class _Upstream(torch.autograd.Function):
     """Identity whose backward pass notes the gradient that arrives."""
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, step: BalancedStep) -> Tensor:
+    def forward(ctx: Any, loss: Tensor, step: MeasuredStep) -> Tensor:
         ctx.step = step
         return loss.view_as(loss)
 

@@ -204,7 +204,7 @@ class ProjectorDistiller(nn.Module):
             weight, step = config.weight * factor, None
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
                 if taps is not None and weight > 0:
-                    step = loss.begin_step(weight, own[0][0].device)
+                    step = loss.begin_step(weight)
                     own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]
                 value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
             entry = value * weight if weight > 0 else loss.zero(value.device)

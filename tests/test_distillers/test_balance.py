@@ -12,7 +12,7 @@ from torch import nn
 
 import mmsrd
 from mmsrd.distillers.balance import LIMIT, MOMENTUM, Balance
-from mmsrd.distillers.gradient_taps import BalancedStep, GradientTaps
+from mmsrd.distillers.gradient_taps import GradientTaps, MeasuredStep
 from mmsrd.errors import ConfigError
 from mmsrd.registry import MODELS
 
@@ -280,7 +280,7 @@ def test_the_limit(monkeypatch):
 def test_half_precision_does_not_round_the_factor():
     """float16 knows numbers near 3e-6 to one part in 50 only."""
     level = torch.zeros(4, dtype=torch.float16, requires_grad=True)
-    step = BalancedStep([0], torch.tensor([3e-6]), 1.0)
+    step = MeasuredStep([0], torch.tensor([3e-6]), 1.0)
     tapped, = GradientTaps().tap([level * 1], False, step)
     (tapped * torch.tensor([1e4, 2e4, 3e4, 6e4], dtype=torch.float16)).sum().backward()
     torch.testing.assert_close(level.grad.float(), torch.tensor([0.03, 0.06, 0.09, 0.18]), rtol=2e-3, atol=0)

@@ -97,8 +97,8 @@ def test_levels_by_stride(student, teacher, pairs):
     assert [(pair.student, pair.teacher) for pair in found] == pairs
 
 
-def test_levels_by_stride_are_sizes_of_maps():
-    """Teachers of larger images are matched by stride, not by size."""
+def test_levels_by_stride_with_a_teacher_of_larger_images():
+    """Sizes of maps do not count, strides do."""
     found = match_levels(config(levels='stride'), [(1, 3, 8, 8)], [(1, 3, 16, 16), (1, 3, 8, 8)],
                          ((64, 64), (128, 128)))
     assert [(pair.student, pair.teacher) for pair in found] == [(0, 0)]

@@ -1,9 +1,11 @@
 """Scenes of emoji: annotations fit what is drawn. Glyphs and photographs are stand-ins, so that no font is needed."""
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from helpers.processes import ROOT
@@ -48,6 +50,22 @@ def test_the_configs_have_the_classes():
     assert len(set(names)) == len(EMOJI) == config.model.bbox_head.num_classes
     for split in ('train', 'val', 'test'):
         assert config[f'{split}_dataloader'].dataset.metainfo.classes == names
+
+
+def test_splits_are_cut_from_different_parts(tmp_path, monkeypatch):
+    """A photograph that is black in its left two thirds and white beyond."""
+    photo = np.zeros((60, 300, 3), np.uint8)
+    photo[:, 200:] = 255
+    monkeypatch.setattr(compose_emoji, 'glyphs', lambda font: [solid((0, 200, 0))])
+    monkeypatch.setattr(compose_emoji, 'photographs', lambda: [photo])
+    compose_emoji.compose(tmp_path, 4, 3, EmojiConfig(size=64, emoji=(1, 1)))
+    for split, count, dark in (('train', 4, True), ('val', 3, False)):
+        files = sorted((tmp_path / split).glob('*.png'))
+        assert len(files) == count
+        assert all((np.median(cv2.imread(str(file))) < 64) == dark for file in files)
+        annotations = json.loads((tmp_path / 'annotations' / f'{split}.json').read_text())
+        assert len(annotations['annotations']) == count
+        assert annotations['categories'] == CATEGORIES
 
 
 def test_missing_font():

@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import json
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from mmengine.config import Config
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification
 import coco
+import command_line
 import compose_digits
 import detection
 import detection_rows
@@ -219,11 +221,13 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     commands = []
     monkeypatch.setattr(launch.subprocess, 'run', lambda command, **options: commands.append(command))
     resuming = launch.Launcher(resumes=True)
-    for launcher in (resuming, launch.ONE_PROCESS):
+    for launcher in (launch.ONE_PROCESS, resuming):
         launcher.train('c.py', tmp_path, ['a=1'], {})
     (tmp_path / 'last_checkpoint').write_text('epoch_1.pth')
     for launcher in (resuming, launch.ONE_PROCESS):
         launcher.train('c.py', tmp_path, ['a=1'], {})
+    with pytest.raises(ValueError, match='has a checkpoint of a training with other options; move the folder away'):
+        resuming.train('c.py', tmp_path, ['a=2'], {})
     assert [command[-3:] for command in commands] == [
         [str(tmp_path), '--cfg-options', 'a=1'], [str(tmp_path), '--cfg-options', 'a=1'],
         ['--resume', '--cfg-options', 'a=1'], [str(tmp_path), '--cfg-options', 'a=1']]
@@ -231,16 +235,39 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
 
 def test_each_training_has_gpus_of_its_own(tmp_path, monkeypatch):
     seen = []
+    at_once = threading.Barrier(2, timeout=60)
 
-    def train(self, config, folder, options, environment):
+    def train(self, config, folder, options, environment, held):
         seen.append(environment['CUDA_VISIBLE_DEVICES'])
-        return 0.0
+        at_once.wait()
+        (folder / 'train.log').write_text('    GPU 0,1: NVIDIA H100\n')
+        return False
 
     monkeypatch.setattr(launch.Launcher, 'train', train)
     monkeypatch.setattr(runs, 'outcome', lambda *args: dict(metrics={}))
     jobs = [runs.Job('d', 'r', seed, 'c.py') for seed in range(6)]
     runs.run(jobs, tmp_path / 'results.jsonl', tmp_path, 2, list('01234'), launcher=launch.Launcher(2))
-    assert set(seen) <= {'0,1', '2,3'}
+    assert sorted(seen) == ['0,1'] * 3 + ['2,3'] * 3
+    assert {(r['device'], r['processes']) for r in runs.read_lines(tmp_path / 'results.jsonl')} == {('NVIDIA H100', 2)}
+
+
+def test_the_gpus_that_are_visible(monkeypatch):
+    monkeypatch.setattr(command_line.torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5')
+    assert command_line.visible_gpus() == ['4', '5']
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
+    assert command_line.visible_gpus() == ['0', '1']
+    monkeypatch.setattr(command_line.torch.cuda, 'device_count', lambda: 0)
+    assert command_line.visible_gpus() == []
+
+
+def test_dry_run(capsys):
+    """Trainings that would run, the teacher's first; nothing is prepared."""
+    large_classifiers.STUDY.main('A study.', ['--dry-run', '--parts', 'cifar100/resnet56_resnet20', '--rows',
+                                              'student alone', 'SRD', '--seeds', '0'])
+    assert capsys.readouterr().out.splitlines() == [
+        'CIFAR-100: not estimated', 'cifar100/resnet56, teacher, seed 0',
+        'cifar100/resnet56_resnet20, student alone, seed 0', 'cifar100/resnet56_resnet20, SRD, seed 0']
 
 
 def smoke(script, *arguments):
@@ -274,7 +301,7 @@ def test_smoke_run_of_detection_records_and_resumes(tmp_path):
 
 @pytest.mark.slow
 def test_smoke_run_on_a_set_in_the_layout_of_coco(tmp_path):
-    compose_digits.compose(tmp_path / 'digits', 4, 2)
+    compose_digits.compose(tmp_path / 'digits', 8, 4)  # of which a smoke run takes some
     compose_digits.as_coco(tmp_path / 'digits', tmp_path / 'coco')
     data = f'{tmp_path}/coco/'
     printed = smoke(
@@ -302,6 +329,7 @@ def test_smoke_run_on_a_set_in_the_layout_of_imagenet(tmp_path):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--gpus', '0', '--processes', '2'], '--processes 2: must be at least 1, and there are 1 GPUs'),
+    (['--processes', '2'], '--processes 2: this study does not scale the learning rate with the batch'),
     (['--cfg-options', 'a=1'], '--cfg-options makes another study'), (['--jobs', '0'], '--jobs 0: must be at least 1'),
     (['--rows', 'SDR'], "invalid choice: 'SDR'")])
 def test_wrong_arguments(arguments, message, capsys):
@@ -316,11 +344,13 @@ def test_what_another_command_has_trained_meanwhile_is_not_trained_again(tmp_pat
 
     def locked(path):  # the other command finishes while this one waits
         if path.name == 'lock':
+            weights.touch()
             results.write_text(json.dumps(record(job, {'a': 1})) + '\n')
         return contextlib.nullcontext()
 
+    weights = tmp_path / 'teacher.pth'
     monkeypatch.setattr(runs, 'locked', locked)
-    runs.run([job], results, tmp_path, 1)
+    runs.run([job], results, tmp_path, 1, needed=lambda job: not weights.is_file())
     assert len(runs.read_lines(results)) == 1
 
 
@@ -359,11 +389,12 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
     assert study.with_means(text) == text
     row, metric, scale, task, title = study.shown
     jobs = study.everything()
-    records = list(runs.recorded(jobs, ROOT / study.results).values())
+    records = runs.recorded(jobs, ROOT / study.results)
     configs = {job.config for job in jobs}  # one metafile may have models of two studies
     models = [model for model in yaml.safe_load(text)['Models'] if model['Config'] in configs]
     for model in models:
-        found = [r for r in records if (r['config'], r['row']) == (model['Config'], row)]
+        found = [r for job, r in records.items() if (r['config'], r['row']) == (model['Config'], row)
+                 and study.as_configured(job)]
         assert ('Results' in model) == bool(found)
         if found:
             mean = scale * sum(r['metrics'][metric] for r in found) / len(found)
@@ -371,7 +402,8 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
             assert model['Metadata']['Seeds'] == len(found)
             assert model['Results'][0]['Task'] == task
     assert models
-    assert any('Results' in model for model in models) == any(r['row'] == row for r in records)
+    shown = any(job.row == row and study.as_configured(job) for job in records)
+    assert any('Results' in model for model in models) == shown
 
 
 def test_what_the_method_page_takes_from_records():
@@ -403,8 +435,9 @@ def test_norms_of_a_level_without_objects_are_drawn(monkeypatch):
         plots.gradients(records, 'd', row, 'neck', (8, 16), weight)(axis)
         drawn[row] = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
         plots.plt.close(figure)
-    assert drawn['SRD'] == {'stride 8, task': [8.0], 'stride 8, distillation': [4.0 * 4.0],
-                            'stride 16, task': [2e-9], 'stride 16, distillation': [1.0 * 4e-9]}
+    # Seeds 1 and 3 times as large: of 2 × 2 and 6 × 6 sent the mean is 20, not the product of the means.
+    assert drawn['SRD'] == {'stride 8, task': [8.0], 'stride 8, distillation': [20.0],
+                            'stride 16, task': [2e-9], 'stride 16, distillation': [pytest.approx(5e-9)]}
     assert drawn['weight']['stride 8, distillation'] == [0.5]
 
 

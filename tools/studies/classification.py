@@ -46,10 +46,10 @@ def _feature(**changes: Any) -> tuple[str, ...]:
     return (NO_KL, *(f'distill.losses.feature.{key.replace("__", ".")}={value}' for key, value in changes.items()))
 
 
-def _instead(kind: str, **options: Any) -> tuple[str, ...]:
-    """Options of another loss, or of SRD with a balance, instead of the config's SRD, without KL."""
+def replaced(kind: str, **options: Any) -> tuple[str, ...]:
+    """Options of another loss, or of SRD with a balance, instead of the config's SRD."""
     taps = dict(type=kind, student='backbone', teacher='backbone', levels=[-1], pool=True)
-    return (NO_KL, 'distill.losses.feature._delete_=True',
+    return ('distill.losses.feature._delete_=True',
             *(f'distill.losses.feature.{key.replace("__", ".")}={value}' for key, value in {**taps, **options}.items()))
 
 
@@ -69,11 +69,12 @@ ABLATION: dict[str, tuple[str, ...]] = {
     'SRD, weight 8': _feature(weight=8.0),
 }
 BALANCES: dict[str, tuple[str, ...]] = {
-    f'SRD, balance {balance:g}': _instead('SRDLoss', alpha=4.0, balance=balance) for balance in (0.3, 1.0, 3.0)}
+    f'SRD, balance {balance:g}': (NO_KL, *replaced('SRDLoss', alpha=4.0, balance=balance))
+    for balance in (0.3, 1.0, 3.0)}
 OTHERS = {'PKD': 'PKDLoss', 'MSE': 'FeatureMSELoss', 'VkD': 'VkDLoss'}
 VKD = {'projector__type': 'OrthogonalProjector'}
 COMPARED: dict[str, tuple[str, ...]] = {
-    f'{name}, {key} 1': _instead(kind, **{key: 1.0}, **(VKD if name == 'VkD' else {}))
+    f'{name}, {key} 1': (NO_KL, *replaced(kind, **{key: 1.0}, **(VKD if name == 'VkD' else {})))
     for name, kind in OTHERS.items() for key in ('weight', 'balance')}
 # Without a projector the widths must agree: the student's last stage is as wide as the teacher's here.
 PROJECTOR = {'SRD': RECIPE['SRD'], 'SRD, no projector': _feature(projector=None)}

@@ -2,8 +2,8 @@
 """COCO study: the pairs of ``configs/detection`` alone, with SRD, PKD, feature MSE and VkD; for GPUs.
 
 Wants COCO in ``data/coco`` as MMDetection does; teachers come from the model zoo. ``--dry-run`` says what the chosen
-trainings would take. An interrupted command goes on where it was when it is called again. Results are recorded in
-``docs/results/coco.jsonl``, and the tables of ``configs/detection`` are made from them.
+trainings would take. Call the command again after an interruption: trainings go on from their last checkpoint. Results
+are recorded in ``docs/results/coco.jsonl``, and the tables of ``configs/detection`` are made from them.
 """
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def _options(choice: Choice, row: str) -> tuple[str, ...]:
     # As far as it goes without the network: nothing is downloaded.
     no_teacher = () if ROWS[row] is None else ('distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True')
     return ('model.backbone.init_cfg=None', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2',
+            'train_dataloader.dataset.indices=4', 'val_dataloader.dataset.indices=2',
             'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', *no_teacher, *common)
 
 
@@ -96,13 +97,13 @@ def table(records: Records) -> str:
 
 
 def cost(jobs: Sequence[Job], choice: Choice) -> str:
-    """GPU hours and disk of these trainings; not of a smoke run."""
-    return '' if choice.smoke else estimate(jobs, IMAGES, SHAPE)
+    """GPU hours and disk of these trainings."""
+    return estimate(jobs, IMAGES, SHAPE)
 
 
 STUDY = Study('coco', FOLDER / 'README.md', {part: part in BY_DEFAULT for part in PARTS}, list(ROWS), (0, 1, 2),
               students, lambda job, choice: None, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'),
-              as_configured=lambda job: not PARTS[job.dataset][1], resumes=True, estimate=cost)
+              as_configured=lambda job: not PARTS[job.dataset][1], for_gpus=True, estimate=cost)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

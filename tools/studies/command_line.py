@@ -13,7 +13,7 @@ QUEUED = 8
 
 
 def parse(doc: str | None, argv: Sequence[str] | None, parts: Mapping[str, bool], rows: Sequence[str],
-          seeds: Sequence[int], results: str) -> argparse.Namespace:
+          seeds: Sequence[int], results: str, scales: bool) -> argparse.Namespace:
     """Arguments of a study; ``gpus`` and ``jobs`` are set to what they are by default.
 
     Args:
@@ -23,6 +23,7 @@ def parse(doc: str | None, argv: Sequence[str] | None, parts: Mapping[str, bool]
         rows: Rows of the table.
         seeds: Seeds of a plain run.
         results: File of the results.
+        scales: Whether trainings scale their learning rate with the number of processes.
 
     Raises:
         SystemExit: An argument is wrong.
@@ -34,7 +35,7 @@ def parse(doc: str | None, argv: Sequence[str] | None, parts: Mapping[str, bool]
     parser.add_argument('--rows', nargs='+', choices=rows, default=(), metavar='ROW',
                         help=f'of {"; ".join(rows)} (default: all)')
     parser.add_argument('--seeds', type=int, nargs='+', default=seeds)
-    parser.add_argument('--gpus', nargs='*', help='indices of GPUs to take turns on (default: all)')
+    parser.add_argument('--gpus', nargs='+', help='indices of GPUs to take turns on (default: all that are visible)')
     parser.add_argument('--processes', type=int, default=1, help='GPUs of each training (default: 1)')
     parser.add_argument('--jobs', type=int, help='trainings at a time (default: as many as there are GPUs for, or '
                         f'cores where there is none; under Slurm {QUEUED})')
@@ -50,13 +51,23 @@ def parse(doc: str | None, argv: Sequence[str] | None, parts: Mapping[str, bool]
     if args.cfg_options and not args.work_dir:
         parser.error('--cfg-options makes another study, with teachers of its own: give it a --work-dir')
     if args.gpus is None or args.slurm:
-        args.gpus = [] if args.slurm else [str(i) for i in range(torch.cuda.device_count())]
+        args.gpus = [] if args.slurm else visible_gpus()
     if args.processes < 1 or 0 < len(args.gpus) < args.processes:
         there = f', and there are {len(args.gpus)} GPUs' if args.gpus else ''
         parser.error(f'--processes {args.processes}: must be at least 1{there}')
+    if args.processes > 1 and not scales:
+        parser.error(f'--processes {args.processes}: this study does not scale the learning rate with the batch')
     if args.jobs is None:
         places = len(args.gpus) or os.cpu_count() or 1
         args.jobs = QUEUED if args.slurm else max(places // args.processes, 1)
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be at least 1')
     return args
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` wants them."""
+    if not torch.cuda.device_count():
+        return []
+    chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
+    return chosen.split(',') if chosen else [str(i) for i in range(torch.cuda.device_count())]

@@ -1,10 +1,12 @@
-"""How a training of a study is started: in this process's machine on one or several GPUs, or under Slurm."""
+"""How a training of a study is started: on this machine with one or several GPUs, or under Slurm."""
 from __future__ import annotations
 
+import json
+import os
 import socket
 import subprocess
 import sys
-import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -27,7 +29,8 @@ class Launcher:
     partition: str = ''
     resumes: bool = False
 
-    def train(self, config: str, folder: Path, options: Sequence[str], environment: Mapping[str, str]) -> float:
+    def train(self, config: str, folder: Path, options: Sequence[str], environment: Mapping[str, str],
+              held: Sequence[int] = ()) -> bool:
         """Train until the end; what is printed goes to ``train.log`` in ``folder``.
 
         Args:
@@ -35,26 +38,41 @@ class Launcher:
             folder: Work directory.
             options: ``--cfg-options``.
             environment: Environment variables.
+            held: File descriptors that the training keeps open, so that a lock lives as long as it does.
 
         Returns:
-            float: Seconds.
+            bool: Whether it went on from a checkpoint.
 
         Raises:
             subprocess.CalledProcessError: The training failed.
+            ValueError: There is a checkpoint of another training in the folder.
         """
         command, more = self.command(config, folder)
-        going_on = self.resumes and (folder / 'last_checkpoint').is_file()
-        started = time.time()
-        with open(folder / 'train.log', 'a' if going_on else 'w') as log:
-            subprocess.run([*command, *(['--resume'] if going_on else []), '--cfg-options', *options], cwd=ROOT,
-                           stdout=log, stderr=subprocess.STDOUT, env={**environment, **more}, check=True)
-        return time.time() - started
+        resumed = self.resumes and self._is_begun(config, folder, options)
+        with open(folder / 'train.log', 'a' if resumed else 'w') as log:
+            subprocess.run([*command, *(['--resume'] if resumed else []), '--cfg-options', *options], cwd=ROOT,
+                           stdout=log, stderr=subprocess.STDOUT, env={**environment, **more}, check=True,
+                           pass_fds=held)
+        return resumed
+
+    def _is_begun(self, config: str, folder: Path, options: Sequence[str]) -> bool:
+        """Whether the folder has a checkpoint of this training; notes there which one it is."""
+        note, this = folder / 'training.json', json.dumps([config, *options])
+        begun = (folder / 'last_checkpoint').is_file()
+        if begun and not (note.is_file() and note.read_text() == this):
+            raise ValueError(f'{folder} has a checkpoint of a training with other options; move the folder away, or '
+                             'choose another --work-dir')
+        note.write_text(this)
+        return begun
 
     def command(self, config: str, folder: Path) -> tuple[list[str], dict[str, str]]:
         """Command line without ``--resume`` and ``--cfg-options``, and what it needs in the environment."""
         variables = {'PYTHON': sys.executable}
         if self.partition:
-            variables.update(GPUS=str(self.processes), GPUS_PER_NODE=str(min(self.processes, GPUS_PER_NODE)))
+            per_node = os.environ.get('GPUS_PER_NODE', min(self.processes, GPUS_PER_NODE))
+            # Several trainings may share a node: each has a port of its own.
+            port = 20_000 + zlib.crc32(str(folder).encode()) % 10_000
+            variables.update(GPUS=str(self.processes), GPUS_PER_NODE=str(per_node), MASTER_PORT=str(port))
             name = '-'.join(folder.parts[-3:]).replace(' ', '_')
             return ['bash', 'tools/slurm_train.sh', self.partition, name, config, str(folder)], variables
         if self.processes > 1:

@@ -106,9 +106,9 @@ def gradients(records: Records, dataset: str, row: str, loss: str, strides: Sequ
     """
     def fill(axis: Any) -> None:
         for colour, (stride, norms) in enumerate(zip(strides, _norms(records, dataset, row, loss, len(strides)))):
-            steps, task, distill, factors = norms
+            steps, task, distill, sent, _ = norms
             axis.semilogy(steps, task, color=f'C{colour}', label=f'stride {stride}, task')
-            sent = [d * (f if weight is None else weight) for d, f in zip(distill, factors)]
+            sent = sent if weight is None else [weight * value for value in distill]
             axis.semilogy(steps, sent, '--', color=f'C{colour}', label=f'stride {stride}, distillation')
         axis.set_xlabel('iteration')
         axis.set_ylabel('norm of the gradient')
@@ -121,7 +121,7 @@ def factors(records: Records, dataset: str, row: str, loss: str, strides: Sequen
     """Factors of a balance at each level over training, beside a constant weight."""
     def fill(axis: Any) -> None:
         for stride, norms in zip(strides, _norms(records, dataset, row, loss, len(strides))):
-            axis.semilogy(norms[0], norms[3], label=f'stride {stride}')
+            axis.semilogy(norms[0], norms[4], label=f'stride {stride}')
         axis.axhline(weight, color='black', linestyle=':', label=f'constant weight {weight:g}')
         axis.set_xlabel('iteration')
         axis.set_ylabel('effective weight')
@@ -129,19 +129,23 @@ def factors(records: Records, dataset: str, row: str, loss: str, strides: Sequen
     return fill
 
 
-def _norms(records: Records, dataset: str, row: str, loss: str,
-           levels: int) -> list[tuple[list[float], list[float], list[float], list[float]]]:
-    """Steps, norms of task and loss, and factors, of each level, means over the seeds; none where not recorded.
+def _norms(records: Records, dataset: str, row: str, loss: str, levels: int) -> list[list[list[float]]]:
+    """For each level: steps, and means over the seeds of four norms or factors, where they are recorded.
 
-    Records before 2026-11-26 have four decimals, which make 0 of a level without objects: they are left out.
+    They are the norm of the task's gradient, of the loss's, of the loss's times its factor, and the factor. Records
+    before 2026-11-26 have four decimals, which make 0 of a level without objects: they are left out.
     """
     last = f'srd_task_norm/{loss}.{levels - 1}'
-    found = [r for r in of_row(records, dataset, row) if min((v for _, v in r.get('diagnostics', {}).get(last, [])),
-                                                             default=0) > 0]
+    found = [r['diagnostics'] for r in of_row(records, dataset, row)
+             if min((value for _, value in r.get('diagnostics', {}).get(last, [])), default=0) > 0]
     curves = []
     for level in range(levels if found else 0):
-        names = [f'srd_{what}/{loss}.{level}' for what in ('task_norm', 'distill_norm', 'balance')]
-        task, distill, *factor = [mean_curve(r['diagnostics'][name] for r in found) for name in names
-                                  if name in found[0]['diagnostics']]
-        curves.append((task[0], task[1], distill[1], factor[0][1] if factor else [1.0] * len(task[0])))
+        of_seeds: list[list[list[list[float]]]] = [[], [], [], []]
+        for logged in found:
+            task, distill = (logged[f'srd_{what}_norm/{loss}.{level}'] for what in ('task', 'distill'))
+            factor = logged.get(f'srd_balance/{loss}.{level}') or [[step, 1.0] for step, _ in task]
+            sent = [[step, norm * by] for (step, norm), (_, by) in zip(distill, factor)]
+            for curve, of_seed in zip((task, distill, sent, factor), of_seeds):
+                of_seed.append(curve)
+        curves.append([mean_curve(of_seeds[0])[0], *(mean_curve(each)[1] for each in of_seeds)])
     return curves

@@ -4,8 +4,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,26 +79,32 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
     slots: Queue[int] = Queue()
     for slot in range(parallel):
         slots.put(slot)
-    threads = max((os.cpu_count() or 1) // parallel, 1)
+    threads = max((os.cpu_count() or 1) // (parallel * launcher.processes), 1)
     failures = []
 
     def train(job: Job) -> None:
         slot = slots.get()
         try:
-            environment = {'OMP_NUM_THREADS': str(threads), **os.environ}
+            environment = dict(os.environ)
+            if not launcher.partition:
+                environment.setdefault('OMP_NUM_THREADS', str(threads))
             if gpus:
                 first = slot % (len(gpus) // launcher.processes) * launcher.processes
                 environment['CUDA_VISIBLE_DEVICES'] = ','.join(gpus[first:first + launcher.processes])
             folder = work_dir / job.dataset / job.row / f'seed{job.seed}'
-            with locked(folder / 'lock'):
+            with locked(folder / 'lock') as lock:
                 if recorded([job], results) and not needed(job):  # by another command meanwhile
                     return
-                seconds = launcher.train(job.config, folder, [f'randomness.seed={job.seed}', *job.options],
-                                         environment)
-                record = dict(**vars(job), **outcome(folder, launcher.resumes), seconds=round(seconds, 1), **machine())
+                started = time.time()
+                resumed = launcher.train(job.config, folder, [f'randomness.seed={job.seed}', *job.options],
+                                         environment, [lock.fileno()])
+                seconds = round(time.time() - started, 1)
+                record = dict(**vars(job), **outcome(folder, launcher.resumes), processes=launcher.processes,
+                              seconds=None if resumed or launcher.partition else seconds, **machine())
+                record['device'] = trained_on(folder) or record['device']
                 with locked(results) as file:
                     file.write(json.dumps(record) + '\n')
-            print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} in {seconds:.0f} s', flush=True)
+            print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} after {seconds:.0f} s', flush=True)
         except subprocess.CalledProcessError:
             failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: failed, see {folder / "train.log"}')
         except ValueError as e:
@@ -117,6 +125,12 @@ def locked(path: Path) -> Iterator[TextIO]:
     with open(path, 'a') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
+
+
+def trained_on(folder: Path) -> str:
+    """The GPU in a training's log: under Slurm this machine is another; empty without one."""
+    found = re.findall(r'^ *GPU [\d,]+: (.+)$', (folder / 'train.log').read_text(), re.MULTILINE)
+    return found[-1] if found else ''
 
 
 def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:

@@ -59,8 +59,9 @@ class Study:
             for task and metric.
         prepare: Makes the data where a command can.
         as_configured: Whether a training of that row is what its config says, so that the metafile counts it.
-        resumes: Whether an interrupted training goes on where it was.
-        estimate: What trainings will take, as lines to print before they start.
+        for_gpus: Whether trainings are long: an interrupted one goes on where it was, and all scale their learning
+            rate with the number of processes.
+        estimate: What trainings will take, as lines for ``--dry-run``.
     """
 
     name: str
@@ -74,7 +75,7 @@ class Study:
     shown: tuple[str, str, float, str, str]
     prepare: Callable[[Choice], None] = field(default=lambda choice: None)
     as_configured: Callable[[Job], bool] = field(default=lambda job: True)
-    resumes: bool = False
+    for_gpus: bool = False
     estimate: Callable[[Sequence[Job], Choice], str] = field(default=lambda jobs, choice: '')
 
     @property
@@ -99,7 +100,7 @@ class Study:
 
     def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
         """Train what is chosen and not recorded yet, print the table, renew it in the README."""
-        args = parse(doc, argv, self.parts, self.rows, self.seeds, str(self.results))
+        args = parse(doc, argv, self.parts, self.rows, self.seeds, str(self.results), self.for_gpus)
         os.chdir(ROOT)
         work_dir = args.work_dir or Path('work_dirs/studies', 'smoke' if args.smoke else '', self.name)
         another = bool(args.work_dir or args.cfg_options or args.smoke)
@@ -111,15 +112,18 @@ class Study:
         if not args.report_only:
             done = recorded([*teachers, *students], results)
             wanted = self._teachers((job for job in students if job not in done), choice)
-            needed = [job for job in teachers if job in wanted and not wanted[job].is_file()]
-            todo = [job for job in [*teachers, *students] if job not in done or job in needed]
-            print(self.estimate(todo, choice), end='', flush=True)
+
+            def needed(job: Job) -> bool:  # asked anew once another command may have trained it
+                return job in wanted and not wanted[job].is_file()
+
             if args.dry_run:
+                todo = [job for job in [*teachers, *students] if job not in done or needed(job)]
+                print(self.estimate(todo, choice), end='')
                 print(''.join(f'{job.dataset}, {job.row}, seed {job.seed}\n' for job in todo), end='')
                 return
             self.prepare(choice)
-            launcher = Launcher(args.processes, args.slurm, self.resumes)
-            run(teachers, results, work_dir, args.jobs, args.gpus, lambda job: job in needed, launcher)
+            launcher = Launcher(args.processes, args.slurm, self.for_gpus)
+            run(teachers, results, work_dir, args.jobs, args.gpus, needed, launcher)
             run(students, results, work_dir, args.jobs, args.gpus, launcher=launcher)
         print(self.table(recorded([*teachers, *students], results)))
         if results == self.results and not another:

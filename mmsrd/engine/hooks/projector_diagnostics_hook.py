@@ -42,6 +42,7 @@ class ProjectorDiagnosticsHook(Hook):
     def __init__(self, interval: int = 100) -> None:
         self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
         self._looking = False
+        self._passed = False
         self._seen: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -64,6 +65,7 @@ class ProjectorDiagnosticsHook(Hook):
         calls = [0]
 
         def look(module: nn.Module, args: Any, output: tuple[Tensor, dict[str, Tensor]]) -> None:
+            self._passed = True
             if self._looking and 'alignment' in output[1]:
                 self._seen[f'srd_level_alignment/{name}.{calls[0] % levels}'] = float(output[1]['alignment'])
             calls[0] += 1
@@ -72,15 +74,17 @@ class ProjectorDiagnosticsHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""
         looking = runner.iter % self.interval == 0
+        device = next(runner.model.parameters()).device
         for loss in distiller_of(runner).feature_losses:
-            loss.watch = GradientWatch(loss.student_levels) if looking and loss.balance is None else None
+            loss.watch = GradientWatch(loss.student_levels, device) if looking and loss.balance is None else None
         self._looking = looking and is_main_process()
+        self._passed = False
         self._seen.clear()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
         """Write what was seen, and the spectra."""
-        if not self._looking or not self._seen:  # nothing passes before distillation starts and after it has ended
+        if not self._looking or not self._passed:  # nothing passes before distillation starts and after it has ended
             return
         self._looking = False
         step = runner.iter + 1
@@ -101,9 +105,10 @@ class ProjectorDiagnosticsHook(Hook):
 
 
 def gradient_scalars(loss: FeatureLoss) -> dict[str, float]:
-    """Norms of the step's gradients at each level of the student, and factors of the next where there is a balance.
+    """Norms of the step's gradients at the student's level of each pair, and factors of the next if balanced.
 
-    ``srd_task_norm``: of the student's own losses; ``srd_distill_norm``: of this loss at weight 1 and unscaled.
+    ``srd_task_norm``: of the student's own losses, and of what other losses send there through other levels;
+    ``srd_distill_norm``: of this loss at weight 1 and unscaled.
     """
     measured = loss.balance or loss.watch
     if measured is None or measured.last is None:
@@ -111,5 +116,6 @@ def gradient_scalars(loss: FeatureLoss) -> dict[str, float]:
     rows = dict(srd_task_norm=measured.last[0], srd_distill_norm=measured.last[1])
     if loss.balance is not None:
         rows['srd_balance'] = loss.balance.factors()
-    return {f'{what}/{loss.config.name}.{level}': value for what, row in rows.items()
-            for level, value in zip(measured.levels, row.tolist())}
+    slots = [measured.levels.index(pair.student) for pair in loss.pairs]
+    return {f'{what}/{loss.config.name}.{i}': row[slot] for what, values in rows.items()
+            for row in [values.tolist()] for i, slot in enumerate(slots)}
