@@ -5,10 +5,13 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 import quickstart_report as report
 import run_quickstart
 import torch
+import yaml
 from compose_digits import SceneConfig, compose
+from helpers.processes import ROOT
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from sklearn.datasets import load_digits
@@ -60,6 +63,16 @@ def test_splits_use_different_source_digits(monkeypatch, tmp_path):
     # A few of the 1,797 source images are equal to the pixel; none is shared beyond those.
     duplicates = len(load_digits().images) - len({i.tobytes() for i in load_digits().images})
     assert len(keys['train'] & keys['val']) <= duplicates
+
+
+def test_the_pages_show_the_recorded_results():
+    results = json.loads((ROOT / 'docs/results/quickstart.json').read_text())
+    text = report.table(results)
+    for page in ('README.md', 'configs/quickstart/README.md'):
+        assert text in (ROOT / page).read_text()
+    model, = yaml.safe_load((ROOT / 'configs/quickstart/metafile.yml').read_text())['Models']
+    distilled = [r['mAP'] for r in results if r['role'] == 'distilled']
+    assert model['Results'][0]['Metrics'] == {'box AP': pytest.approx(sum(distilled) / len(distilled), abs=0.051)}
 
 
 def finished_run(role, seed, folder, mean):
