@@ -145,5 +145,5 @@ def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tup
     cells = (student, teacher, spread(list(base.values()), digits=1),
              *(f'{spread(gains(values, base), "+", 1)} ({len(values)})' if values else 'not measured'
                for values in gained),
-             *['–'] * (3 - len(gained)))  # classifiers have no balance
+             *['–'] * (3 - len(gained)))  # the preset of classifiers has no balance
     return [f'| {" | ".join(cells)} |']
