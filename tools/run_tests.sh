@@ -11,4 +11,4 @@ bin=${VENV:-.venv}/bin
 for script in tools/*.sh; do bash -n "$script"; done
 "$bin/shellcheck" tools/*.sh
 # Two processes of one thread each: much of the time is Python, imports and processes of their own.
-OMP_NUM_THREADS=1 exec "$bin/python" -m pytest -n 2 "$@"
+OMP_NUM_THREADS=1 exec "$bin/python" -m pytest -n 2 --durations=15 "$@"

@@ -41,6 +41,7 @@ def test_processes_equal_one(tmp_path, processes):
                 torch.testing.assert_close(result[name], parameter.grad, rtol=1e-5, atol=1e-5 * scale, msg=message)
 
 
+@pytest.mark.slow
 def test_without_sync_each_process_is_on_its_own(tmp_path):
     """The gradient is then the mean of those of the processes, each with its own statistics."""
     launch(2, 'losses_worker.py', tmp_path / 'grads', False)

@@ -277,6 +277,7 @@ def smoke(script, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_smoke_run_of_classification_records_and_resumes(tmp_path):
     prepare_data.digits(tmp_path / 'digits')
     printed = smoke('classification.py', '--parts', 'digits', '--rows', 'SRD + KL', '--results',
