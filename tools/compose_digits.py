@@ -57,24 +57,30 @@ def background(rng: np.random.Generator, scene: SceneConfig) -> np.ndarray:
     return np.clip(image, 0, 255)
 
 
+def room_for(side: int, taken: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice] | None:
+    """A square region of a square scene where nothing is yet, marked as taken; None where there is no room."""
+    for _ in range(20):
+        x, y = (int(v) for v in rng.integers(0, len(taken) - side + 1, 2))
+        region = np.s_[y:y + side, x:x + side]
+        if not taken[region].any():
+            taken[region] = True
+            return region
+    return None
+
+
 def place(image: np.ndarray, taken: np.ndarray, digit: np.ndarray, rng: np.random.Generator,
           scene: SceneConfig) -> np.ndarray | None:
     """Draw one digit where no other is; returns its ink mask (size, size) bool, or None where there is no room."""
     side = int(rng.integers(scene.digit_size[0], scene.digit_size[1] + 1))
     alpha = cv2.resize(digit.astype(np.float32) / 16, (side, side), interpolation=cv2.INTER_CUBIC)
     alpha = np.clip(alpha * 1.3, 0, 1)
-    for _ in range(20):
-        x, y = (int(v) for v in rng.integers(0, scene.size - side + 1, 2))
-        region = np.s_[y:y + side, x:x + side]
-        if not taken[region].any():
-            break
-    else:
+    region = room_for(side, taken, rng)
+    if region is None:
         return None
     ground = image[region].mean((0, 1))
     sign = np.where(ground > 127, -1, 1)
     colour = np.clip(ground + sign * rng.uniform(scene.contrast, 2 * scene.contrast, 3), 0, 255)
     image[region] = image[region] * (1 - alpha[..., None]) + colour * alpha[..., None]
-    taken[region] = True
     ink = np.zeros((scene.size, scene.size), dtype=bool)
     ink[region] = alpha > 0.3
     return ink
@@ -129,6 +135,27 @@ def digit_scene(images: np.ndarray, labels: np.ndarray, scene: SceneConfig, rng:
     return np.clip(image + rng.normal(0, scene.noise, image.shape), 0, 255).astype(np.uint8), objects
 
 
+def compose_set(out: Path, counts: Mapping[str, int], recipe: Mapping[str, Any],
+                draws: Callable[[], Mapping[str, Callable[[], Drawn]]],
+                categories: Sequence[Mapping[str, Any]]) -> None:
+    """Write all splits of a set, unless the same set is there already.
+
+    Args:
+        out: Folder of the set.
+        counts: Number of scenes of each split.
+        recipe: What else the set depends on.
+        draws: What makes the scenes of each split; asked only if the set is not there.
+        categories: COCO's categories.
+    """
+    text = json.dumps({**counts, **recipe}, sort_keys=True)
+    stamp = out / 'recipe.json'
+    if stamp.is_file() and stamp.read_text() == text:
+        return
+    for name, draw in draws().items():
+        write_split(out, name, counts[name], draw, categories)
+    stamp.write_text(text)
+
+
 def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(), seed: int = 0) -> None:
     """Compose both splits under ``out`` unless the same set is there already.
 
@@ -139,20 +166,16 @@ def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(),
         scene: Look of the scenes.
         seed: Decides the split of source digits and every scene.
     """
-    from sklearn.datasets import load_digits
-    recipe = json.dumps(dict(train=train, val=val, scene=asdict(scene), seed=seed), sort_keys=True)
-    stamp = out / 'recipe.json'
-    if stamp.is_file() and stamp.read_text() == recipe:
-        return
-    digits = load_digits()
-    order = np.random.default_rng(seed).permutation(len(digits.images))
-    sources = dict(train=order[500:], val=order[:500])
-    for number, (name, count) in enumerate(dict(train=train, val=val).items()):
-        picked = sources[name]
-        rng = np.random.default_rng(seed * 2 + number + 1)
-        write_split(out, name, count, partial(digit_scene, digits.images[picked], digits.target[picked], scene, rng),
-                    CATEGORIES)
-    stamp.write_text(recipe)
+    def draws() -> dict[str, Callable[[], Drawn]]:
+        from sklearn.datasets import load_digits
+        digits = load_digits()
+        order = np.random.default_rng(seed).permutation(len(digits.images))
+        sources = dict(train=order[500:], val=order[:500])
+        return {name: partial(digit_scene, digits.images[picked], digits.target[picked], scene,
+                              np.random.default_rng(seed * 2 + number))
+                for number, (name, picked) in enumerate(sources.items(), 1)}
+
+    compose_set(out, dict(train=train, val=val), dict(scene=asdict(scene), seed=seed), draws, CATEGORIES)
 
 
 def as_coco(data: Path, out: Path) -> None:

@@ -8,15 +8,14 @@ scikit-image``). Training scenes are cut from the left two thirds of each photog
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Sequence
+from typing import Callable, Sequence
 
 import cv2
 import numpy as np
-from compose_digits import Drawn, write_split
+from compose_digits import Drawn, compose_set, room_for
 
 EMOJI = '🐶🐱🐭🐹🐰🦊🐻🐼🍎🍊🍋🍉🍇🍓🍒🍑🚗🚕🚙🚌🚎🚓🚑🚒'
 FONT = Path('/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf')
@@ -111,18 +110,13 @@ def _place(image: np.ndarray, taken: np.ndarray, glyph: np.ndarray, scene: Emoji
     turn = cv2.getRotationMatrix2D(centre, rng.uniform(-scene.angle, scene.angle), 0.85)
     turned = cv2.warpAffine(glyph[:, ::-1] if rng.random() < 0.5 else glyph, turn, glyph.shape[1::-1])
     patch = cv2.resize(turned, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
-    for _ in range(20):
-        x, y = (int(v) for v in rng.integers(0, scene.size - side + 1, 2))
-        region = np.s_[y:y + side, x:x + side]
-        if not taken[region].any():
-            break
-    else:
+    region = room_for(side, taken, rng)
+    if region is None:
         return None
     alpha = patch[..., 3:] / 255
     colour = patch[..., :3] * rng.uniform(0.7, 1.2, 3)
     shown = alpha * rng.uniform(scene.opacity, 1)
     image[region] = image[region] * (1 - shown) + colour * shown
-    taken[region] = True
     ink = np.zeros((scene.size, scene.size), dtype=bool)
     ink[region] = alpha[..., 0] > 0.3
     return ink
@@ -143,17 +137,15 @@ def compose(out: Path, train: int, val: int, scene: EmojiConfig = EmojiConfig(),
     Raises:
         SystemExit: The font or the photographs are not there.
     """
-    recipe = json.dumps(dict(train=train, val=val, scene=asdict(scene), seed=seed), sort_keys=True)
-    stamp = out / 'recipe.json'
-    if stamp.is_file() and stamp.read_text() == recipe:
-        return
-    drawn, photos = glyphs(font), photographs()
-    parts = dict(train=[photo[:, :photo.shape[1] * 2 // 3] for photo in photos],
-                 val=[photo[:, photo.shape[1] * 2 // 3:] for photo in photos])
-    for number, (name, count) in enumerate(dict(train=train, val=val).items()):
-        rng = np.random.default_rng(seed * 2 + number + 1)
-        write_split(out, name, count, partial(emoji_scene, drawn, parts[name], scene, rng), CATEGORIES)
-    stamp.write_text(recipe)
+    def draws() -> dict[str, Callable[[], Drawn]]:
+        drawn, photos = glyphs(font), photographs()
+        cuts = [photo.shape[1] * 2 // 3 for photo in photos]
+        parts = dict(train=[photo[:, :cut] for photo, cut in zip(photos, cuts)],
+                     val=[photo[:, cut:] for photo, cut in zip(photos, cuts)])
+        return {name: partial(emoji_scene, drawn, part, scene, np.random.default_rng(seed * 2 + number))
+                for number, (name, part) in enumerate(parts.items(), 1)}
+
+    compose_set(out, dict(train=train, val=val), dict(scene=asdict(scene), seed=seed), draws, CATEGORIES)
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ from ..models.loss_and_projector_builder import build_loss, build_projector, che
 from ..models.losses.base_loss import LossAndLogs
 from ..recorders import DryRun
 from .balance import Balance, GradientWatch
-from .gradient_taps import MeasuredStep
 from .level_matching import LevelPair, match_levels, match_shapes
 
 
@@ -81,10 +80,10 @@ class FeatureLoss(nn.Module):
         """Indices of the student's levels that are compared."""
         return sorted({pair.student for pair in self.pairs})
 
-    def begin_step(self, weight: float) -> MeasuredStep | None:
-        """Start to measure the gradients of a step, where they are balanced or watched; see :meth:`Balance.begin`."""
-        measured = self.balance or self.watch
-        return measured.begin(weight) if measured else None
+    @property
+    def measured(self) -> Balance | GradientWatch | None:
+        """What measures the gradients of a step, where they are balanced or watched."""
+        return self.balance or self.watch
 
     def build_projectors(self) -> None:
         """Build a projector for each pair; draws initial weights from the current random state.

@@ -88,7 +88,7 @@ class ProjectorDistiller(nn.Module):
     def update_balances(self) -> None:
         """Take the last step's gradient norms into the balances; called by all processes after each iteration.
         A loop without a runner need not: the next loss pass does it."""
-        update_balances([found for loss in self.feature_losses if (found := loss.balance or loss.watch) is not None])
+        update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
     def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
         """Tell where training is (both count from 0), and iterations of an epoch and of the whole training.
@@ -191,7 +191,7 @@ class ProjectorDistiller(nn.Module):
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
         factor = self.schedule.factor(self.iteration, self.epoch, *self.num_iterations)
         taps = None
-        if torch.is_grad_enabled() and any(loss.balance or loss.watch for loss in self.feature_losses):
+        if torch.is_grad_enabled() and any(loss.measured is not None for loss in self.feature_losses):
             self.update_balances()
             taps = GradientTaps()
         entries: dict[str, Tensor] = {}
@@ -204,7 +204,7 @@ class ProjectorDistiller(nn.Module):
             weight, step = config.weight * factor, None
             with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
                 if taps is not None and weight > 0:
-                    step = loss.begin_step(weight)
+                    step = loss.measured.begin(weight) if loss.measured is not None else None
                     own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]
                 value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
             entry = value * weight if weight > 0 else loss.zero(value.device)

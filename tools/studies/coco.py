@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from estimate import estimate
-from runs import ROOT, Job, spread
-from study import ALONE, Choice, Records, Study, by_seed, gains
+from gpu_study import COMMON, UNDISTILLED, UNTAUGHT, wide_table
+from runs import ROOT, Job
+from study import ALONE, Choice, Records, Study
 
 FOLDER = Path('configs/detection')
 METRIC = 'coco/bbox_mAP'
@@ -54,7 +55,7 @@ def students(choice: Choice) -> list[Job]:
 def _block(row: str) -> tuple[str, ...]:
     loss = ROWS[row]
     if loss is None:
-        return 'distill=None', 'runner_type=Runner'
+        return UNDISTILLED
     return tuple(f'distill.losses.neck.{key}={value}' for key, value in loss.items())
 
 
@@ -68,11 +69,11 @@ def _schedule(part: str) -> tuple[str, ...]:
 
 
 def _options(choice: Choice, row: str) -> tuple[str, ...]:
-    common = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=1', *choice.options
+    common = *COMMON, *choice.options
     if not choice.smoke:
         return common
     # As far as it goes without the network: nothing is downloaded.
-    no_teacher = () if ROWS[row] is None else ('distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True')
+    no_teacher = () if ROWS[row] is None else UNTAUGHT
     return ('model.backbone.init_cfg=None', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2',
             'train_dataloader.dataset.indices=4', 'val_dataloader.dataset.indices=2',
             'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', *no_teacher, *common)
@@ -80,20 +81,9 @@ def _options(choice: Choice, row: str) -> tuple[str, ...]:
 
 def table(records: Records) -> str:
     """Markdown table of box AP, a row for each pair with its config's schedule, and for others that are recorded."""
-    lines = [f'| pair and schedule | seeds | {" | ".join(ROWS)} |', f'|---|---|{"---|" * len(ROWS)}']
-    for part in PARTS:
-        if PARTS[part][1] and not any(job.dataset == part for job in records):
-            continue
-        alone = by_seed(records, part, ALONE, METRIC)
-        cells, seeds = [], []
-        for row in ROWS:
-            values = by_seed(records, part, row, METRIC)
-            seeds.append(len(values))
-            text = spread([100 * v for v in values.values()], digits=1) or 'not measured'
-            gain = spread([100 * v for v in gains(values, alone)], '+', 1) if row != ALONE else ''
-            cells.append(f'{text} ({gain})' if gain else text)
-        lines.append(f'| {part} | {max(seeds)} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    shown = {part: ROWS for part, (_, changed) in PARTS.items()
+             if not changed or any(job.dataset == part for job in records)}
+    return wide_table(records, 'pair and schedule', shown, list(ROWS), METRIC, 100, 1)
 
 
 def cost(jobs: Sequence[Job], choice: Choice) -> str:

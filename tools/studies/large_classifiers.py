@@ -14,15 +14,14 @@ from typing import Sequence
 
 from classification import FOLDER, METRIC, RECIPE, replaced
 from estimate import estimate
-from runs import ROOT, Job, spread
-from study import ALONE, TEACHER, Choice, Records, Study, by_seed, gains
+from gpu_study import COMMON, UNDISTILLED, UNTAUGHT, wide_table
+from runs import ROOT, Job
+from study import ALONE, TEACHER, Choice, Records, Study
 
-UNDISTILLED = 'distill=None', 'runner_type=Runner'
 VKD = 'VkD + KL'
 # The losses of the configs' block, or others: the whole recipe is SRD + KL.
 REPLACED = replaced('VkDLoss', projector__type='OrthogonalProjector')
 ROWS = (ALONE, *RECIPE, VKD)
-COMMON = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=1'
 IMAGES = 1_281_167  # of ImageNet
 SHAPE = 224, 224
 
@@ -76,7 +75,7 @@ def _job(part: str, row: str, seed: int, choice: Choice) -> Job:
         if pair.teacher:
             options = (*options, f'distill.teacher.checkpoint={_checkpoint(pair, choice)}')
     if choice.smoke and row != ALONE and not pair.teacher:
-        options = (*options, 'distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True')
+        options = (*options, *UNTAUGHT)
     return Job(part, row, seed, config, (*options, *_options(choice)))
 
 
@@ -106,18 +105,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
 
 def table(records: Records) -> str:
     """Markdown table of top-1 accuracy, a row for each pair."""
-    lines = [f'| pair | seeds | {" | ".join(ROWS)} |', f'|---|---|{"---|" * len(ROWS)}']
-    for part, pair in PAIRS.items():
-        alone = by_seed(records, part, ALONE, METRIC)
-        cells, seeds = [], []
-        for row in ROWS:
-            values = by_seed(records, part, row, METRIC)
-            seeds.append(len(values))
-            gain = spread(gains(values, alone), '+') if row != ALONE else ''
-            text = spread(list(values.values())) or ('not measured' if row in pair.rows else '–')
-            cells.append(f'{text} ({gain})' if gain else text)
-        lines.append(f'| {part} | {max(seeds)} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+    return wide_table(records, 'pair', {part: pair.rows for part, pair in PAIRS.items()}, ROWS, METRIC, 1, 2)
 
 
 def cost(jobs: Sequence[Job], choice: Choice) -> str:

@@ -74,9 +74,9 @@ class ProjectorDiagnosticsHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""
         looking = runner.iter % self.interval == 0
-        device = next(runner.model.parameters()).device
         for loss in distiller_of(runner).feature_losses:
-            loss.watch = GradientWatch(loss.student_levels, device) if looking and loss.balance is None else None
+            loss.watch = GradientWatch(loss.student_levels, next(runner.model.parameters()).device) \
+                if looking and loss.balance is None else None
         self._looking = looking and is_main_process()
         self._passed = False
         self._seen.clear()
@@ -110,7 +110,7 @@ def gradient_scalars(loss: FeatureLoss) -> dict[str, float]:
     ``srd_task_norm``: of the student's own losses, and of what other losses send there through other levels;
     ``srd_distill_norm``: of this loss at weight 1 and unscaled.
     """
-    measured = loss.balance or loss.watch
+    measured = loss.measured
     if measured is None or measured.last is None:
         return {}
     rows = dict(srd_task_norm=measured.last[0], srd_distill_norm=measured.last[1])

@@ -1,12 +1,8 @@
 """Binary KL divergence: logits of heads that decide on each class by itself."""
 from __future__ import annotations
 
-from torch import Tensor
-
 from ...registry import MODELS
-from ...utils.tensors import upcast
 from . import functional as SF
-from .base_loss import LossAndLogs
 from .kl_div_loss import KLDivLoss
 
 
@@ -39,6 +35,4 @@ class BinaryKLDivLoss(KLDivLoss):
         0.0
     """
 
-    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """The divergence of logits (N, C), (N, L, C) or (N, C, H, W); nothing to log beside it."""
-        return SF.binary_kl_divergence(upcast(student), upcast(teacher), self.temperature, reduce), {}
+    divergence = staticmethod(SF.binary_kl_divergence)

@@ -129,7 +129,7 @@ def kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, re
     dim = channel_dim(student)
     log_s, log_t = F.log_softmax(student / temperature, dim), F.log_softmax(teacher / temperature, dim)
     total = F.kl_div(log_s, log_t, reduction='sum', log_target=True)
-    return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
+    return _softened(total, temperature, student, reduce)
 
 
 def binary_kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduce: Reduce = None) -> Tensor:
@@ -147,7 +147,12 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 
     s, t = student / temperature, teacher / temperature
     p = t.sigmoid()
     total = (p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))).sum()
-    return temperature**2 * (reduce(total) if reduce else total) / row_count(student, reduce)
+    return _softened(total, temperature, student, reduce)
+
+
+def _softened(total: Tensor, temperature: float, logits: Tensor, reduce: Reduce) -> Tensor:
+    """A divergence summed in this process: its mean over the rows of ``logits``, scaled with T²."""
+    return temperature**2 * (reduce(total) if reduce else total) / row_count(logits, reduce)
 
 
 def _abs_power(x: Tensor, alpha: float) -> Tensor:

@@ -32,6 +32,7 @@ class KLDivLoss(BaseDistillLoss):
     """
 
     compares_logits = True
+    divergence = staticmethod(SF.kl_divergence)
 
     def __init__(self, temperature: float = 1.0, sync: bool = True) -> None:
         super().__init__(sync)
@@ -39,7 +40,7 @@ class KLDivLoss(BaseDistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """The divergence of logits (N, C), (N, L, C) or (N, C, H, W); nothing to log beside it."""
-        return SF.kl_divergence(upcast(student), upcast(teacher), self.temperature, reduce), {}
+        return self.divergence(upcast(student), upcast(teacher), self.temperature, reduce), {}
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature:g}, sync={self.sync}'
