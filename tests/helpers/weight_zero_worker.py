@@ -80,14 +80,14 @@ def config_of(toolbox: str, folder: Path) -> Config:
         config.model.head.in_channels = 64
         config.train_dataloader.batch_size = 25 if not dist.is_initialized() else 13
         config.train_dataloader.dataset.data_root = str(folder / 'digits' / 'train')
-        for key in ('val', 'test'):
-            config[f'{key}_dataloader'].dataset.data_root = str(folder / 'digits' / 'val')
+        config.test_dataloader.dataset.data_root = str(folder / 'digits' / 'val')
         losses = dict(feature=dict(student='neck', teacher='neck'),
                       logits=dict(type='KLDivLoss', student='head.fc', teacher='head.fc'))
-    config.train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=9)
+    config.train_cfg = dict(by_epoch=True, max_epochs=1)
+    config.update(dict.fromkeys(('val_cfg', 'val_dataloader', 'val_evaluator')))
     config.log_level = 'ERROR'
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=9, save_last=False)
-    for name in ('train', 'val', 'test'):
+    for name in ('train', 'test'):
         config[f'{name}_dataloader'].dataset.serialize_data = False
     config.distill = dict(teacher=dict(config=str(folder / toolbox / 'teacher.py'),
                                        checkpoint=str(folder / toolbox / 'teacher.pth')), losses=losses)
