@@ -11,7 +11,7 @@ from ..config import LossConfig
 from ..config.loss_config import OWN_KEYS
 from ..errors import FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
-from ..models.losses.base_loss import LossAndLogs
+from ..models.losses.base_loss import BaseDistillLoss, LossAndLogs, mean_of
 from ..recorders import DryRun
 from .balance import Balance, GradientWatch
 from .level_matching import LevelPair, match_levels, match_shapes
@@ -128,7 +128,7 @@ class FeatureLoss(nn.Module):
             raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
                               'the student would be trained by this loss; choose a module after the frozen stages and '
                               'not inside a block with activation checkpointing (with_cp)')
-        compared = []
+        compared, levels = [], []
         for pair, projector in zip(self.pairs, self.projectors):
             if pair.counts != (len(student), len(teacher)):
                 raise FeatureMismatchError(
@@ -137,10 +137,21 @@ class FeatureLoss(nn.Module):
                     'known which are to be compared; tap modules that always return the same')
             try:
                 s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
-                compared.append(self.criterion(projector(s), t))
+                levels.append((projector(s), t))
+                if isinstance(self.criterion, BaseDistillLoss):
+                    self.criterion.check(*levels[-1])
+                else:
+                    compared.append(self.criterion(*levels[-1]))
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
-        return mean_of(compared)
+        value, logs = mean_of(compared) if compared else self.criterion(*zip(*levels))
+        return value, {key: log.mean() for key, log in logs.items()}
+
+    def over_batches(self, student: Sequence[Sequence[Tensor]], teacher: Sequence[Sequence[Tensor]],
+                     image_sizes: Sequence[tuple[int, int]]) -> LossAndLogs:
+        """The same, averaged over several batches of images."""
+        value, logs = mean_of([self(*levels) for levels in zip(student, teacher, image_sizes)])
+        return value, {key: log.mean() for key, log in logs.items()}
 
     def zero(self, device: torch.device) -> Tensor:
         """A zero that depends on all parameters, so that DDP finds their gradients whether or not they are used."""
@@ -198,8 +209,3 @@ class FeatureLoss(nn.Module):
             state_dict.pop(f'{prefix}balance.norms', None)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-
-def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:
-    """Mean of several losses, and of their logs."""
-    losses, logs = zip(*compared)
-    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]).mean() for key in logs[0]}

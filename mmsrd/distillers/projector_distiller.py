@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..recorders import RecorderManager
 from ..teachers import BaseTeacher, Features, TeacherGroup
 from .balance import update_balances
-from .feature_loss import FeatureLoss, mean_of
+from .feature_loss import FeatureLoss
 from .finite_check import FiniteCheck
 from .gradient_taps import GradientTaps
 from .student_batches import Batch, arguments_of, batches_of, split_by_batch
@@ -206,7 +206,7 @@ class ProjectorDistiller(nn.Module):
                 if taps is not None and weight > 0:
                     step = loss.measured.begin(weight) if loss.measured is not None else None
                     own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]
-                value, logs = mean_of([loss(*levels) for levels in zip(own, other, sizes)])
+                value, logs = loss.over_batches(own, other, sizes)
             entry = value * weight if weight > 0 else loss.zero(value.device)
             if weight > 0:
                 described[f'iteration {self.iteration}: {loss.describe_non_finite(own, other, value)}'] = value

@@ -37,7 +37,7 @@ def triton_works(device: torch.device) -> bool:
     try:
         from .triton_backend import TritonBackend
         x = torch.ones(2, 1, device=device)
-        return bool(TritonBackend(x, x).moments().isfinite().all())  # waits, so that a failed launch shows here
+        return bool(TritonBackend([x], [x]).moments().isfinite().all())  # waits, so that a failed launch shows here
     except Exception as e:
         print_log(f'SRDLoss: Triton cannot be used on {device} ({type(e).__name__}: {e}); PyTorch\'s operators are '
                   'used instead, which is slower', logger='current', level=logging.WARNING)

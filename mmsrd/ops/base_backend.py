@@ -1,12 +1,12 @@
 """What a backend of the SRD loss computes: three passes over the features, with numbers per channel in between."""
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Sequence
 
 import torch
 from torch import Tensor
 
-from ..utils.tensors import channel_dim
+from .channel_terms import Statistics, Terms
 
 
 class SRDParams(NamedTuple):
@@ -19,24 +19,12 @@ class SRDParams(NamedTuple):
     sync: bool = True
 
 
-class Statistics(NamedTuple):
-    """How to standardise: ``(x - mean) * scale`` per channel.
-
-    Attributes:
-        mean: Of student and teacher (2, C).
-        scale: ``1 / sqrt(variance + eps)`` of both (2, C); 0 for constant channels at eps 0.
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-
 class SRDBackend(Protocol):
-    """Passes over student rows a and teacher rows b of one process.
+    """Passes over the student rows a and teacher rows b that one process has of some levels.
 
-    With z and t the standardised rows, ``d = z - t`` and ``h = |d| ** (alpha - 1) * sign(d)``.
-    The methods are called in the order below, each at most once; ``powers`` for the
-    elementwise form only.
+    With z and t the standardised rows, ``d = z - t`` and ``h = |d| ** (alpha - 1) * sign(d)``. Numbers per channel
+    stand side by side for all levels, in T columns. The methods are called in the order below, each at most once;
+    :meth:`powers` for the elementwise form only.
 
     Attributes:
         recomputes: Whether :meth:`gradient` starts from the features again, so that it can wait until backward.
@@ -44,45 +32,30 @@ class SRDBackend(Protocol):
 
     recomputes: bool
 
+    def __init__(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
+        """Levels of one device; student and teacher level have one shape (N, C), (N, L, C) or (N, C, H, W)."""
+
     def moments(self) -> Tensor:
-        """Mean of a and b, and sums over the rows of their centred squares and product: (5, C), float64."""
+        """Means of a and b, sums over the rows of their centred squares and product: 5 · T numbers, then the number
+        of rows of each level; (5 · T + levels,), float64."""
+
+    def statistics(self, gathered: Tensor, params: SRDParams) -> Statistics:
+        """Of all processes together, from their :meth:`moments` (processes, 5 · T + levels)."""
 
     def powers(self, statistics: Statistics, params: SRDParams) -> Tensor:
-        """Sums over the rows of ``h * d`` (which is ``|d| ** alpha``), ``h``, and ``h * z``: (3, C), float64."""
+        """Sums over the rows of ``h * d`` (which is ``|d| ** alpha``), ``h``, and ``h * z``: (3 · T,), float64."""
 
-    def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor) -> Tensor:
-        """``c0 * (h - c1 - z * c2)`` with coefficients (3, C); in the correlation form t in place of h.
+    def terms(self, statistics: Statistics, gathered: Tensor | None, params: SRDParams, processes: int) -> Terms:
+        """Value and coefficients, from the :meth:`powers` of all processes (processes, 3 · T)."""
+
+    def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor,
+                 upstream: Tensor | None) -> list[Tensor]:
+        """``c0 * (h - c1 - z * c2)`` with coefficients (3, T), times ``upstream``; t for h in the correlation form.
 
         Returns:
-            Tensor: In the shape of the student's feature; in its dtype, or a wider one unless :attr:`recomputes`.
+            list: A gradient for each level in the shape of the student's feature; in its dtype, or a wider one unless
+            :attr:`recomputes`.
         """
-
-
-class EmptyBackend:
-    """The passes of a process that has no rows, while others have some.
-
-    Args:
-        student: Feature without elements.
-        teacher: Feature of the same shape.
-    """
-
-    recomputes = True
-
-    def __init__(self, student: Tensor, teacher: Tensor) -> None:
-        self.student = student
-        self.channels = student.size(channel_dim(student))
-
-    def moments(self) -> Tensor:
-        """See :class:`SRDBackend`."""
-        return torch.zeros(5, self.channels, dtype=channel_dtype(self.student.device), device=self.student.device)
-
-    def powers(self, statistics: Statistics, params: SRDParams) -> Tensor:
-        """See :class:`SRDBackend`."""
-        return torch.zeros_like(self.moments()[:3])
-
-    def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor) -> Tensor:
-        """See :class:`SRDBackend`."""
-        return torch.empty_like(self.student)
 
 
 def channel_view(x: Tensor) -> Tensor:

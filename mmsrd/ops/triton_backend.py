@@ -1,57 +1,26 @@
-"""The SRD backend in Triton: each kernel reads both features once, and nothing of their size is kept."""
+"""The SRD backend in Triton: each pass reads the features of all levels once, and nothing of their size is kept.
+
+For five levels of two layouts that is ten launches, forward and backward together.
+"""
 from __future__ import annotations
 
-from typing import Any, ContextManager
+from typing import Any, ContextManager, Sequence
 
 import torch
 import triton
+import triton.language as tl
 from torch import Tensor
 
-from . import triton_kernels as K
-from .base_backend import SRDParams, Statistics, channel_view
+from . import triton_between as between
+from . import triton_passes as passes
+from .base_backend import SRDParams, channel_view
+from .channel_terms import Statistics, Terms
+from .level_table import Group, LevelTable, views_of
 
-_TILE = 4096
-"""Elements of a tile: 16 to 32 per thread of 4 warps or 8, enough loads in flight to fill the memory's pipeline."""
-_TILES_PER_PROGRAM = 4
-
-
-class Layout:
-    """Features of one shape as (batch, channels, rows), and how a grid of programs covers them."""
-
-    def __init__(self, *features: Tensor) -> None:
-        views = [channel_view(x) for x in features]
-        if all(x.size(0) == 1 or x.size(2) == 1 or x.stride(0) == x.size(2) * x.stride(2) for x in views):
-            # Rows of all batch elements are equally far apart (channels last, vectors): one long batch element.
-            views = [x.as_strided((1, x.size(1), x.size(0) * x.size(2)),
-                                  (0, x.stride(1), x.stride(2) if x.size(2) > 1 else x.stride(0))) for x in views]
-        self.views = views
-        self.batches, self.channels, self.length = views[0].shape
-        rows, channels = (triton.next_power_of_2(n) for n in (self.length, self.channels))
-        if any(x.stride(1) == 1 for x in views):  # 64 neighbouring channels fill a cache line
-            self.bc = min(64, channels)
-            self.br = min(_TILE // self.bc, rows)
-        else:
-            self.br = min(1024, rows)
-            self.bc = min(_TILE // self.br, channels)
-        self.chunk = self.br * _TILES_PER_PROGRAM
-        self.chunks = triton.cdiv(self.length, self.chunk)
-        self.slots = self.batches * self.chunks
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.length, self.chunks
-
-    @property
-    def strides(self) -> list[int]:
-        return [stride for view in self.views for stride in view.stride()]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.slots, triton.cdiv(self.channels, self.bc)
-
-    @property
-    def blocks(self) -> dict[str, int]:
-        return dict(BC=self.bc, BR=self.br, CHUNK=self.chunk)
+TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
+BC, BS = 8, 256
+"""Channels and slots of a tile between the passes; 8 float32 fill a sector of the cache."""
+BC_OF_TERMS = 512
 
 
 def _device_of(x: Tensor) -> ContextManager[Any]:
@@ -63,46 +32,91 @@ class TritonBackend:
     """Computes in float32 from features of any floating dtype and strides.
 
     Args:
-        student: Feature (N, C), (N, L, C) or (N, C, H, W).
-        teacher: Feature of the same shape, on the same device.
+        students: Levels (N, C), (N, L, C) or (N, C, H, W).
+        teachers: Levels of the same shapes, on the same device.
     """
 
     recomputes = True
 
-    def __init__(self, student: Tensor, teacher: Tensor) -> None:
-        # Maps whose rows are not equally far apart (a crop) cannot be seen as (N, C, L).
-        self.features = [x if channel_view(x).data_ptr() == x.data_ptr() else x.contiguous()
-                         for x in (student.detach(), teacher.detach())]
-        self.layout = Layout(*self.features)
+    def __init__(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
+        self.students = students
+        self.views = views_of(students), views_of(teachers)
+        self.table = LevelTable(*self.views)
+        self.channels = [view.size(1) for view in self.views[0]]
+        self.width = sum(self.channels)
 
     def moments(self) -> Tensor:
         """See :class:`mmsrd.ops.SRDBackend`."""
-        x, (a, b) = self.layout, self.features
-        partial = torch.empty(x.slots, 5, x.channels, dtype=torch.float32, device=a.device)
-        out = torch.empty(5, x.channels, dtype=torch.float64, device=a.device)
-        strides = [view.stride(1) for view in x.views]
-        with _device_of(a):
-            K.moments_kernel[x.grid](a, b, partial, *x.shape, *x.strides, **x.blocks)
-            K.combine_kernel[(triton.cdiv(x.channels, 16),)](
-                a, b, partial, out, *x.shape, x.slots, *strides, BC=16, BS=32, CHUNK=x.chunk)
+        partial = self._empty(7 * self.table.layout.partials, dtype=torch.float32)
+        out = self._empty(5 * self.width + len(self.channels))
+        with _device_of(out):
+            self._over_features(passes.moments_kernel, self.table, partial)
+            between.combine_kernel[self._grid](self.table.tensor, partial, out, self.width, BC=BC, BS=BS)
         return out
+
+    def statistics(self, gathered: Tensor, params: SRDParams) -> Statistics:
+        """See :class:`mmsrd.ops.SRDBackend`."""
+        levels = len(self.channels)
+        out = self._empty(5 * self.width + levels)
+        with _device_of(out):
+            between.statistics_kernel[self._grid](self.table.tensor, gathered, out, self.width, levels, len(gathered),
+                                                  params.eps, BC=BC)
+        numbers = out[:5 * self.width].view(5, self.width)
+        return Statistics(numbers[:2], numbers[2:4], numbers[4], out[5 * self.width:])
 
     def powers(self, statistics: Statistics, params: SRDParams) -> Tensor:
         """See :class:`mmsrd.ops.SRDBackend`."""
-        x, (a, b) = self.layout, self.features
-        partial = torch.empty(x.slots, 3, x.channels, dtype=torch.float32, device=a.device)
-        mean, scale = (s.contiguous() for s in statistics)
-        with _device_of(a):
-            K.powers_kernel[x.grid](a, b, mean, scale, partial, *x.shape, *x.strides, ALPHA=params.alpha, **x.blocks)
-        return partial.sum(0, dtype=torch.float64)
-
-    def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor) -> Tensor:
-        """See :class:`mmsrd.ops.SRDBackend`."""
-        a, b = self.features
-        out = torch.empty_like(a)
-        x = Layout(a, b, out)
-        mean, scale = (s.contiguous() for s in statistics)
-        with _device_of(a):
-            K.gradient_kernel[x.grid](a, b, mean, scale, coefficients.contiguous(), out, *x.shape, *x.strides,
-                                      ALPHA=params.alpha, CORRELATION=params.form == 'correlation', **x.blocks)
+        partial = self._empty(3 * self.table.layout.partials, dtype=torch.float32)
+        out = self._empty(3 * self.width)
+        with _device_of(out):
+            self._over_features(passes.powers_kernel, self.table, statistics.mean, partial, width=self.width,
+                                ALPHA=params.alpha)
+            between.sums_kernel[self._grid](self.table.tensor, partial, out, self.width, BC=BC, BS=BS)
         return out
+
+    def terms(self, statistics: Statistics, gathered: Tensor | None, params: SRDParams, processes: int) -> Terms:
+        """See :class:`mmsrd.ops.SRDBackend`."""
+        coefficients, out = self._empty(3, self.width), self._empty(1 + len(self.channels))
+        sums = statistics.mean if gathered is None else gathered  # not read in the correlation form
+        with _device_of(out):
+            between.terms_kernel[(1,)](
+                self.table.tensor, statistics.mean, sums, coefficients, out, self.width, len(self.channels), len(sums),
+                params.alpha * processes, ALPHA=params.alpha, CORRELATION=params.form == 'correlation',
+                SUM=params.reduction == 'sum', BC=BC_OF_TERMS)
+        return Terms(out[0], out[1:], coefficients)
+
+    def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor,
+                 upstream: Tensor | None) -> list[Tensor]:
+        """See :class:`mmsrd.ops.SRDBackend`."""
+        assert upstream is not None, 'the gradient is made in the backward pass'
+        # A feature without equally spaced rows was copied; its gradient cannot have its strides either.
+        gradients = [torch.empty_like(x) if x.data_ptr() == view.data_ptr() else torch.empty(
+            x.shape, dtype=x.dtype, device=x.device) for x, view in zip(self.students, self.views[0])]
+        out = [channel_view(x) for x in gradients]
+        with _device_of(coefficients):
+            self._over_features(
+                passes.gradient_kernel, LevelTable(*self.views, out), statistics.mean, coefficients, upstream,
+                width=self.width, ALPHA=params.alpha, CORRELATION=params.form == 'correlation')
+        return gradients
+
+    def _empty(self, *size: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.empty(*size, dtype=dtype, device=self.students[0].device)
+
+    @property
+    def _grid(self) -> tuple[int, int]:
+        return triton.cdiv(max(self.channels), BC), len(self.channels)
+
+    @staticmethod
+    def _over_features(kernel: Any, table: LevelTable, *tensors: Tensor, **constants: Any) -> None:
+        """Launch a kernel for each group of levels."""
+        for group in table.layout.groups:
+            if group.programs:  # this process may have no rows, while others have some
+                kernel[(group.programs,)](table.tensor[group.first:], *tensors, levels=group.levels, **constants,
+                                          **_constants(group))
+
+
+def _constants(group: Group) -> dict[str, Any]:
+    """What a kernel over the features is compiled for."""
+    known = dict(zip(('A_ALONG', 'B_ALONG', 'OUT_ALONG'), group.along))
+    (a, b), (bc, br) = group.types, group.tile
+    return dict(known, A_TYPE=TYPES[a], B_TYPE=TYPES[b], ALIGN=group.align, BC=bc, BR=br)

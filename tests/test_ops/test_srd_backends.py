@@ -204,12 +204,6 @@ def test_no_gradient_is_made_where_none_is_wanted(backend, monkeypatch):
     assert made == [1]
 
 
-def test_the_long_axis_of_the_grid_is_the_first():
-    """The others end at 65,535 programs, which a few thousand images of regions reach."""
-    from mmsrd.ops.triton_backend import Layout
-    assert Layout(torch.empty(70000, 2, 3, 3)).grid == (70000, 1)
-
-
 def test_where_triton_does_not_work(monkeypatch):
     from mmsrd.ops import backend_choice, triton_backend
     on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)

@@ -11,30 +11,42 @@ pytest.importorskip('triton')
 PROGRAM = '''
 import itertools
 import sys
+import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from mmsrd.ops import triton_kernels
+from mmsrd.ops import triton_between, triton_passes
 
-TILES = dict(contiguous=dict(BC=4, BR=1024, CHUNK=4096, al=1, bl=1, ol=1),
-             channels_last=dict(BC=64, BR=64, CHUNK=256, ac=1, bc=1, oc=1),
-             vectors=dict(BC=64, BR=64, CHUNK=256, ac=1, bc=1, oc=1, chunks=1, slots=1))
-TYPES = dict(a='*bf16', b='*bf16', partial='*fp32', mean='*fp64', scale='*fp64', coefficients='*fp64')
-ALPHAS = dict(gradient=(4.0, 2.5, None), powers=(4.0, 2.5))  # None: the correlation form
-for name, out in dict(moments='*fp32', powers='*fp32', gradient='*bf16', combine='*fp64').items():
-    kernel = getattr(triton_kernels, f'{name}_kernel')
-    for (layout, tiles), alpha in itertools.product(TILES.items(), ALPHAS.get(name, (None,))):
-        constants = dict(ALPHA=alpha or 4.0, CORRELATION=alpha is None, BS=32, **tiles)
-        constants = {k: v for k, v in constants.items() if k in kernel.arg_names}
-        if name == 'combine':
-            constants['BC'] = 16
-        types = {**TYPES, 'out': out}
-        index = {k: (i,) for i, k in enumerate(kernel.arg_names)}
-        source = ASTSource(
-            fn=kernel, signature={k: 'constexpr' if k in constants else types.get(k, 'i32') for k in index},
-            constexprs={index[k]: v for k, v in constants.items()},
-            attrs={index[k]: [['tt.divisibility', 16]] for k in index if k not in constants})
-        ptx = triton_kernels.triton.compile(source, target=GPUTarget('cuda', int(sys.argv[1]), 32)).asm['ptx']
-        print(name, layout, 'ld.global.v4.b32' in ptx, '.local' in ptx)
+LAYOUTS = dict(  # of student, teacher and gradient
+    contiguous=dict(A_ALONG='rows', B_ALONG='rows', OUT_ALONG='rows', BC=4, BR=1024),
+    mixed=dict(A_ALONG='rows', B_ALONG='channels', OUT_ALONG='rows', BC=64, BR=64),
+    channels_last=dict(A_ALONG='channels', B_ALONG='channels', OUT_ALONG='channels', BC=64, BR=64))
+TYPES = dict(table='*i64', partial='*fp32', statistics='*fp64', coefficients='*fp64', upstream='*fp32', out='*fp64',
+             gathered='*fp64', eps='fp32', factor='fp32')
+FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0, CORRELATION=False), dict(
+    ALPHA=2.5, CORRELATION=False), dict(ALPHA=4.0, CORRELATION=True)], terms=[dict(
+    ALPHA=4.0, CORRELATION=correlation, SUM=not correlation, BC=512) for correlation in (False, True)])
+
+
+def variants():
+    for name in ('moments', 'powers', 'gradient'):
+        for (layout, tiles), form in itertools.product(LAYOUTS.items(), FORMS.get(name, [{}])):
+            yield triton_passes, name, layout, dict(A_TYPE=tl.bfloat16, B_TYPE=tl.bfloat16, ALIGN=8, **tiles, **form)
+    for name in ('combine', 'statistics', 'sums', 'terms'):
+        for form in FORMS.get(name, [{}]):
+            yield triton_between, name, 'between', {**dict(BC=8, BS=256), **form}
+
+
+for module, name, layout, constants in variants():
+    kernel = getattr(module, f'{name}_kernel')
+    index = {k: (i,) for i, k in enumerate(kernel.arg_names)}
+    constants = {k: v for k, v in constants.items() if k in index}
+    types = {k: 'constexpr' if k in constants else TYPES.get(k, 'i32') for k in index}
+    source = ASTSource(fn=kernel, signature=types, constexprs={index[k]: v for k, v in constants.items()},
+                       attrs={index[k]: [['tt.divisibility', 16]] for k, v in types.items() if v.startswith('*')})
+    ptx = triton.compile(source, target=GPUTarget('cuda', int(sys.argv[1]), 32)).asm['ptx']
+    # A thread has 32 elements of each feature; only the pilots are loaded one by one.
+    print(name, layout, 'ld.global.v4.b32' in ptx and ptx.count('ld.global.b16') <= 12, '.local' in ptx)
 '''
 
 
@@ -45,6 +57,6 @@ def test_to_ptx(capability, tmp_path):
                           env={**environment, 'TRITON_CACHE_DIR': str(tmp_path)}, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 3 * (3 + 2 + 1 + 1)
-    assert all(wide == 'True' for name, _, wide, _ in rows if name != 'combine')  # that one reads little
+    assert len(rows) == 3 * (1 + 2 + 3) + 5
+    assert all(wide == 'True' for _, layout, wide, _ in rows if layout != 'between')  # those read little
     assert all(spilled == 'False' for *_, spilled in rows)

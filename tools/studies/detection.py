@@ -59,7 +59,7 @@ def students(choice: Choice) -> list[Job]:
             size, teacher, student = _names(part)
             setting = SETTINGS[size]
             common = _options(choice, setting)
-            whole = (teacher, student) == ABLATED and size != 'emoji'
+            whole = (teacher, student) == ABLATED
             jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
                          (*_training(row, setting), *common))
                      for row in ALONE_ROWS if choice.has(row) and (whole or row == ALONE)]

@@ -67,8 +67,9 @@ class ProjectorDiagnosticsHook(Hook):
         def look(module: nn.Module, args: Any, output: tuple[Tensor, dict[str, Tensor]]) -> None:
             self._passed = True
             if self._looking and 'alignment' in output[1]:
-                self._seen[f'srd_level_alignment/{name}.{calls[0] % levels}'] = float(output[1]['alignment'])
-            calls[0] += 1
+                for value in output[1]['alignment'].flatten().tolist():  # of one level or of all
+                    self._seen[f'srd_level_alignment/{name}.{calls[0] % levels}'] = value
+                    calls[0] += 1
         return look
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:

@@ -1,7 +1,7 @@
 """What distillation losses share."""
 from __future__ import annotations
 
-from typing import Dict, Tuple
+from typing import Dict, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,25 +50,41 @@ class BaseDistillLoss(nn.Module):
         super().__init__()
         self.sync = boolean('sync', sync)
 
-    def forward(self, student: Tensor, teacher: Tensor) -> LossAndLogs:
-        """Compare two features.
+    def forward(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> LossAndLogs:
+        """Compare two features, or several levels of them.
 
         Args:
-            student: Projected student feature (N, C), (N, L, C) or (N, C, H, W), of any floating dtype.
+            student: Projected student feature (N, C), (N, L, C) or (N, C, H, W), of any floating dtype; or some.
             teacher: Teacher feature of the same shape; no gradient flows into it.
 
         Returns:
-            tuple: Scalar loss, and scalars to log.
+            tuple: Scalar loss, the mean over the levels; and what to log, scalars or, for levels, vectors (levels,).
 
         Raises:
             FeatureMismatchError: The shapes differ or the rank is not 2, 3 or 4.
+        """
+        one = isinstance(student, Tensor)
+        levels = cast('list[tuple[Tensor, Tensor]]', [(student, teacher)] if one else list(zip(student, teacher)))
+        for level in levels:
+            self.check(*level)
+        with torch.autocast(device_type=levels[0][0].device.type, enabled=False):
+            loss, logs = self.compare_levels([(s, t.detach()) for s, t in levels], sum_over_processes(self.sync))
+        return loss, {key: value[0] for key, value in logs.items()} if one else logs
+
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Say why two features cannot be compared, if so.
+
+        Raises:
+            FeatureMismatchError: As :meth:`forward`.
         """
         if student.shape != teacher.shape or student.dim() not in (2, 3, 4):
             raise FeatureMismatchError(
                 f'{type(self).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
                 f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
-        with torch.autocast(device_type=student.device.type, enabled=False):
-            return self.compare(student, teacher.detach(), sum_over_processes(self.sync))
+
+    def compare_levels(self, levels: Sequence[tuple[Tensor, Tensor]], reduce: SF.Reduce) -> LossAndLogs:
+        """Mean loss of the levels, and their logs (levels,); a loss that can take them together overrides it."""
+        return mean_of([self.compare(student, teacher, reduce) for student, teacher in levels])
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """Loss and logs of two features of one shape.
@@ -82,6 +98,12 @@ class BaseDistillLoss(nn.Module):
 
     def extra_repr(self) -> str:
         return f'sync={self.sync}'
+
+
+def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:
+    """Mean of several losses, and their logs side by side."""
+    losses, logs = zip(*compared)
+    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]) for key in logs[0]}
 
 
 class StandardizingLoss(BaseDistillLoss):

@@ -1,6 +1,8 @@
 """The SRD loss."""
 from __future__ import annotations
 
+from typing import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from ...config.checks import number, one_of
 from ...errors import ConfigError, FeatureMismatchError
 from ...ops import BACKENDS, SRDParams, choose_backend, fused_srd, has_triton
 from ...registry import MODELS
+from ...utils.dist import num_processes
 from ...utils.tensors import num_rows, upcast
 from . import functional as SF
 from .base_loss import BaseDistillLoss, LossAndLogs
@@ -67,38 +70,47 @@ class SRDLoss(BaseDistillLoss):
         if backend == 'triton' and not has_triton():
             raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
 
-    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """The loss, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated).
+    def check(self, student: Tensor, teacher: Tensor) -> None:
+        """Say why two features cannot be compared, if so.
 
         Raises:
-            FeatureMismatchError: There is one row at most, over all processes that share the loss.
+            FeatureMismatchError: The shapes differ, or there is one row at most, over all processes that share the
+                loss; with ``norm='spatial'``, vectors or maps of one position.
         """
-        if self.norm == 'spatial':  # each channel of each image becomes a channel by itself
-            student, teacher, reduce = _as_one_image(student), _as_one_image(teacher), None
-        if reduce is None and num_rows(student) <= 1:
+        super().check(student, teacher)
+        alone = num_processes(self.sync) == 1
+        if self.norm == 'spatial':
+            student, alone = _as_one_image(student), True
+        if alone and num_rows(student) <= 1:
             raise FeatureMismatchError(
                 f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
                 'larger batch or larger images, or leave this level out with `levels`')
-        backend = choose_backend(self.backend, student, teacher) if self.norm in ('batch', 'spatial') else None
+
+    def compare_levels(self, levels: Sequence[tuple[Tensor, Tensor]], reduce: SF.Reduce) -> LossAndLogs:
+        """Mean loss of the levels, and ``{'alignment': means of rho_c (levels,)}`` (1 aligned, 0 unrelated)."""
+        if self.norm == 'spatial':  # each channel of each image becomes a channel by itself
+            levels, reduce = [(_as_one_image(s), _as_one_image(t)) for s, t in levels], None
+        backend = choose_backend(self.backend, *levels[0]) if self.norm in ('batch', 'spatial') else None
         if backend is None:
-            loss, alignment = self._differentiated(upcast(student), upcast(teacher), reduce)
-        else:
-            params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync and self.norm == 'batch')
-            loss, alignment = fused_srd(student, teacher, params, backend)
+            return super().compare_levels(levels, reduce)
+        params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync and self.norm == 'batch')
+        students, teachers = zip(*levels)
+        loss, alignment = fused_srd(students, teachers, params, backend)
         return loss, {'alignment': alignment}
 
-    def _differentiated(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> tuple[Tensor, Tensor]:
-        """Loss and alignment by PyTorch's autograd."""
+    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
+        """The same of one level, by PyTorch's autograd."""
+        student, teacher = upcast(student), upcast(teacher)
         z, t = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
         if self.form == 'correlation':
             rho = SF.correlation(z, t, reduce)
-            return SF.correlation_log_sum(rho, self.alpha), rho.detach().mean()
+            return SF.correlation_log_sum(rho, self.alpha), {'alignment': rho.detach().mean()}
         with torch.no_grad():
             alignment = SF.correlation(z, t, reduce).mean()
         s, u = (z, t) if self.norm in ('batch', 'spatial') else (student, teacher)
         if self.norm == 'l2':
             s, u = SF.unit_rows(s), SF.unit_rows(u)
-        return SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), alignment
+        return SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), {'alignment': alignment}
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'
