@@ -2,9 +2,9 @@
 """What distillation costs: step time and memory of variants of one training step, side by side.
 
 ``benchmark.py [--pair fcos|retinanet|faster-rcnn|resnet] [--amp fp16]`` measures on the GPU, if PyTorch finds
-one, else on the CPU with small images. One process for each variant; they take turns; medians and ratios to the
-plain step are printed and saved with a chart. ``--scaling`` measures how the cost grows instead, ``--report FILE...``
-prints the tables of saved results.
+one, else on the CPU with small images. Each variant has a process of its own and takes turns with the plain step;
+medians and ratios to it are saved after every turn, printed, and drawn. ``--scaling`` measures how the cost grows
+instead, ``--report FILE...`` prints the tables of saved results.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent / folder) for folder in ('be
 import torch
 from harness import measure
 from machine import machine
-from pairs import DEFAULTS, PAIRS, Case, variants_of
+from pairs import DEFAULTS, PAIRS, Case, mmcv_ops, variants_of
 from report import chart, scaling_table, table, title
 from scaling import measure_scaling
 
@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--variants', nargs='+', help='which (default: all that make sense); plain is always measured')
     parser.add_argument('--repeats', type=int, default=7, help='turns of each variant')
     parser.add_argument('--steps', type=int, help='steps in a turn (default: 10 on a GPU, 3 on the CPU)')
+    parser.add_argument('--minutes', type=float, help='leave out variants that would not end by then (default: 7 on a '
+                        'GPU, no limit on the CPU)')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/benchmark'), help='folder of results')
     parser.add_argument('--scaling', action='store_true', help='how the cost grows with batch, image, levels, channels '
                         'and processes')
@@ -49,20 +51,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     height, width = args.shape or (height, width)
     case = Case(args.pair, height, width, args.batch or batch, args.amp, args.device, args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = dict(case=case.to_dict(), machine=machine(args.device))
+    result: dict[str, Any] = dict(case=case.to_dict(), machine=machine(args.device), mmcv_ops=mmcv_ops())
     steps = args.steps or (10 if args.device == 'cuda' else 3)
     name = f'{"scaling_" if args.scaling else ""}{case.pair}_{case.device}_{case.amp}'
+    path = args.out / f'{name}.json'
+
+    def save(key: str, rows: list[dict[str, Any]]) -> None:
+        result[key] = rows
+        write_whole(path, json.dumps(result, indent=1) + '\n')
+
     if args.scaling:
-        result['scaling'] = measure_scaling(case, args.repeats, steps)
+        measure_scaling(case, args.repeats, steps, lambda rows: save('scaling', rows))
         print(f'\n{title(result)}\n\n{scaling_table(result)}')
     else:
         variants = args.variants or variants_of(case)
-        result['rows'] = measure(case, list(dict.fromkeys(['plain', *variants])), args.repeats, steps)
+        minutes = args.minutes or (7 if args.device == 'cuda' else None)
+        measure(case, variants, args.repeats, steps, minutes, lambda rows: save('rows', rows))
         print(f'\n{title(result)}\n\n{table(result)}')
-        chart(result, args.out / f'{name}.png')
-    path = args.out / f'{name}.json'
-    path.write_text(json.dumps(result, indent=1) + '\n')
     print(f'\nsaved {path}')
+    if not args.scaling:
+        chart(result, path.with_suffix('.png'))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that whatever stops the benchmark leaves the old or the new text."""
+    new = path.with_suffix('.new')
+    new.write_text(text)
+    new.replace(path)
 
 
 if __name__ == '__main__':

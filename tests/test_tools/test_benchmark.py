@@ -7,12 +7,15 @@ import re
 import sys
 
 import pytest
-from helpers.processes import ROOT, python
+import torch
+from helpers.processes import ROOT, python, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 import count_passes
 import harness
+import kernels_on_device
 import one_read
+import profile_step
 import report
 import scaling
 from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
@@ -22,18 +25,60 @@ TINY = Case('tiny', 64, 64, 2)
 
 
 def test_the_command(tmp_path):
-    done = python('tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', 'ended', 'nonsense', '--repeats', '2',
+    done = python('tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', '--repeats', '2',
                   '--steps', '1', '--threads', '1', '--device', 'cpu', '--out', tmp_path, cwd=ROOT)
     result = json.loads((tmp_path / 'tiny_cpu_none.json').read_text())
-    plain, ours, ended, nonsense = result['rows']
+    plain, ours = result['rows']
     assert plain['step_ratio'] == 1
     assert ours['step_ms'] > ours['teacher_ms'] > 0
     assert ours['loss_ms'] > ours['loss_floor_ms'] > 0
-    assert 'teacher_ms' not in ended
-    assert len(ours['steps_ms']) == 2
-    assert "no variant 'nonsense'" in nonsense['error']
+    assert (len(ours['steps_ms']), len(plain['steps_ms'])) == (2, 2)
+    assert ours['loss_backend'] == 'TorchBackend'
     assert (tmp_path / 'tiny_cpu_none.png').stat().st_size > 10_000
-    assert 'not measured' in done.stdout
+    assert f'saved {tmp_path / "tiny_cpu_none.json"}' in done.stdout
+
+
+class Worker:
+    """In place of a process: five turns of 10 ms for the plain step; ``'dies'`` ends in the second."""
+
+    def __init__(self, case, variant):
+        self.variant, self.turns = variant, 0
+
+    def answer(self):
+        return None if self.variant == 'not installed' else {}
+
+    def ask(self, steps):
+        self.turns += 1
+        if self.variant == 'dies' and self.turns == 2:
+            return None
+        return dict(step_ms=10. if self.variant == 'plain' else 11., peak_mib=1.)
+
+    def reason(self):
+        return f'{self.variant}: out of memory'
+
+    def stop(self):
+        pass
+
+
+def test_nothing_is_lost(monkeypatch):
+    """Results are saved after every turn; a variant that fails leaves those of the others."""
+    monkeypatch.setattr(harness, 'Process', Worker)
+    saved = []
+    harness.measure(TINY, ['ours', 'dies', 'not installed', 'naive'], 3, 1, save=lambda rows: saved.append(
+        {row['variant']: row.get('error') or len(row['steps_ms']) for row in rows}))
+    assert saved[0] == dict(plain=1, ours=1)
+    assert saved[3] == dict(plain=4, ours=3, dies=1)
+    assert saved[-1] == {'plain': 7, 'ours': 3, 'dies': 'dies: out of memory',
+                         'not installed': 'not installed: out of memory', 'naive': 3}
+
+
+def test_variants_without_time_are_left_out(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(harness, 'Process', Worker)
+    monkeypatch.setattr(harness.time, 'monotonic', lambda: clock[0])
+    monkeypatch.setattr(Worker, 'stop', lambda self: clock.__setitem__(0, clock[0] + 40))
+    rows = harness.measure(TINY, ['ours', 'naive', 'ended'], 1, 1, minutes=1.5)  # 40 s each
+    assert [row.get('error') for row in rows] == [None, None, None, 'no time left of 1.5 minutes']
 
 
 def test_rows_are_medians_of_ratios_turn_by_turn():
@@ -43,6 +88,43 @@ def test_rows_are_medians_of_ratios_turn_by_turn():
     assert (row['step_ms'], row['step_ratio'], row['step_ratio_range']) == (13, 1.1, [1.1, 1.3])
     assert row['memory_ratio'] == 1.1
     assert harness.summary_row('x', [], plain, 'no such package') == dict(variant='x', error='no such package')
+
+
+def test_kernels_on_device(monkeypatch, capsys):
+    """Triton's interpreter in place of a GPU; errors are found."""
+    monkeypatch.setattr(kernels_on_device, 'DTYPES', dict(bf16=torch.bfloat16))
+    small = ['--shape', '40', '56', '--batches', '2', '--channels', '8']
+    assert kernels_on_device.main(small) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == '0 of 4 are off'
+    right = kernels_on_device.run
+
+    def wrong(features, backend, form):
+        loss, alignment, gradients = right(features, backend, form)
+        return loss, alignment, [1.01 * x for x in gradients] if backend == 'triton' else gradients
+
+    monkeypatch.setattr(kernels_on_device, 'run', wrong)
+    assert kernels_on_device.main(small) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == '4 of 4 are off'
+
+
+def test_profile(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    profile_step.main(['--pair', 'tiny', '--device', 'cpu', '--variants', 'plain', 'ours', '--out', str(tmp_path)])
+    plain, ours = json.loads((tmp_path / 'profile_tiny_cpu_none.json').read_text())['rows']
+    assert ours['operators'] > plain['operators'] > 1000
+    assert ours['reads'] - plain['reads'] <= 1  # on the CPU the loss is looked at once, for NaN
+    assert ours['launches'] == ours['waits'] == 0
+    assert len(ours['longest']) == 15
+
+
+def test_a_step_of_the_gpu_suite_that_fails_stops_no_other(tmp_path):
+    done = run('bash', ROOT / 'tools/benchmarks/gpu_suite.sh', tmp_path, ok=False, PYTHON='false')
+    steps = [line.partition(':')[0] for line in (tmp_path / 'summary.txt').read_text().splitlines()]
+    assert steps == ['kernels', 'train-fp16', 'train-bf16', 'nccl', 'benchmark-faster-rcnn', 'benchmark-retinanet',
+                     'benchmark-fcos', 'benchmark-resnet', 'profile', 'scaling']
+    assert f'10 steps failed; results are in {tmp_path}' in done.stdout
+    chosen = run('bash', ROOT / 'tools/benchmarks/gpu_suite.sh', tmp_path, PYTHON='true', STEPS='nccl benchmark')
+    assert [line.split()[0] for line in chosen.stdout.splitlines()[:2]] == ['nccl:', 'benchmark-faster-rcnn:']
 
 
 @pytest.mark.parametrize('pair', list(PAIRS))

@@ -1,4 +1,4 @@
-"""Variants in processes of their own, taking turns, so that what the machine does meanwhile hits all alike."""
+"""Each variant in a process of its own, in turns with the plain step, so that what the machine does hits both."""
 from __future__ import annotations
 
 import json
@@ -7,10 +7,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import IO, Any, Sequence
+from typing import IO, Any, Callable, Dict, List, Sequence
 
-from pairs import Case
+from pairs import CONTROL, Case
 
 WORKER = Path(__file__).with_name('worker.py')
 
@@ -18,6 +19,10 @@ WORKER = Path(__file__).with_name('worker.py')
 _ALLOCATOR = dict(MALLOC_MMAP_THRESHOLD_=str(2**30), MALLOC_TRIM_THRESHOLD_=str(2**32))
 """glibc gives freed memory back to the system or keeps it, by what a process has freed before: variants would differ by
 up to a tenth in page faults alone. With these all of them keep it."""
+
+
+Turn = Dict[str, Any]
+"""What a worker measures in a turn: milliseconds, MiB, and the name of the backend of the loss."""
 
 
 class Process:
@@ -30,7 +35,7 @@ class Process:
             [sys.executable, str(WORKER), json.dumps(case.to_dict()), variant], stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=self.errors, text=True, env={**os.environ, **_ALLOCATOR})
 
-    def answer(self) -> dict[str, float] | None:
+    def answer(self) -> Turn | None:
         """The next line that is for us; None where the process has died."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
@@ -39,7 +44,7 @@ class Process:
         self.process.wait()
         return None
 
-    def ask(self, steps: int) -> dict[str, float] | None:
+    def ask(self, steps: int) -> Turn | None:
         """One turn of ``steps`` steps."""
         assert self.process.stdin is not None
         try:
@@ -62,50 +67,72 @@ class Process:
         self.process.wait()
 
 
-def measure(case: Case, variants: Sequence[str], repeats: int, steps: int) -> list[dict[str, Any]]:
-    """Medians over ``repeats`` interleaved turns of ``steps`` steps each.
+Rows = List[Dict[str, Any]]
+
+
+def measure(case: Case, variants: Sequence[str], repeats: int, steps: int, minutes: float | None = None,
+            save: Callable[[Rows], None] = lambda rows: None) -> Rows:
+    """Medians over ``repeats`` turns of ``steps`` steps for each variant, each beside a turn of the plain step.
+
+    Two processes live at once, the plain one and that of a variant: more would not fit on a GPU.
 
     Args:
         case: The setting.
-        variants: Which; those whose process fails (a package that is not installed) get an ``error``.
+        variants: Which, besides the plain step; those whose process fails (a package that is not installed) get an
+            ``error``.
         repeats: Turns of each.
         steps: Training steps in a turn.
+        minutes: Variants that have not begun by then, or could not end by the time that the one before took, get an
+            ``error``; None for no limit.
+        save: Called with the rows so far after every turn, so that what stops the benchmark does not lose them.
 
     Returns:
-        list: One row for each variant: medians, all step times, and ratios to ``'plain'`` turn by turn.
+        list: One row for each variant, the plain one first: medians, all step times, and ratios to the plain step turn
+        by turn.
     """
-    processes = []
-    turns: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
-    errors: dict[str, str] = {}
-    for variant in variants:
-        process = Process(case, variant)  # one after the other: building them together would not be faster
-        if process.answer() is None:
-            errors[variant] = process.reason()
-        else:
-            processes.append(process)
-        print(f'{variant}: {errors.get(variant, "ready")}', flush=True)
-    for repeat in range(repeats):
-        for process in processes[repeat % len(processes):] + processes[:repeat % len(processes)] if processes else []:
-            if process.variant in errors:
-                continue
-            answer = process.ask(steps)
-            if answer is None:
-                errors[process.variant] = process.reason()
+    started, longest = time.monotonic(), 0.0
+    plain = Process(case, 'plain')
+    if plain.answer() is None:
+        return [summary_row('plain', [], [], plain.reason())]
+    plain_turns: list[Turn] = []
+    rows: dict[str, dict[str, Any]] = {}
+
+    def so_far() -> Rows:
+        return [summary_row('plain', plain_turns, plain_turns, None), *rows.values()]
+
+    for variant in [name for name in variants if name != 'plain'] or [CONTROL]:
+        began = time.monotonic()
+        if minutes is not None and began + longest - started > 60 * minutes:
+            rows[variant] = summary_row(variant, [], [], f'no time left of {minutes:g} minutes')
+            continue
+        process = Process(case, variant)
+        error = None if process.answer() is not None else process.reason()
+        turns: list[tuple[Turn, Turn]] = []
+        while error is None and len(turns) < repeats:
+            own, other = plain.ask(steps), process.ask(steps)
+            if own is None or other is None:
+                error = (plain if own is None else process).reason()
             else:
-                turns[process.variant].append(answer)
-        print(f'round {repeat + 1} of {repeats}: ' + ', '.join(
-            f'{variant} {own[-1]["step_ms"]:.1f} ms' for variant, own in turns.items() if own), flush=True)
-    for process in processes:
+                turns.append((other, own))
+                plain_turns.append(own)
+                rows[variant] = summary_row(variant, *map(list, zip(*turns)), None)
+                save(so_far())
+        if error is not None:
+            rows[variant] = summary_row(variant, [], [], error)
         process.stop()
-    return [summary_row(variant, own, turns.get('plain', []), errors.get(variant)) for variant, own in turns.items()]
+        longest = max(longest, time.monotonic() - began)
+        print(f'{variant}: ' + (error or f'{rows[variant]["step_ms"]:.1f} ms'), flush=True)
+    plain.stop()
+    save(so_far())
+    return so_far()
 
 
-def summary_row(variant: str, turns: list[dict[str, float]], plain: list[dict[str, float]],
-                error: str | None) -> dict[str, Any]:
+def summary_row(variant: str, turns: list[Turn], plain: list[Turn], error: str | None) -> dict[str, Any]:
     """Medians of a variant's turns, and ratios to those of the plain step; or why there are none."""
     if error is not None or not turns:
         return dict(variant=variant, error=error or 'no turn')
-    row: dict[str, Any] = {key: round(statistics.median(turn[key] for turn in turns), 3) for key in turns[0]}
+    row: dict[str, Any] = {key: value if isinstance(value, str) else round(
+        statistics.median(turn[key] for turn in turns), 3) for key, value in turns[0].items()}
     row['steps_ms'] = [round(turn['step_ms'], 3) for turn in turns]
     if plain:
         # Turn by turn, so that a slow minute of the machine counts on both sides.

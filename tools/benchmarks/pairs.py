@@ -8,17 +8,19 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
+from mmsrd.compat.mmcv_ext import has_compiled_ops
 from mmsrd.config import PLAIN
 from mmsrd.utils.zoo import load_config
 
-OURS = ('ours', 'no balance', 'autograd loss', 'no fold', 'fp32 teacher', 'no channels last', 'no stream', 'naive',
-        'compiled teacher', 'offload', 'ended')
+OURS = ('ours', 'naive', 'ended', 'no balance', 'no stream', 'compiled teacher', 'no fold', 'no channels last',
+        'fp32 teacher', 'autograd loss', 'offload')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
 CLASSIFICATION = ('torchdistill SRD',)
 CONTROL = 'plain again'
 VARIANTS = ('plain', CONTROL, *OURS, *DETECTION, *CLASSIFICATION)
-"""``'no balance'``: losses of constant weight; ``'naive'``: the teacher as it comes, and the loss differentiated by
-PyTorch; ``'ended'``: after ``schedule.end``; the control: what two processes that do the same differ by."""
+"""In the order of their worth, as time may end. ``'no balance'``: losses of constant weight; ``'naive'``: the teacher
+as it comes, and the loss differentiated by PyTorch; ``'ended'``: after ``schedule.end``; the control: what two
+processes that do the same differ by."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ def configs_of(pair: str) -> tuple[Config, Config]:
     for config in (student, teacher):
         config.model.backbone.pop('init_cfg', None)
     return student, teacher
+
+
+def mmcv_ops() -> str:
+    """Which operators stand behind mmcv's: with the stand-in, the plain step of a detector is slower, too."""
+    return 'compiled' if has_compiled_ops() else 'stand-in'
 
 
 def is_detector(config: Config) -> bool:

@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Any
 
 _COLUMNS = {'variant': 'variant', 'step_ms': 'step, ms', 'step_ratio': 'over plain', 'step_ratio_range': 'range',
-            'peak_mib': 'peak, MiB', 'memory_ratio': 'over plain', 'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms',
-            'loss_floor_ms': 'its floor, ms'}
+            'peak_mib': 'peak, MiB', 'reserved_mib': 'reserved, MiB', 'memory_ratio': 'over plain',
+            'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms', 'loss_floor_ms': 'its floor, ms'}
 _SCALING_COLUMNS = {
     'what': 'what', 'value': 'value', 'plain_ms': 'plain step, ms', 'ours_ms': 'ours, ms', 'step_ratio': 'ratio',
     'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms', 'autograd_ms': 'the reference, ms',
     'synced_ms': 'loss, shared statistics, ms', 'alone_ms': 'loss, own statistics, ms'}
 _COLOURS = {'plain': 'tab:gray', 'MMRazor': 'tab:orange', 'torchdistill': 'tab:orange'}
+
+
+STAND_IN = 'mmcv has no compiled operators here: plain and distilled steps are both slower, by what its stand-in takes.'
 
 
 def title(result: dict[str, Any]) -> str:
@@ -23,7 +26,9 @@ def title(result: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """A Markdown table of the variants; the reason stands where one could not run."""
-    return _markdown(_COLUMNS, result['rows'], reason_at=1)
+    columns = {key: name for key, name in _COLUMNS.items() if any(key in row for row in result['rows'])}
+    inflated = result.get('mmcv_ops') == 'stand-in' and result['case']['pair'] != 'resnet'
+    return _markdown(columns, result['rows'], reason_at=1) + ('\n\n' + STAND_IN if inflated else '')
 
 
 def scaling_table(result: dict[str, Any]) -> str:

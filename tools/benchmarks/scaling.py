@@ -19,37 +19,43 @@ from mmsrd.models.losses import SRDLoss
 PROCESSES = (1, 2, 4)
 
 
-def measure_scaling(case: Case, repeats: int, steps: int) -> list[dict[str, Any]]:
-    """Rows ``what``, ``value``, and milliseconds.
+def measure_scaling(case: Case, repeats: int, steps: int, save: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Give ``save`` the rows so far after each: ``what``, ``value``, and milliseconds.
 
     Whole steps where the batch or the image changes; elsewhere the loss alone, forward and backward, on features of
     the setting's pyramid.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+
+    def add(what: str, value: int, measured: dict[str, Any]) -> None:
+        rows.append(dict(what=what, value=value, **measured))
+        print(rows[-1], flush=True)
+        save(rows)
+
     for factor in (0.5, 1, 2):
         changed = dataclasses.replace(case, batch=max(int(case.batch * factor), 1))
-        rows.append(_steps('batch', changed.batch, changed, repeats, steps))
+        add('batch', changed.batch, _steps(changed, repeats, steps))
     for factor in (0.5, 1, 1.5):
         changed = dataclasses.replace(case, height=int(case.height * factor), width=int(case.width * factor))
-        rows.append(_steps('image height', changed.height, changed, repeats, steps))
+        add('image height', changed.height, _steps(changed, repeats, steps))
     for levels in (1, 2, 3, 5):
-        rows.append(dict(what='levels', value=levels, **loss_ms(case, levels, 256, repeats)))
+        add('levels', levels, loss_ms(case, levels, 256, repeats))
     for channels in (64, 256, 1024):
-        rows.append(dict(what='channels', value=channels, **loss_ms(case, 3, channels, repeats)))
+        add('channels', channels, loss_ms(case, 3, channels, repeats))
     for processes in PROCESSES:
         if case.device == 'cuda' and processes > torch.cuda.device_count():
             break
-        rows.append(dict(what='processes', value=processes, **processes_ms(case, processes, repeats)))
-        print(rows[-1], flush=True)
-    return rows
+        add('processes', processes, processes_ms(case, processes, repeats))
 
 
-def _steps(what: str, value: int, case: Case, repeats: int, steps: int) -> dict[str, Any]:
-    plain, ours = measure(case, ['plain', 'ours'], repeats, steps)
-    if 'error' in ours:  # a batch so small that the coarsest level has a single row
-        return dict(what=what, value=value, plain_ms=plain['step_ms'], error=ours['error'])
-    return dict(what=what, value=value, plain_ms=plain['step_ms'], ours_ms=ours['step_ms'],
-                step_ratio=ours['step_ratio'], loss_ms=ours['loss_ms'], teacher_ms=ours['teacher_ms'])
+def _steps(case: Case, repeats: int, steps: int) -> dict[str, Any]:
+    plain, *others = measure(case, ['ours'], repeats, steps)
+    failed = next((row['error'] for row in (*others, plain) if 'error' in row), None)
+    if failed is not None:  # out of memory; a batch so small that the coarsest level has a single row
+        return dict(error=failed)
+    ours, = others
+    return dict(plain_ms=plain['step_ms'], ours_ms=ours['step_ms'], step_ratio=ours['step_ratio'],
+                loss_ms=ours['loss_ms'], teacher_ms=ours['teacher_ms'])
 
 
 def _pyramid(case: Case, levels: int, channels: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -69,7 +75,7 @@ def _timer(case: Case, levels: int, channels: int, sync: bool, backend: str = 'a
     def once() -> float:
         _wait(case)
         started = time.perf_counter()
-        torch.stack([criterion(s, t)[0] for s, t in pairs]).mean().backward()
+        criterion(*zip(*pairs))[0].backward()
         _wait(case)
         for s, _ in pairs:
             s.grad = None

@@ -25,6 +25,8 @@ from torch import Tensor, nn
 import mmsrd
 from mmsrd.compat.torch_versions import autocast_dtype
 from mmsrd.distillers import ProjectorDistiller
+from mmsrd.models.losses import SRDLoss
+from mmsrd.ops import choose_backend
 from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.tensors import pool_rows
 
@@ -44,6 +46,7 @@ def build(case: Case, variant: str) -> nn.Module:
     else:
         model = build_model(student, 'student')
         initialise(model)
+        fill_residual_branches(model)
         if variant not in ('plain', CONTROL):
             mmsrd.attach(model, distill_block(teacher, variant))
             for loss in model.distiller.feature_losses:  # type: ignore[union-attr]
@@ -54,6 +57,14 @@ def build(case: Case, variant: str) -> nn.Module:
     model.to(case.device)
     model.train()  # MMRazor's returns None
     return model
+
+
+def fill_residual_branches(model: nn.Module) -> None:
+    """Set normalisation weights that are initialised to zero to one: a branch of zeros is faster than a trained one."""
+    for module in model.modules():
+        weight = getattr(module, 'weight', None)
+        if isinstance(weight, nn.Parameter) and weight.dim() == 1 and not weight.any():
+            nn.init.ones_(weight)
 
 
 def optimizer(model: nn.Module, case: Case) -> Wrapper:
@@ -106,25 +117,31 @@ class Worker:
         self.wait()
         return (time.perf_counter() - started) / count * 1e3
 
-    def turn(self, count: int) -> dict[str, float]:
-        """Time ``count`` steps; memory is given back to the device for the next worker's turn."""
+    def turn(self, count: int) -> dict[str, Any]:
+        """Time ``count`` steps; memory is given back to the device for the other worker's turn."""
         self.steps(2 if self.cuda else 1)  # caches are cold after the others' turns, and a GPU's allocator is empty
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        result = dict(step_ms=self.time(lambda: self.steps(1), count), peak_mib=self.peak())
+        result: dict[str, Any] = dict(step_ms=self.time(lambda: self.steps(1), count), **self.peak())
         if self.distiller is not None and not self.distiller.schedule.over(self.done, 0):
             result.update(self.parts())
         if self.cuda:
             torch.cuda.empty_cache()
         return result
 
-    def peak(self) -> float:
-        """Most memory: of tensors on a GPU since the turn began, of the whole process on a CPU since its start."""
+    def peak(self) -> dict[str, float]:
+        """Most memory: of tensors and of PyTorch's pool on a GPU since the turn began, of a process on the CPU."""
         if self.cuda:
-            return torch.cuda.max_memory_allocated() / 2**20
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+            return dict(peak_mib=torch.cuda.max_memory_allocated() / 2**20,
+                        reserved_mib=torch.cuda.max_memory_reserved() / 2**20)
+        return dict(peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
-    def parts(self, count: int = 9) -> dict[str, float]:
+    @property
+    def calls(self) -> int:
+        """Calls that are timed together: waiting for a GPU after each would count what its queue hides."""
+        return 20 if self.cuda else 1
+
+    def parts(self, count: int = 9) -> dict[str, Any]:
         """Teacher alone; losses forward and backward on features of its shapes, without projectors; their floor."""
         assert self.distiller is not None
         data = self.model.data_preprocessor(self.data[0], True)
@@ -132,37 +149,60 @@ class Worker:
         with self.wrapper.optim_context(self.model):
             dtype = autocast_dtype(inputs.device)
             features = [self.distiller.teacher.features(inputs, samples) for _ in range(2)][-1]
-            teacher = statistics.median(self.time(lambda: self.distiller.teacher.features(inputs, samples), 1)
+            teacher = statistics.median(self.time(lambda: self.distiller.teacher.features(inputs, samples), self.calls)
                                         for _ in range(count))
-        pairs = [(loss.criterion, pool_rows(level) if loss.config.pool else level)
-                 for loss in self.distiller.feature_losses
-                 for level in [features[loss.config.teacher][pair.teacher] for pair in loss.pairs]]
-        return dict(teacher_ms=teacher, **loss_cost(self, pairs, dtype, count))
+        losses = [(loss.criterion, [pool_rows(level) if loss.config.pool else level for level in [
+            features[loss.config.teacher][pair.teacher] for pair in loss.pairs]])
+            for loss in self.distiller.feature_losses]
+        return dict(teacher_ms=teacher, **loss_cost(self, losses, dtype, count))
 
 
-def loss_cost(worker: Worker, pairs: list[tuple[nn.Module, Tensor]], dtype: torch.dtype | None,
-              count: int) -> dict[str, float]:
+def loss_cost(worker: Worker, losses: list[tuple[nn.Module, list[Tensor]]], dtype: torch.dtype | None,
+              count: int) -> dict[str, Any]:
     """Forward and backward of criteria on random student features, and what memory traffic alone would take."""
-    leaves = [torch.randn_like(t, dtype=dtype or t.dtype).requires_grad_() for _, t in pairs]
+    # As in training: the student's maps are NCHW, the teacher's as its convolutions leave them.
+    sides = [(criterion, [torch.randn(t.shape, device=t.device, dtype=dtype or t.dtype).requires_grad_()
+                          for t in teachers], teachers) for criterion, teachers in losses]
+    leaves = [s for _, students, _ in sides for s in students]
 
     def once() -> None:
-        torch.stack([criterion(s, t)[0] for s, (criterion, t) in zip(leaves, pairs)]).mean().backward()
+        torch.stack([criterion(students, teachers)[0] for criterion, students, teachers in sides]).sum().backward()
         for leaf in leaves:
             leaf.grad = None
 
     once()
-    loss = statistics.median(worker.time(once, 1) for _ in range(count))
-    big = torch.empty(2**26, dtype=torch.uint8, device=pairs[0][1].device)
+    loss = statistics.median(worker.time(once, worker.calls) for _ in range(count))
+    # Large against the caches; on a GPU with room for it.
+    big = torch.empty(2**30 if worker.cuda else 2**26, dtype=torch.uint8, device=leaves[0].device)
     other = torch.empty_like(big)
-    copy_ms = min(worker.time(lambda: other.copy_(big), 1) for _ in range(5))
-    student, teacher = (sum(x.numel() * x.element_size() for x in side) for side in (leaves, [t for _, t in pairs]))
+    copy_ms = min(worker.time(lambda: other.copy_(big), worker.calls) for _ in range(5))
+    student, teacher = (sum(x.numel() * x.element_size() for x in side)
+                        for side in (leaves, [t for _, _, teachers in sides for t in teachers]))
     # Forward reads both sides once, backward reads them again and writes the gradient.
     floor = (2 * (student + teacher) + student) / (2 * big.numel() / copy_ms)
-    return dict(loss_ms=loss, loss_floor_ms=floor)
+    return dict(loss_ms=loss, loss_floor_ms=floor, loss_backend=', '.join(sorted({
+        backend_of(criterion, students[0], teachers[0]) for criterion, students, teachers in sides})))
+
+
+def backend_of(criterion: nn.Module, student: Tensor, teacher: Tensor) -> str:
+    """Name of the backend that a loss has on these features.
+
+    Raises:
+        SystemExit: They are on a GPU, and PyTorch's operators have taken the place of Triton's kernels.
+    """
+    if not isinstance(criterion, SRDLoss):
+        return type(criterion).__name__
+    kind = choose_backend(criterion.backend, student, teacher)
+    name = 'autograd' if kind is None else kind.__name__
+    if student.is_cuda and criterion.backend == 'auto' and name != 'TritonBackend':
+        raise SystemExit(f'the loss ran with {name} instead of the Triton kernels; a warning above says why')
+    return name
 
 
 def main() -> None:
     worker = Worker(Case(**json.loads(sys.argv[1])), sys.argv[2])
+    if worker.cuda:
+        torch.cuda.empty_cache()  # what the warm-up's choice of algorithms took, would be missing for the other worker
     print('@{}', flush=True)  # ready
     for line in sys.stdin:
         print('@' + json.dumps(worker.turn(int(line))), flush=True)
