@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 import atexit
-from typing import Any, Callable, Mapping
+import contextlib
+import os
+import sys
+import traceback
+from typing import Any, Callable, Iterator, Mapping
 
 import torch
 import torch.distributed as torch_dist
@@ -46,6 +50,24 @@ def init_gloo() -> None:
         torch_dist.init_process_group('gloo')
         # Threads of gloo that outlive the interpreter abort the process now and then (status -6).
         atexit.register(_destroy_group)
+
+
+@contextlib.contextmanager
+def end_all_on_error() -> Iterator[None]:
+    """Where there are several processes, end this one at once when an exception leaves the block.
+
+    torchrun and ``srun --kill-on-bad-exit`` then end the others. An exit in the usual way may wait for collectives in
+    which the others wait, too, until NCCL's time limit: half an hour.
+    """
+    try:
+        yield
+    except Exception:
+        if num_processes(True) == 1:
+            raise
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _destroy_group() -> None:

@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -150,6 +151,30 @@ def test_dist_train_and_dist_test_without_gpus(distilled_file, tmp_path):
     done = run('bash', ROOT / 'tools/dist_test.sh', distilled_file, checkpoint, '2', '--work-dir', tmp_path / 'test',
                cwd=tmp_path, PORT='29619')
     assert 'coco/bbox_mAP' in done.stdout + done.stderr
+
+
+def test_an_error_in_one_process_ends_all(distilled_file, tmp_path):
+    """With its message, and soon, although the other process waits for it."""
+    (tmp_path / 'raising_hook.py').write_text('''
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class RaisingHook(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if get_rank() == 1 and runner.iter == 1:
+            raise RuntimeError('only here')
+''')
+    config = distilled_file.with_name('raising.py')
+    config.write_text("_base_ = './distilled.py'\ncustom_imports = dict(imports=['raising_hook'])\n"
+                      "custom_hooks = [dict(type='RaisingHook')]\n")
+    started = time.monotonic()
+    done = run('bash', ROOT / 'tools/dist_train.sh', config, '2', '--work-dir', tmp_path / 'run', cwd=tmp_path,
+               ok=False, PORT='29622', PYTHONPATH=str(tmp_path))
+    assert 'RuntimeError: only here' in done.stderr
+    # Most of it is the start of two processes on a busy machine; gloo's time limit is half an hour.
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize(('script', 'last'), [('train', ['work dir', '--teacher', 'a b.py']),

@@ -48,6 +48,9 @@ def test_sharded_training_is_the_same(both_toolboxes, balance):
     (dict(type='DeepSpeedStrategy'), "strategy.type = 'DeepSpeedStrategy': has not been run with distillation"),
     (dict(type='FSDPStrategy'), "strategy.state_dict_cfg = 'local': .* use 'full'" if TORCH >= (2, 1)
      else "strategy.type = 'FSDPStrategy': needs PyTorch 2.1 or newer"),
+    pytest.param(dict(FSDP, model_wrapper=dict(type='MMFullyShardedDataParallel', mixed_precision=dict(
+        param_dtype='bfloat16'))), "strategy.model_wrapper.mixed_precision = .*'bfloat16'.* use_fsdp=True",
+        marks=pytest.mark.skipif(TORCH < (2, 1), reason='FSDP is refused as a whole')),
 ])
 def test_refused(student_config, distill, tmp_path, strategy, message):
     config = student_config.copy()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers.weights import load, same, tensors_in
 from mmengine.model import is_model_wrapper
+from mmengine.registry import MODEL_WRAPPERS
 
 from mmsrd.errors import ConfigError
 
@@ -112,6 +114,37 @@ def test_a_tapped_syncbn_module_survives_the_runners_conversion(make_runner, dis
     runner = make_runner('run', distill, **{'model.backbone.norm_cfg': dict(type='SyncBN', requires_grad=True)})
     runner.train()
     assert runner.message_hub.get_scalar('train/loss_srd_bn').current() != 0
+
+
+@pytest.fixture
+def one_gloo_process(tmp_path, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@MODEL_WRAPPERS.register_module()
+class PlainWrapper(torch.nn.Module):
+    """DistributedDataParallel refuses SyncBN on the CPU."""
+
+    def __init__(self, module, **options):
+        super().__init__()
+        self.module = module
+
+
+def test_modules_become_syncbn_once(make_runner, distill, one_gloo_process):
+    """MMEngine converts when it wraps the model, when recorders are on the modules already."""
+    path = 'backbone.layer3.1.bn2'
+    distill['losses'] = dict(bn=dict(student=path, teacher=path))
+    runner = make_runner('run', distill, launcher='pytorch', sync_bn='torch',
+                         model_wrapper_cfg=dict(type='PlainWrapper'))
+    student = runner.model.module.eval()  # SyncBN in training mode works on GPUs only
+    assert isinstance(student.get_submodule(path), torch.nn.SyncBatchNorm)
+    student.distiller.teachers.prepare(None)
+    batch = student.data_preprocessor(next(iter(runner.build_dataloader(runner.cfg.train_dataloader))), True)
+    assert student(**batch, mode='loss')['loss_srd_bn'] != 0
+    assert runner.cfg.sync_bn == 'torch'
 
 
 def test_end_by_epoch(make_runner, distill):

@@ -16,7 +16,7 @@ from ...compat.torch_versions import TORCH
 from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
-from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook
 from .atomic_checkpoint import AtomicCheckpointMixin
 
@@ -58,18 +58,26 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             if strategy.get('state_dict_cfg', 'local') == 'local':
                 raise ConfigError.at('strategy.state_dict_cfg', 'local', "(MMEngine's default) writes objects that "
                                      "PyTorch would only read again by running code from the file; use 'full'")
+            if (strategy.get('model_wrapper') or {}).get('mixed_precision') is not None:
+                raise ConfigError.at('strategy.model_wrapper.mixed_precision', strategy['model_wrapper'][
+                    'mixed_precision'], "would cast the student's weights and features, but not the projectors and the "
+                    "teacher, which stay in float32; use optim_wrapper=dict(type='AmpOptimWrapper', use_fsdp=True)")
             strategy = {**strategy, 'type': CurrentFSDPStrategy}
         return super().build_strategy(strategy, **kwargs)
 
     def train(self) -> nn.Module:
         """Build the student, attach the distiller, read the teachers' weights, then train."""
-        student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
-        self.model: Any = student
-        distiller = attach_distiller(student, self.distill_setup)
-        distiller.teachers.prepare(None if self._resume else self._load_from)
-        self._prepare_wrapper(distiller)
-        self.register_hook(DistillHook())
-        trained: nn.Module = super().train()
+        with end_all_on_error():
+            student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
+            student = self.strategy.convert_model(student)
+            if isinstance(self.strategy, DDPStrategy):
+                self.strategy.sync_bn = None  # once more would replace modules that recorders are on
+            self.model: Any = student
+            distiller = attach_distiller(student, self.distill_setup)
+            distiller.teachers.prepare(None if self._resume else self._load_from)
+            self._prepare_wrapper(distiller)
+            self.register_hook(DistillHook())
+            trained: nn.Module = super().train()
         return trained
 
     def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from ...distillers import DistillSetup, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
-from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook, distiller_of
 from .atomic_checkpoint import AtomicCheckpointMixin
 
@@ -63,10 +63,15 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
-        """As MMEngine's, but without device ids where there are no devices."""
+        """As MMEngine's, but without device ids where there are no devices, and without converting SyncBN again."""
         if self.distributed and on_cpu():
             model_wrapper_cfg = cpu_wrapper_cfg(self.cfg)
-        wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+        converted = self.cfg.pop('sync_bn', None)  # by build_model; recorders are on the modules that it has made
+        try:
+            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
+        finally:
+            if converted is not None:
+                self.cfg.sync_bn = converted
         return wrapped
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
@@ -76,6 +81,7 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""
-        distiller_of(self).teachers.prepare(None if self._resume else self._load_from)
-        trained: nn.Module = super().train()
+        with end_all_on_error():
+            distiller_of(self).teachers.prepare(None if self._resume else self._load_from)
+            trained: nn.Module = super().train()
         return trained
