@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
 
 import torch
 from torch import Tensor
-
-from .base_backend import channel_view
 
 COLUMNS = ('a', 'b', 'out', 'an', 'ac', 'al', 'bn', 'bc', 'bl', 'on', 'oc', 'ol', 'level', 'channels', 'length',
            'slots', 'chunk', 'column', 'partial', 'first')
@@ -47,7 +47,8 @@ class Group(NamedTuple):
     tile: tuple[int, int]
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True, eq=False)  # compared by identity: it is part of a key at every step
+class Layout:
     """How the levels are handled.
 
     Attributes:
@@ -83,13 +84,17 @@ class _Level(NamedTuple):
         return *map(str, self.types), *self.along, str(self.align >= WIDE)
 
 
-def views_of(features: Sequence[Tensor]) -> list[Tensor]:
-    """Features without gradient as (N, C, L); copies of those whose rows are not equally far apart (a crop)."""
-    views = []
-    for x in features:
-        view = channel_view(x.detach())
-        views.append(view if view.data_ptr() == x.data_ptr() else channel_view(x.detach().contiguous()))
-    return views
+def placed(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+    """Shape and strides of a feature as (batch, channels, rows); None where rows are not equally far apart (a crop)."""
+    shape, strides = x.shape, x.stride()
+    if len(shape) == 2:
+        return (shape[0], shape[1], 1), (strides[0], strides[1], 1)
+    if len(shape) == 3:
+        return (shape[0], shape[2], shape[1]), (strides[0], strides[2], strides[1])
+    n, c, h, w = shape
+    if h > 1 and w > 1 and strides[2] != w * strides[3]:
+        return None
+    return (n, c, h * w), (strides[0], strides[1], strides[3] if w > 1 else strides[2])
 
 
 @functools.lru_cache(maxsize=256)  # multi-scale training has some dozens of image sizes
@@ -147,36 +152,46 @@ def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def _placed(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    known = placed(x)
+    assert known is not None, 'the backend has copied it otherwise'
+    return known
+
+
 class LevelTable:
     """The table of some levels.
 
     Args:
-        features: For each of student, teacher, and where it is to be written gradient: the levels as :func:`views_of`
-            gives them.
+        features: For each of student, teacher, and where it is to be written gradient: the levels, of which
+            :func:`placed` knows the strides.
 
     Attributes:
         layout: How they are handled.
         tensor: The table (levels, columns), int64, on their device.
+        of_groups: The table from the first row of each group on.
     """
 
     def __init__(self, *features: Sequence[Tensor]) -> None:
-        levels = list(zip(*features))
-        self.layout = layout_of(tuple(
-            (tuple(own[0].shape), tuple(x.stride() for x in own), tuple(x.dtype for x in own[:2]),
-             not any(x.data_ptr() % VECTOR for x in own)) for own in levels))
-        missing = (0,) * (3 - len(features))
-        values = []
-        for level, row in zip(self.layout.order, self.layout.rows):
-            strides = 3 * len(features)
-            values.append((*(x.data_ptr() for x in levels[level]), *missing,
-                           *row[:strides], *missing * 3, *row[strides:]))
+        keys, addresses = [], []
+        for level in zip(*features):
+            shapes, strides = zip(*[_placed(x) for x in level])
+            at = tuple([x.data_ptr() for x in level])
+            aligned = not functools.reduce(operator.or_, at) % VECTOR
+            keys.append((shapes[0], strides, (level[0].dtype, level[1].dtype), aligned))
+            addresses.append(at)
+        self.layout = layout_of(tuple(keys))
         device = features[0][0].device
         stream = torch.cuda.current_stream(device).cuda_stream if device.type == 'cuda' else 0
-        self.tensor = _upload(tuple(values), device, stream)
+        self.tensor, *self.of_groups = _upload(self.layout, tuple(addresses), device, stream)
 
 
 @functools.lru_cache(maxsize=64)  # memory that is freed and taken in turns has few addresses
-def _upload(values: tuple[tuple[int, ...], ...], device: torch.device, stream: int) -> Tensor:
-    """The table on the device, without waiting for it; what another stream has copied may not have arrived."""
-    host = torch.tensor(values)
-    return host.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else host
+def _upload(layout: Layout, addresses: tuple[tuple[int, ...], ...], device: torch.device,
+            stream: int) -> list[Tensor]:
+    """The table on the device, and its groups. Nothing waits for it, so another stream could find it not yet there."""
+    sides = len(addresses[0])
+    missing = (0,) * (3 - sides)
+    host = torch.tensor([(*addresses[level], *missing, *row[:3 * sides], *missing * 3, *row[3 * sides:])
+                         for level, row in zip(layout.order, layout.rows)])
+    table = host.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else host
+    return [table, *(table[group.first:] for group in layout.groups)]

@@ -4,6 +4,7 @@ For five levels of two layouts that is ten launches, forward and backward togeth
 """
 from __future__ import annotations
 
+import functools
 from typing import Any, ContextManager, Sequence
 
 import torch
@@ -11,11 +12,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..utils.tensors import channel_dim
 from . import triton_between as between
 from . import triton_passes as passes
-from .base_backend import SRDParams, channel_view
+from .base_backend import SRDParams
 from .channel_terms import Statistics, Terms
-from .level_table import Group, LevelTable, views_of
+from .level_table import Group, LevelTable, placed
 
 TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
 BC, BS = 8, 256
@@ -39,11 +41,16 @@ class TritonBackend:
     recomputes = True
 
     def __init__(self, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> None:
-        self.students = students
-        self.views = views_of(students), views_of(teachers)
-        self.table = LevelTable(*self.views)
-        self.channels = [view.size(1) for view in self.views[0]]
+        # Where rows are not equally far apart, a copy; its gradient cannot have the strides of the student either.
+        self.students, self.teachers = ([x if placed(x) else x.contiguous() for x in side]
+                                        for side in (students, teachers))
+        self.channels = [x.size(channel_dim(x)) for x in students]
         self.width = sum(self.channels)
+
+    @functools.cached_property
+    def table(self) -> LevelTable:
+        """Of the two passes forwards; the one backwards has addresses of gradients, too."""
+        return LevelTable(self.students, self.teachers)
 
     def moments(self) -> Tensor:
         """See :class:`mmsrd.ops.SRDBackend`."""
@@ -89,13 +96,11 @@ class TritonBackend:
                  upstream: Tensor | None) -> list[Tensor]:
         """See :class:`mmsrd.ops.SRDBackend`."""
         assert upstream is not None, 'the gradient is made in the backward pass'
-        # A feature without equally spaced rows was copied; its gradient cannot have its strides either.
-        gradients = [torch.empty_like(x) if x.data_ptr() == view.data_ptr() else torch.empty(
-            x.shape, dtype=x.dtype, device=x.device) for x, view in zip(self.students, self.views[0])]
-        out = [channel_view(x) for x in gradients]
+        gradients = [torch.empty_like(x) for x in self.students]
         with _device_of(coefficients):
             self._over_features(
-                passes.gradient_kernel, LevelTable(*self.views, out), statistics.mean, coefficients, upstream,
+                passes.gradient_kernel, LevelTable(self.students, self.teachers, gradients),
+                statistics.mean, coefficients, upstream,
                 width=self.width, ALPHA=params.alpha, CORRELATION=params.form == 'correlation')
         return gradients
 
@@ -109,12 +114,13 @@ class TritonBackend:
     @staticmethod
     def _over_features(kernel: Any, table: LevelTable, *tensors: Tensor, **constants: Any) -> None:
         """Launch a kernel for each group of levels."""
-        for group in table.layout.groups:
+        for group, rows in zip(table.layout.groups, table.of_groups):
             if group.programs:  # this process may have no rows, while others have some
-                kernel[(group.programs,)](table.tensor[group.first:], *tensors, levels=group.levels, **constants,
+                kernel[(group.programs,)](rows, *tensors, levels=group.levels, **constants,
                                           **_constants(group))
 
 
+@functools.lru_cache(maxsize=256)
 def _constants(group: Group) -> dict[str, Any]:
     """What a kernel over the features is compiled for."""
     known = dict(zip(('A_ALONG', 'B_ALONG', 'OUT_ALONG'), group.along))

@@ -23,7 +23,11 @@ def num_processes(sync: bool) -> int:
 
 def gather_stacked(x: Tensor) -> Tensor:
     """``x`` of every process, stacked along a new first dimension by rank; not differentiable."""
-    return torch.stack(dist.all_gather(x.contiguous()))
+    if torch_dist.get_backend() != 'nccl':
+        return torch.stack(dist.all_gather(x.contiguous()))
+    out = x.new_empty(num_processes(True), *x.shape)  # as one collective, without a copy for each process
+    torch_dist.all_gather_into_tensor(out, x.contiguous()[None])
+    return out
 
 
 def sum_over_processes(sync: bool) -> Callable[[Tensor], Tensor] | None:

@@ -13,6 +13,7 @@ from helpers.processes import ROOT, python, run
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 import count_passes
 import harness
+import host_time
 import kernels_on_device
 import one_read
 import profile_step
@@ -105,6 +106,15 @@ def test_kernels_on_device(monkeypatch, capsys):
     monkeypatch.setattr(kernels_on_device, 'run', wrong)
     assert kernels_on_device.main(small) == 1
     assert capsys.readouterr().out.splitlines()[-1] == '4 of 4 are off'
+
+
+def test_host_time(monkeypatch):
+    for module in (host_time.triton_between, host_time.triton_passes):
+        for name in [name for name in vars(module) if name.endswith('_kernel')]:
+            monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards: the tool replaces them
+    launches, milliseconds = host_time.measure(5, 5)
+    assert launches == 10
+    assert 0 < milliseconds < 1000
 
 
 def test_profile(tmp_path, monkeypatch):
