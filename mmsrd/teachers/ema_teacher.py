@@ -4,12 +4,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from mmengine.model import ExponentialMovingAverage
 from torch import nn
 
 from ..config import EMATeacherConfig
 from .base_teacher import BaseTeacher
-from .speedup import AppliedSpeedups
+from .speedup import AppliedSpeedups, stores_weights
+from .weight_average import WeightAverage
 
 
 class EMATeacher(BaseTeacher):
@@ -28,21 +28,22 @@ class EMATeacher(BaseTeacher):
 
     def __init__(self, config: EMATeacherConfig, student: nn.Module) -> None:
         # Batch statistics are averaged with the weights that they belong to.
-        self.average = ExponentialMovingAverage(student, config.momentum, update_buffers=True)
+        self.average = WeightAverage(student, config.momentum)
         super().__init__(self.average.module, config)
         self.started = False
 
     def move_to(self, device: torch.device) -> None:
         """Move the average to ``device``, where it is not there yet."""
         if self._device != device:
-            self.average.to(device)
-            # It keeps references to its tensors, which a move replaces.
-            self.average.avg_parameters = self.average.module.state_dict()
+            self.average.move_to(device)
             self._device = device
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
-        """Nothing: its weights go on changing."""
-        return AppliedSpeedups()
+        """On CUDA, a copy of its weights in the precision of the student; they go on changing, so nothing else."""
+        if dtype is None or not stores_weights(self.config.inference, device):
+            return AppliedSpeedups()
+        self.average.store(dtype)
+        return AppliedSpeedups(stored_dtype=dtype)
 
     def release(self) -> None:
         """As :meth:`BaseTeacher.release`; the average holds on to its tensors beside the model's."""
@@ -59,9 +60,9 @@ class EMATeacher(BaseTeacher):
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and number of updates, for a checkpoint."""
-        return {name: value.cpu() for name, value in self.average.state_dict().items()}
+        return dict(self.average.state())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.average.load_state_dict(state)
+        self.average.load(state)
         self.started = True

@@ -8,9 +8,11 @@ import torch
 from helpers.weights import same
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.model import ExponentialMovingAverage
 
 import mmsrd
 from mmsrd.errors import CheckpointError, ConfigError
+from mmsrd.teachers.weight_average import WeightAverage
 
 SRD = dict(student='neck', teacher='neck', weight=2.0)
 
@@ -118,3 +120,30 @@ def test_an_average_follows_after_a_move(student, batch, monkeypatch):
     before = teacher.model.neck.lateral_convs[0].conv.weight.clone()
     distiller.update_ema(student)
     torch.testing.assert_close(teacher.model.neck.lateral_convs[0].conv.weight, before + 0.5)
+
+
+def test_an_average_in_half_precision_stays_exact(student, batch):
+    """The teacher computes with bf16 weights; what is averaged, saved and resumed are those in float32 beside them."""
+    plain, stored = (WeightAverage(student, 0.25) for _ in range(2))
+    stored.store(torch.bfloat16)
+    reference = ExponentialMovingAverage(student, 0.25, update_buffers=True)
+    for _ in range(3):
+        with torch.no_grad():
+            for p in student.parameters():
+                p.add_(torch.randn_like(p))
+        for average in (plain, stored, reference):
+            average.update_parameters(student)
+    stored.move_to(torch.device('cpu'))
+    assert same(plain.module.state_dict(), reference.module.state_dict())  # MMEngine's, bit for bit
+    assert same(stored.state(), plain.state())
+    weight, half = (average.module.neck.lateral_convs[0].conv.weight for average in (plain, stored))
+    assert torch.equal(half, weight.bfloat16())
+    assert stored.module.backbone.bn1.weight.dtype == torch.float32
+    resumed = WeightAverage(student, 0.25)
+    resumed.store(torch.bfloat16)
+    resumed.load(stored.state())
+    assert same(resumed.state(), plain.state())
+    assert same(resumed.module.state_dict(), stored.module.state_dict())
+    resumed.update_parameters(student)
+    plain.update_parameters(student)
+    assert same(resumed.state(), plain.state())
