@@ -1,4 +1,4 @@
-"""Focal losses with the calling convention of ``mmcv._ext``; their gradients are autograd's.
+"""Focal losses with the calling convention of ``mmcv._ext``: in Triton on CUDA, elsewhere differentiated by autograd.
 
 Definitions as in mmcv 2.1 (``sigmoid_focal_loss_cuda_kernel.cuh`` and
 ``softmax_focal_loss_cuda_kernel.cuh``): the sigmoid form weights positives by
@@ -34,15 +34,35 @@ def _sigmoid_focal(x: Tensor, target: Tensor, weight: Tensor, gamma: float, alph
 def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, *, gamma: float,
                                alpha: float) -> None:
     """Loss of ``input`` (N, C) logits for ``target`` (N,) class indices (C = background) into ``output`` (N, C)."""
-    output.copy_(_sigmoid_focal(upcast(input), target, weight, gamma, alpha))
+    if not _in_triton(input, target, weight, output, gamma, alpha, False):
+        output.copy_(_sigmoid_focal(upcast(input), target, weight, gamma, alpha))
 
 
-@torch.enable_grad()
 def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, *, gamma: float,
                                 alpha: float) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward` by its logits, for a unit output gradient."""
-    x = upcast(input).detach().requires_grad_()
-    grad_input.copy_(torch.autograd.grad(_sigmoid_focal(x, target, weight, gamma, alpha).sum(), x)[0])
+    if _in_triton(input, target, weight, grad_input, gamma, alpha, True):
+        return
+    with torch.enable_grad():
+        x = upcast(input).detach().requires_grad_()
+        loss = _sigmoid_focal(x, target, weight, gamma, alpha).sum()
+    grad_input.copy_(torch.autograd.grad(loss, x)[0])
+
+
+def _in_triton(x: Tensor, target: Tensor, weight: Tensor, out: Tensor, gamma: float, alpha: float,
+               backward: bool) -> bool:
+    """Whether the kernel has done it: mmdet's detectors call this at every step, on a million logits and more.
+
+    PyTorch's operators take some twenty passes over them, and memory for as many.
+    """
+    if not x.is_cuda or x.dtype == torch.float64 or not out.is_contiguous():
+        return False
+    from ..ops.backend_choice import has_triton, triton_works
+    if not has_triton() or not triton_works(x.device):
+        return False
+    from .triton_focal_loss import sigmoid_focal
+    sigmoid_focal(x, target, weight, out, gamma, alpha, backward)
+    return True
 
 
 def _softmax_focal(log_p: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
