@@ -20,7 +20,7 @@ def together(net, shares, kind):
     return net.loss(*(torch.cat([rows(x) for x in side]) for side in zip(*features)))[0]
 
 
-@pytest.mark.parametrize('processes', [2, 4])
+@pytest.mark.parametrize('processes', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_equal_one(tmp_path, processes):
     launch(processes, 'losses_worker.py', tmp_path / 'grads', True)
     got = [torch.load(f'{tmp_path}/grads.{rank}') for rank in range(processes)]
