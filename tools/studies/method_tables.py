@@ -7,7 +7,7 @@ from typing import Any
 
 import classification
 from detection import METRIC
-from detection_rows import LONG, MAIN, PAIRS, PAIRS_OF, ROWS, SGD, TITLES
+from detection_rows import LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import spread
 from study import ALONE, Records, by_seed, gains, of_row
 
@@ -129,10 +129,10 @@ def summary(det: Records, cls: Records) -> dict[str, str]:
         part = classification.PARTS[name]
         lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE), ('KL', LINEAR),
                        classification.METRIC, 1)
-    size = FCOS.partition('/')[0]
-    for (teacher, student), end in product(PAIRS, ('', LONG)):
-        lines += _gain(f'{TITLES[student]}, composed scenes{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
-                       (f'{size}/{student}', ALONE + end), ('PKD' + end, CONSTANT + end, LINEAR + end), METRIC, 100)
+    for size, scenes in (('reduced', 'digit scenes'), ('emoji', 'emoji scenes')):
+        for (teacher, student), end in product(PAIRS_OF[size], ('', LONG)):
+            lines += _gain(f'{TITLES[student]}, {scenes}{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
+                           (f'{size}/{student}', ALONE + end), ('PKD' + end, CONSTANT + end, LINEAR + end), METRIC, 100)
     return {'summary': '\n'.join(lines)}
 
 
@@ -140,7 +140,7 @@ def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tup
           metric: str, scale: float) -> list[str]:
     base, *gained = ({seed: scale * value for seed, value in by_seed(records, *place, metric).items()}
                      for place in (alone, *((dataset, row) for row in rows)))
-    if not all(gained[:2]):
+    if not base or not any(gained):
         return []
     cells = (student, teacher, spread(list(base.values()), digits=1),
              *(f'{spread(gains(values, base), "+", 1)} ({len(values)})' if values else 'not measured'
