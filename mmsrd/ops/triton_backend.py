@@ -76,15 +76,17 @@ class TritonBackend:
         partial = self._empty(3 * self.table.layout.partials, dtype=torch.float32)
         out = self._empty(3 * self.width)
         with _device_of(out):
-            self._over_features(passes.powers_kernel, self.table, statistics.mean, partial, width=self.width,
-                                ALPHA=params.alpha)
+            self._over_features(passes.powers_kernel, self.table, statistics.mean, statistics.scale, partial,
+                                width=self.width, ALPHA=params.alpha)
             between.sums_kernel[self._grid](self.table.tensor, partial, out, self.width, BC=BC, BS=BS)
         return out
 
     def terms(self, statistics: Statistics, gathered: Tensor | None, params: SRDParams, processes: int) -> Terms:
         """See :class:`mmsrd.ops.SRDBackend`."""
         coefficients, out = self._empty(3, self.width), self._empty(1 + len(self.channels))
-        sums = statistics.mean if gathered is None else gathered  # not read in the correlation form
+        # Means are the beginning of all statistics: no pass forwards has moved them. Sums are not read in the
+        # correlation form.
+        sums = statistics.mean if gathered is None else gathered
         with _device_of(out):
             between.terms_kernel[(1,)](
                 self.table.tensor, statistics.mean, sums, coefficients, out, self.width, len(self.channels), len(sums),
@@ -99,9 +101,9 @@ class TritonBackend:
         gradients = [torch.empty_like(x) for x in self.students]
         with _device_of(coefficients):
             self._over_features(
-                passes.gradient_kernel, LevelTable(self.students, self.teachers, gradients),
-                statistics.mean, coefficients, upstream,
-                width=self.width, ALPHA=params.alpha, CORRELATION=params.form == 'correlation')
+                passes.gradient_kernel, LevelTable(self.students, self.teachers, gradients), statistics.mean,
+                statistics.scale, coefficients, upstream, width=self.width, ALPHA=params.alpha,
+                CORRELATION=params.form == 'correlation')
         return gradients
 
     def _empty(self, *size: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -107,7 +107,7 @@ def _signed_power(d, ALPHA: tl.constexpr):
 
 @triton.jit(do_not_specialize=['levels', 'width'])
 def powers_kernel(
-        table, statistics, partial, levels, width,
+        table, mean, scale, partial, levels, width,
         A_TYPE: tl.constexpr, A_ALONG: tl.constexpr, B_TYPE: tl.constexpr, B_ALONG: tl.constexpr,
         ALIGN: tl.constexpr, ALPHA: tl.constexpr, BC: tl.constexpr, BR: tl.constexpr):
     """Per slot and channel: sums of ``h * d``, ``h``, ``h * z``: partial (slots, 3, C), float32."""
@@ -116,9 +116,8 @@ def powers_kernel(
     column = tl.load(level + COLUMN).to(tl.int32) + channel
     a, an, ac, al = feature_of(level, A, A_STRIDES, A_TYPE, A_ALONG, ALIGN)
     b, bn, bc, bl = feature_of(level, B, B_STRIDES, B_TYPE, B_ALONG, ALIGN)
-    scale = statistics + 2 * width
-    pilot_a, rest_a, factor_a = _standard(a, statistics, scale, column, channel, within, ac)
-    pilot_b, rest_b, factor_b = _standard(b, statistics, scale, column + width, channel, within, bc)
+    pilot_a, rest_a, factor_a = _standard(a, mean, scale, column, channel, within, ac)
+    pilot_b, rest_b, factor_b = _standard(b, mean, scale, column + width, channel, within, bc)
     hd = tl.zeros([BC], tl.float32)
     hs = tl.zeros([BC], tl.float32)
     hz = tl.zeros([BC], tl.float32)
@@ -139,7 +138,7 @@ def powers_kernel(
 
 @triton.jit(do_not_specialize=['levels', 'width'])
 def gradient_kernel(
-        table, statistics, coefficients, upstream, levels, width,
+        table, mean, scale, coefficients, upstream, levels, width,
         A_TYPE: tl.constexpr, A_ALONG: tl.constexpr, B_TYPE: tl.constexpr, B_ALONG: tl.constexpr,
         OUT_ALONG: tl.constexpr, ALIGN: tl.constexpr, ALPHA: tl.constexpr, CORRELATION: tl.constexpr,
         BC: tl.constexpr, BR: tl.constexpr):
@@ -150,9 +149,8 @@ def gradient_kernel(
     a, an, ac, al = feature_of(level, A, A_STRIDES, A_TYPE, A_ALONG, ALIGN)
     b, bn, bc, bl = feature_of(level, B, B_STRIDES, B_TYPE, B_ALONG, ALIGN)
     out, on, oc, ol = feature_of(level, OUT, OUT_STRIDES, A_TYPE, OUT_ALONG, ALIGN)
-    scale = statistics + 2 * width
-    pilot_a, rest_a, factor_a = _standard(a, statistics, scale, column, channel, within, ac)
-    pilot_b, rest_b, factor_b = _standard(b, statistics, scale, column + width, channel, within, bc)
+    pilot_a, rest_a, factor_a = _standard(a, mean, scale, column, channel, within, ac)
+    pilot_b, rest_b, factor_b = _standard(b, mean, scale, column + width, channel, within, bc)
     c0 = tl.load(coefficients + column, mask=within, other=0.0) * tl.load(upstream).to(tl.float64)
     c0 = c0.to(tl.float32)[:, None]
     c1 = tl.load(coefficients + width + column, mask=within, other=0.0).to(tl.float32)[:, None]

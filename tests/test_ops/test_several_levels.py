@@ -109,6 +109,19 @@ def test_other_image_sizes_need_no_other_kernels():
     assert len(compiled) <= 6, len(compiled)
 
 
+@pytest.mark.parametrize('backend', BACKENDS)
+def test_what_is_saved_may_move(backend):
+    """As with torch.autograd.graph.save_on_cpu: each saved tensor is a copy of its own in the backward pass."""
+    levels = mixed_levels()[:3]
+    grads = []
+    for pack in (lambda x: x, lambda x: x.clone(memory_format=torch.preserve_format)):
+        leaves = [s.detach().requires_grad_() for s, _ in levels]
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            loss, _ = SRDLoss(backend=backend)(leaves, [t for _, t in levels])
+        grads.append(torch.autograd.grad(loss, leaves))
+    assert all(torch.equal(a, b) for a, b in zip(*grads))
+
+
 def test_layout():
     """Three levels by hand: 64 × 64 channels of a multiple of 8 rows, vectors, and an odd map."""
     def contiguous(n, c, rows):

@@ -22,8 +22,8 @@ LAYOUTS = dict(  # of student, teacher and gradient
     contiguous=dict(A_ALONG='rows', B_ALONG='rows', OUT_ALONG='rows', BC=4, BR=1024),
     mixed=dict(A_ALONG='rows', B_ALONG='channels', OUT_ALONG='rows', BC=64, BR=64),
     channels_last=dict(A_ALONG='channels', B_ALONG='channels', OUT_ALONG='channels', BC=64, BR=64))
-TYPES = dict(table='*i64', partial='*fp32', statistics='*fp64', coefficients='*fp64', upstream='*fp32', out='*fp64',
-             gathered='*fp64', eps='fp32', factor='fp32')
+TYPES = dict(table='*i64', partial='*fp32', statistics='*fp64', mean='*fp64', scale='*fp64', coefficients='*fp64',
+             upstream='*fp32', out='*fp64', gathered='*fp64', eps='fp32', factor='fp32')
 FOCAL = dict(x='*bf16', target='*i64', weight='*fp32', out='*bf16', gamma='fp32', alpha='fp32')
 FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0, CORRELATION=False), dict(
     ALPHA=2.5, CORRELATION=False), dict(ALPHA=4.0, CORRELATION=True)], terms=[dict(
