@@ -23,6 +23,9 @@ from .focal_loss import (
 )
 from .soft_nms import softnms
 
+PART = 64
+"""Channels of a map in half precision that RoIAlign converts at a time; a quarter of a pyramid's usual 256."""
+
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Greedy non-maximum suppression.
@@ -53,9 +56,10 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor, argmax_y: Ten
                       pool_mode: int, aligned: bool) -> None:
     """Average RoIAlign of ``input`` (N, C, H, W) at ``rois`` (K, 5: index and corners) into ``output``."""
     _only_average(pool_mode)
-    image = upcast(input)
-    output.copy_(torchvision.ops.roi_align(
-        image, rois.to(image.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
+    for part in _parts(input):
+        image = upcast(input[:, part])
+        output[:, part].copy_(torchvision.ops.roi_align(
+            image, rois.to(image.dtype), (aligned_height, aligned_width), spatial_scale, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_input: Tensor, *,
@@ -63,10 +67,19 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor, argm
                        pool_mode: int, aligned: bool) -> None:
     """Gradient of :func:`roi_align_forward` with respect to its input, into ``grad_input``."""
     _only_average(pool_mode)
-    grad = upcast(grad_output)
-    grad_input.copy_(torch.ops.torchvision._roi_align_backward(
-        grad, rois.to(grad.dtype), spatial_scale, aligned_height, aligned_width, *grad_input.shape,
-        sampling_ratio, aligned))
+    for part in _parts(grad_input):
+        grad = upcast(grad_output[:, part])
+        wanted = grad_input[:, part]
+        wanted.copy_(torch.ops.torchvision._roi_align_backward(
+            grad, rois.to(grad.dtype), spatial_scale, aligned_height, aligned_width, *wanted.shape, sampling_ratio,
+            aligned))
+
+
+def _parts(x: Tensor) -> list[slice]:
+    """Channels that are computed together: some of a map in half precision, so that there is no copy in float32 of
+    the whole."""
+    step = PART if x.element_size() < 4 else max(x.size(1), 1)
+    return [slice(start, start + step) for start in range(0, x.size(1), step)]
 
 
 def _deform_conv(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None,

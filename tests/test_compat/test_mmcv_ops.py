@@ -102,6 +102,23 @@ def test_roi_align_low_precision(dtype):
     torch.testing.assert_close(x.grad.float(), c['grad_input'], rtol=8 * eps, atol=8 * eps)
 
 
+@STAND_IN_ONLY
+@pytest.mark.parametrize('dtype', LOW_PRECISION)
+def test_roi_align_of_a_wide_map_in_low_precision(dtype, monkeypatch):
+    """In parts, of which the last is smaller: the same, bit for bit, as all channels at once."""
+    generator = torch.Generator().manual_seed(0)
+    results = []
+    rois = torch.tensor([[0, 1, 2, 9, 8], [1, 0, 0, 5, 9.]])
+    values = torch.randn(2, 3 * own.PART - 7, 10, 12, generator=generator)
+    for part in (own.PART, 4 * own.PART):
+        monkeypatch.setattr(own, 'PART', part)
+        x = values.to(dtype).requires_grad_()
+        out = ops.roi_align(x, rois, (3, 3), 1.0, 2, 'avg', True)
+        out.square().sum().backward()
+        results.append((out.detach(), x.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*results))
+
+
 def test_roi_align_max_says_how_to_get_it():
     if has_compiled_ops():
         pytest.skip('mmcv has its own')
