@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything worth knowing of a GPU, in the order of its worth: gpu_suite.sh [FOLDER], about 45 minutes on an H100.
+# Everything worth knowing of a GPU, in the order of its worth: gpu_suite.sh [FOLDER], an hour at most.
 # Each step has a time limit, writes a log and its results to FOLDER (work_dirs/gpu_suite), and does not stop the others;
 # the summary at the end, and the exit status, say what failed. STEPS='kernels benchmark' runs some of them.
 # Training needs data/gpu_suite: `python tools/compose_digits.py data/gpu_suite --size 256` makes it where scikit-learn is.
