@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         measure(case, variants, args.repeats, steps, minutes, lambda rows: save('rows', rows))
         print(f'\n{title(result)}\n\n{table(result)}')
     print(f'\nsaved {path}')
-    if not args.scaling:
+    if not args.scaling and any('step_ratio' in row for row in result['rows']):
         chart(result, path.with_suffix('.png'))
 
 

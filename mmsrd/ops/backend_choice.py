@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -44,7 +44,7 @@ def triton_works(device: torch.device) -> bool:
         return False
 
 
-def choose_backend(backend: str, student: Tensor, teacher: Tensor) -> type[Any] | None:
+def choose_backend(backend: str, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> type[Any] | None:
     """Class of :class:`mmsrd.ops.SRDBackend` for ``backend``; None for ``'autograd'``.
 
     ``'auto'`` is Triton for CUDA tensors of at most 32 bits, where it works, else PyTorch's operators.
@@ -54,9 +54,10 @@ def choose_backend(backend: str, student: Tensor, teacher: Tensor) -> type[Any] 
     """
     if backend == 'autograd':
         return None
+    student = students[0]
     if backend == 'triton' and not student.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
         raise ConfigError.at('backend', backend, f'needs features on CUDA, not on {student.device}; write \'auto\'')
-    float64 = torch.float64 in (student.dtype, teacher.dtype)  # the Triton kernels compute in float32
+    float64 = torch.float64 in {x.dtype for x in (*students, *teachers)}  # the Triton kernels compute in float32
     if backend == 'triton' or (backend == 'auto' and student.is_cuda and not float64 and has_triton()
                                and triton_works(student.device)):
         from .triton_backend import TritonBackend  # only here: importing Triton takes a second

@@ -192,6 +192,6 @@ def _upload(layout: Layout, addresses: tuple[tuple[int, ...], ...], device: torc
     sides = len(addresses[0])
     missing = (0,) * (3 - sides)
     host = torch.tensor([(*addresses[level], *missing, *row[:3 * sides], *missing * 3, *row[3 * sides:])
-                         for level, row in zip(layout.order, layout.rows)])
+                         for level, row in zip(layout.order, layout.rows)], device='cpu')
     table = host.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else host
     return [table, *(table[group.first:] for group in layout.groups)]

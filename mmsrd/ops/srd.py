@@ -59,9 +59,9 @@ class _FusedSRD(torch.autograd.Function):
         # The loss scale of fp16 has to come in before the gradient is rounded to fp16.
         if ctx.kind.recomputes:
             levels = len(ctx.dtypes)
-            students, teachers = ctx.saved_tensors[:levels], ctx.saved_tensors[levels:2 * levels]
-            statistics, coefficients = Statistics(*ctx.saved_tensors[2 * levels:-1]), ctx.saved_tensors[-1]
-            gradients = ctx.kind(students, teachers).gradient(statistics, ctx.params, coefficients, grad)
+            saved = ctx.saved_tensors  # once: hooks on saved tensors run at each access
+            passes = ctx.kind(saved[:levels], saved[levels:2 * levels])
+            gradients = passes.gradient(Statistics(*saved[2 * levels:-1]), ctx.params, saved[-1], grad)
         else:
             gradients = [(x * grad.to(x.dtype)).to(dtype) for x, dtype in zip(ctx.saved_tensors, ctx.dtypes)]
         return None, None, *gradients, *[None] * len(gradients)

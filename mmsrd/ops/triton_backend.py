@@ -9,7 +9,6 @@ from typing import Any, ContextManager, Sequence
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from ..utils.tensors import channel_dim
@@ -19,7 +18,7 @@ from .base_backend import SRDParams
 from .channel_terms import Statistics, Terms
 from .level_table import Group, LevelTable, placed
 
-TYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
+TYPES = {torch.float16: 'fp16', torch.bfloat16: 'bf16', torch.float32: 'fp32', torch.float64: 'fp64'}
 BC, BS = 8, 256
 """Channels and slots of a tile between the passes; 8 float32 fill a sector of the cache."""
 BC_OF_TERMS = 512

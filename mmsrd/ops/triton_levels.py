@@ -45,7 +45,15 @@ def part_of_program(table, levels, A_ALONG: tl.constexpr, B_ALONG: tl.constexpr,
 def feature_of(row, NUMBER: tl.constexpr, STRIDES: tl.constexpr, TYPE: tl.constexpr, ALONG: tl.constexpr,
              ALIGN: tl.constexpr):
     """Address and strides (batch, channel, row); along which of them neighbours lie, the compiler has to know."""
-    pointer = tl.load(row + NUMBER).to(tl.pointer_type(TYPE))
+    address = tl.load(row + NUMBER)
+    if TYPE == 'fp32':  # until Triton 3.1 a pointer's type cannot be made from a constant of the kernel
+        pointer = address.to(tl.pointer_type(tl.float32))
+    elif TYPE == 'bf16':
+        pointer = address.to(tl.pointer_type(tl.bfloat16))
+    elif TYPE == 'fp16':
+        pointer = address.to(tl.pointer_type(tl.float16))
+    else:
+        pointer = address.to(tl.pointer_type(tl.float64))
     stride_n = tl.load(row + STRIDES)
     stride_c = tl.load(row + STRIDES + 1)
     stride_l = tl.load(row + STRIDES + 2)

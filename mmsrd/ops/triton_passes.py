@@ -165,4 +165,4 @@ def gradient_kernel(
         else:
             h = _signed_power(z - t, ALPHA)
         grad = c0 * (h - c1 - z * c2)
-        tl.store(out + places(batch, channel, row, on, oc, ol), grad.to(A_TYPE), mask=inside)
+        tl.store(out + places(batch, channel, row, on, oc, ol), grad.to(out.dtype.element_ty), mask=inside)

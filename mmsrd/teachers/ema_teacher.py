@@ -47,7 +47,7 @@ class EMATeacher(BaseTeacher):
 
     def release(self) -> None:
         """As :meth:`BaseTeacher.release`; the average holds on to its tensors beside the model's."""
-        self.average.avg_parameters = {}
+        self.average.release()
         super().release()
 
     def update(self, student: nn.Module) -> None:

@@ -63,21 +63,27 @@ class WeightAverage(ExponentialMovingAverage):
             for name, value in self.avg_parameters.items():
                 value.copy_(source[name])
         else:
-            names = [name for name, value in self.avg_parameters.items() if value.is_floating_point()]
-            torch._foreach_lerp_([self.avg_parameters[name] for name in names],
-                                 [source[name].detach() for name in names], self.momentum)
+            # A weight that layers share has several names; once each, as they would be written to at the same time.
+            once = {value.data_ptr(): name for name, value in self.avg_parameters.items() if value.is_floating_point()}
+            torch._foreach_lerp_([self.avg_parameters[name] for name in once.values()],
+                                 [source[name].detach() for name in once.values()], self.momentum)
         self.updates += 1
         self._refresh()
 
     def _refresh(self) -> None:
         if self._stored:
-            names, copies = zip(*self._stored)
+            once = {copy.data_ptr(): (name, copy) for name, copy in self._stored}
+            names, copies = zip(*once.values())
             averages = [self.avg_parameters[name] for name in names]
             if TORCH >= (2, 1):
                 torch._foreach_copy_(copies, averages)
             else:
                 for copy, average in zip(copies, averages):
                     copy.copy_(average)
+
+    def release(self) -> None:
+        """Let go of all tensors but the module's own."""
+        self.avg_parameters, self._stored = {}, []
 
     def state(self) -> dict[str, Tensor]:
         """Number of updates and average, on the CPU and under MMEngine's names."""

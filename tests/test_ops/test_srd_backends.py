@@ -193,7 +193,7 @@ def test_backward_twice_and_through_a_projector():
 @pytest.mark.parametrize('backend', FAST)
 def test_no_gradient_is_made_where_none_is_wanted(backend, monkeypatch):
     s, t = features((2, 5, 9, 7))
-    passes = choose_backend(backend, s, t)
+    passes = choose_backend(backend, [s], [t])
     made = []
     plain = passes.gradient
     monkeypatch.setattr(passes, 'gradient', lambda *args: made.append(1) or plain(*args))
@@ -208,13 +208,13 @@ def test_where_triton_does_not_work(monkeypatch):
     from mmsrd.ops import backend_choice, triton_backend
     on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)
     backend_choice.triton_works.cache_clear()
-    assert choose_backend('auto', on_cuda, on_cuda).__name__ == 'TritonBackend'
+    assert choose_backend('auto', [on_cuda], [on_cuda]).__name__ == 'TritonBackend'
     backend_choice.triton_works.cache_clear()
     monkeypatch.setattr(triton_backend.TritonBackend, 'moments', lambda self: 1 / 0)
     warnings = []
     monkeypatch.setattr(backend_choice, 'print_log', lambda text, **options: warnings.append(text))
-    assert choose_backend('auto', on_cuda, on_cuda) is TorchBackend
-    assert choose_backend('auto', on_cuda, on_cuda) is TorchBackend
+    assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
+    assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
     assert len(warnings) == 1
     assert 'Triton cannot be used' in warnings[0]
     backend_choice.triton_works.cache_clear()
@@ -224,7 +224,7 @@ def test_asking_for_triton_in_vain(monkeypatch):
     s, t = (x.cpu() for x in features((16, 5)))
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)
     with pytest.raises(ConfigError, match="backend = 'triton': needs features on CUDA, not on cpu"):
-        choose_backend('triton', s, t)
+        choose_backend('triton', [s], [t])
     monkeypatch.setattr('mmsrd.models.losses.srd_loss.has_triton', lambda: False)
     with pytest.raises(ConfigError, match="backend = 'triton': Triton is not installed"):
         SRDLoss(backend='triton')
@@ -232,10 +232,10 @@ def test_asking_for_triton_in_vain(monkeypatch):
 
 def test_choice():
     s, t = features((16, 5))
-    assert choose_backend('autograd', s, t) is None
-    assert choose_backend('torch', s, t) is TorchBackend
-    assert choose_backend('auto', s.cpu(), t.cpu()) is TorchBackend
-    assert choose_backend('auto', s.double(), t) is TorchBackend
-    assert choose_backend('triton', s, t).__name__ == 'TritonBackend'
+    assert choose_backend('autograd', [s], [t]) is None
+    assert choose_backend('torch', [s], [t]) is TorchBackend
+    assert choose_backend('auto', [s.cpu()], [t.cpu()]) is TorchBackend
+    assert choose_backend('auto', [s.double()], [t]) is TorchBackend
+    assert choose_backend('triton', [s], [t]).__name__ == 'TritonBackend'
     with pytest.raises(ConfigError, match="backend = 'cuda': must be one of 'auto', 'triton', 'torch', 'autograd'"):
         SRDLoss(backend='cuda')

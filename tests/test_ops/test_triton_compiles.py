@@ -12,7 +12,6 @@ PROGRAM = '''
 import itertools
 import sys
 import triton
-import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from mmsrd.compat import triton_focal_loss
@@ -33,7 +32,7 @@ FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0
 def variants():
     for name in ('moments', 'powers', 'gradient'):
         for (layout, tiles), form in itertools.product(LAYOUTS.items(), FORMS.get(name, [{}])):
-            yield triton_passes, name, layout, dict(A_TYPE=tl.bfloat16, B_TYPE=tl.bfloat16, ALIGN=8, **tiles, **form)
+            yield triton_passes, name, layout, dict(A_TYPE='bf16', B_TYPE='bf16', ALIGN=8, **tiles, **form)
     for name in ('combine', 'statistics', 'sums', 'terms'):
         for form in FORMS.get(name, [{}]):
             yield triton_between, name, 'between', {**dict(BC=8, BS=256), **form}

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 
 import pytest
 import torch
@@ -147,3 +148,26 @@ def test_an_average_in_half_precision_stays_exact(student, batch):
     resumed.update_parameters(student)
     plain.update_parameters(student)
     assert same(resumed.state(), plain.state())
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_a_shared_weight_is_averaged_once(half):
+    """As in RTMDet's head, whose levels share convolutions."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[1].weight = model[0].weight
+    average = WeightAverage(model, 0.25)
+    if half:
+        average.store(torch.bfloat16)
+    for value in (1.0, 5.0):
+        torch.nn.init.constant_(model[0].weight, value)
+        average.update_parameters(model)
+    assert average.state()['module.0.weight'].unique().tolist() == [2.0]  # 0.75 · 1 + 0.25 · 5
+    assert average.module[1].weight.unique().tolist() == [2.0]
+
+
+def test_a_released_average_holds_nothing(student):
+    average = WeightAverage(student, 0.25)
+    average.store(torch.bfloat16)
+    kept = weakref.ref(average.avg_parameters['neck.lateral_convs.0.conv.weight'])
+    average.release()
+    assert kept() is None

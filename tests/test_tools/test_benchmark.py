@@ -11,6 +11,7 @@ import torch
 from helpers.processes import ROOT, python, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
+import benchmark
 import count_passes
 import harness
 import host_time
@@ -43,7 +44,7 @@ class Worker:
     """In place of a process: five turns of 10 ms for the plain step; ``'dies'`` ends in the second."""
 
     def __init__(self, case, variant):
-        self.variant, self.turns = variant, 0
+        self.variant, self.turns, self.plain_died = variant, 0, False
 
     def answer(self):
         return None if self.variant == 'not installed' else {}
@@ -53,6 +54,9 @@ class Worker:
         if self.variant == 'dies' and self.turns == 2:
             return None
         return dict(step_ms=10. if self.variant == 'plain' else 11., peak_mib=1.)
+
+    def ended(self):
+        return self.plain_died
 
     def reason(self):
         return f'{self.variant}: out of memory'
@@ -71,6 +75,36 @@ def test_nothing_is_lost(monkeypatch):
     assert saved[3] == dict(plain=4, ours=3, dies=1)
     assert saved[-1] == {'plain': 7, 'ours': 3, 'dies': 'dies: out of memory',
                          'not installed': 'not installed: out of memory', 'naive': 3}
+
+
+def test_the_plain_step_starts_again(monkeypatch):
+    """It runs out of memory beside a variant; the others are measured all the same."""
+    started = []
+
+    class Plain(Worker):
+
+        def __init__(self, case, variant):
+            super().__init__(case, variant)
+            started.append(variant)
+
+        def ask(self, steps):
+            self.plain_died = self.variant == 'plain' and started[-1] == 'large'
+            return None if self.plain_died else super().ask(steps)
+
+    monkeypatch.setattr(harness, 'Process', Plain)
+    rows = {row['variant']: row.get('error') for row in harness.measure(TINY, ['ours', 'large', 'naive'], 2, 1)}
+    assert rows == dict(plain=None, ours=None, large='the plain step beside it: plain: out of memory', naive=None)
+    assert started == ['plain', 'ours', 'large', 'plain', 'naive']
+
+
+def test_nothing_can_be_measured(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(harness, 'Process', Worker)
+    monkeypatch.setattr(Worker, 'answer', lambda self: None)
+    monkeypatch.chdir(ROOT)
+    benchmark.main(['--pair', 'tiny', '--device', 'cpu', '--out', str(tmp_path)])
+    result, = json.loads((tmp_path / 'tiny_cpu_none.json').read_text())['rows']
+    assert result == dict(variant='plain', error='plain: out of memory')
+    assert '| plain | not measured: plain: out of memory |' in capsys.readouterr().out
 
 
 def test_variants_without_time_are_left_out(monkeypatch):

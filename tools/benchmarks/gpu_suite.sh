@@ -30,7 +30,7 @@ train=("$python" tools/train.py configs/quickstart/srd_neck_fcos-w32_fcos-w8_dig
   val_evaluator.ann_file=data/gpu_suite/annotations/val.json)
 
 step kernels 4 "$python" tools/benchmarks/kernels_on_device.py ${SHAPE:+--shape $SHAPE} --device "$device"
-[ -d data/gpu_suite ] || "$python" tools/compose_digits.py data/gpu_suite --train 200 --val 50 > "$out/data.log" 2>&1
+[ -f data/gpu_suite/annotations/val.json ] || timeout 2m "$python" tools/compose_digits.py data/gpu_suite --train 200 --val 50 > "$out/data.log" 2>&1
 step train-fp16 3 "${train[@]}" optim_wrapper.dtype=float16 --work-dir "$out/train-fp16"
 step train-bf16 3 "${train[@]}" optim_wrapper.dtype=bfloat16 --work-dir "$out/train-bf16"
 step nccl 3 env PYTHON="$python" bash tools/dist_train.sh "${train[2]}" 1 "${train[@]:3}" --work-dir "$out/nccl"

@@ -1,6 +1,7 @@
 """Each variant in a process of its own, in turns with the plain step, so that what the machine does hits both."""
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -54,6 +55,10 @@ class Process:
             return None
         return self.answer()
 
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.process.poll() is not None
+
     def reason(self) -> str:
         """Last line that the process wrote to its standard error."""
         self.errors.seek(0)
@@ -63,7 +68,8 @@ class Process:
     def stop(self) -> None:
         """Let it end."""
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+                self.process.stdin.close()
         self.process.wait()
 
 
@@ -93,7 +99,9 @@ def measure(case: Case, variants: Sequence[str], repeats: int, steps: int, minut
     started, longest = time.monotonic(), 0.0
     plain = Process(case, 'plain')
     if plain.answer() is None:
-        return [summary_row('plain', [], [], plain.reason())]
+        failed = [summary_row('plain', [], [], plain.reason())]
+        save(failed)
+        return failed
     plain_turns: list[Turn] = []
     rows: dict[str, dict[str, Any]] = {}
 
@@ -110,8 +118,10 @@ def measure(case: Case, variants: Sequence[str], repeats: int, steps: int, minut
         turns: list[tuple[Turn, Turn]] = []
         while error is None and len(turns) < repeats:
             own, other = plain.ask(steps), process.ask(steps)
-            if own is None or other is None:
-                error = (plain if own is None else process).reason()
+            if own is None:
+                error = f'the plain step beside it: {plain.reason()}'
+            elif other is None:
+                error = process.reason()
             else:
                 turns.append((other, own))
                 plain_turns.append(own)
@@ -120,6 +130,10 @@ def measure(case: Case, variants: Sequence[str], repeats: int, steps: int, minut
         if error is not None:
             rows[variant] = summary_row(variant, [], [], error)
         process.stop()
+        if plain.ended():  # out of memory, beside a variant that takes too much
+            plain = Process(case, 'plain')
+            if plain.answer() is None:
+                break
         longest = max(longest, time.monotonic() - began)
         print(f'{variant}: ' + (error or f'{rows[variant]["step_ms"]:.1f} ms'), flush=True)
     plain.stop()

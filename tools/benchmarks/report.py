@@ -26,7 +26,8 @@ def title(result: dict[str, Any]) -> str:
 
 def table(result: dict[str, Any]) -> str:
     """A Markdown table of the variants; the reason stands where one could not run."""
-    columns = {key: name for key, name in _COLUMNS.items() if any(key in row for row in result['rows'])}
+    columns = {key: name for key, name in _COLUMNS.items()
+               if key == 'step_ms' or any(key in row for row in result['rows'])}
     inflated = result.get('mmcv_ops') == 'stand-in' and result['case']['pair'] != 'resnet'
     return _markdown(columns, result['rows'], reason_at=1) + ('\n\n' + STAND_IN if inflated else '')
 

@@ -192,7 +192,7 @@ def backend_of(criterion: nn.Module, student: Tensor, teacher: Tensor) -> str:
     """
     if not isinstance(criterion, SRDLoss):
         return type(criterion).__name__
-    kind = choose_backend(criterion.backend, student, teacher)
+    kind = choose_backend(criterion.backend, [student], [teacher])
     name = 'autograd' if kind is None else kind.__name__
     if student.is_cuda and criterion.backend == 'auto' and name != 'TritonBackend':
         raise SystemExit(f'the loss ran with {name} instead of the Triton kernels; a warning above says why')

@@ -90,11 +90,11 @@ class SRDLoss(BaseDistillLoss):
         """Mean loss of the levels, and ``{'alignment': means of rho_c (levels,)}`` (1 aligned, 0 unrelated)."""
         if self.norm == 'spatial':  # each channel of each image becomes a channel by itself
             levels, reduce = [(_as_one_image(s), _as_one_image(t)) for s, t in levels], None
-        backend = choose_backend(self.backend, *levels[0]) if self.norm in ('batch', 'spatial') else None
+        students, teachers = zip(*levels)
+        backend = choose_backend(self.backend, students, teachers) if self.norm in ('batch', 'spatial') else None
         if backend is None:
             return super().compare_levels(levels, reduce)
         params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync and self.norm == 'batch')
-        students, teachers = zip(*levels)
         loss, alignment = fused_srd(students, teachers, params, backend)
         return loss, {'alignment': alignment}
 
