@@ -7,11 +7,14 @@ sigmoid form is not capped where mmcv's logarithm underflows, at logits beyond 8
 """
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..utils.tensors import upcast
+from .triton_support import has_triton, runs
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -49,6 +52,16 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, g
     grad_input.copy_(torch.autograd.grad(loss, x)[0])
 
 
+@functools.lru_cache(maxsize=None)
+def _kernel_runs(device: torch.device) -> bool:
+    def kernel() -> None:
+        from .triton_focal_loss import sigmoid_focal
+        x = torch.zeros(1, 1, device=device)
+        sigmoid_focal(x, x.long().flatten(), x.new_empty(0), x, 2.0, 0.25, False)
+        x.item()  # waits
+    return runs('sigmoid_focal_loss', device, kernel)
+
+
 def _in_triton(x: Tensor, target: Tensor, weight: Tensor, out: Tensor, gamma: float, alpha: float,
                backward: bool) -> bool:
     """Whether the kernel has done it: mmdet's detectors call this at every step, on a million logits and more.
@@ -57,8 +70,7 @@ def _in_triton(x: Tensor, target: Tensor, weight: Tensor, out: Tensor, gamma: fl
     """
     if not x.is_cuda or x.dtype == torch.float64 or not out.is_contiguous():
         return False
-    from ..ops.backend_choice import has_triton, triton_works
-    if not has_triton() or not triton_works(x.device):
+    if not has_triton() or not _kernel_runs(x.device):
         return False
     from .triton_focal_loss import sigmoid_focal
     sigmoid_focal(x, target, weight, out, gamma, alpha, backward)

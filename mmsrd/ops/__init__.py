@@ -1,6 +1,6 @@
 """The SRD loss in few passes over the features: Triton on CUDA, PyTorch's operators elsewhere."""
-from .backend_choice import BACKENDS, choose_backend, has_triton
+from .backend_choice import BACKENDS, choose_backend
 from .base_backend import SRDBackend, SRDParams
 from .srd import fused_srd
 
-__all__ = ['BACKENDS', 'SRDBackend', 'SRDParams', 'choose_backend', 'fused_srd', 'has_triton']
+__all__ = ['BACKENDS', 'SRDBackend', 'SRDParams', 'choose_backend', 'fused_srd']

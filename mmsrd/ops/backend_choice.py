@@ -2,17 +2,13 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import logging
 import os
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Sequence
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
-from ..compat.torch_versions import version_tuple
+from ..compat.triton_support import has_triton, runs
 from ..errors import ConfigError
 from .torch_backend import TorchBackend
 
@@ -21,27 +17,13 @@ BACKENDS = ('auto', 'triton', 'torch', 'autograd')
 
 
 @functools.lru_cache(maxsize=None)
-def has_triton() -> bool:
-    """Whether there is a Triton that the kernels are written for; until PyTorch 2.4 it comes with an older one."""
-    if importlib.util.find_spec('triton') is None:
-        return False
-    try:
-        return version_tuple(version('triton')) >= (3, 0)
-    except PackageNotFoundError:  # a build of one's own; triton_works() tries it
-        return True
-
-
-@functools.lru_cache(maxsize=None)
 def triton_works(device: torch.device) -> bool:
-    """Whether a kernel runs on ``device``; tried once, since Triton needs a C compiler and a GPU that it knows."""
-    try:
+    """Whether a kernel of the loss runs on ``device``; tried once."""
+    def kernel() -> None:
         from .triton_backend import TritonBackend
         x = torch.ones(2, 1, device=device)
-        return bool(TritonBackend([x], [x]).moments().isfinite().all())  # waits, so that a failed launch shows here
-    except Exception as e:
-        print_log(f'SRDLoss: Triton cannot be used on {device} ({type(e).__name__}: {e}); PyTorch\'s operators are '
-                  'used instead, which is slower', logger='current', level=logging.WARNING)
-        return False
+        bool(TritonBackend([x], [x]).moments().isfinite().all())
+    return runs('SRDLoss', device, kernel)
 
 
 def choose_backend(backend: str, students: Sequence[Tensor], teachers: Sequence[Tensor]) -> type[Any] | None:

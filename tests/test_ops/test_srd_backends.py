@@ -205,6 +205,7 @@ def test_no_gradient_is_made_where_none_is_wanted(backend, monkeypatch):
 
 
 def test_where_triton_does_not_work(monkeypatch):
+    from mmsrd.compat import triton_support
     from mmsrd.ops import backend_choice, triton_backend
     on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)
     backend_choice.triton_works.cache_clear()
@@ -212,7 +213,7 @@ def test_where_triton_does_not_work(monkeypatch):
     backend_choice.triton_works.cache_clear()
     monkeypatch.setattr(triton_backend.TritonBackend, 'moments', lambda self: 1 / 0)
     warnings = []
-    monkeypatch.setattr(backend_choice, 'print_log', lambda text, **options: warnings.append(text))
+    monkeypatch.setattr(triton_support, 'print_log', lambda text, **options: warnings.append(text))
     assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
     assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
     assert len(warnings) == 1

@@ -6,9 +6,10 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
+from ...compat.triton_support import has_triton
 from ...config.checks import number, one_of
 from ...errors import ConfigError, FeatureMismatchError
-from ...ops import BACKENDS, SRDParams, choose_backend, fused_srd, has_triton
+from ...ops import BACKENDS, SRDParams, choose_backend, fused_srd
 from ...registry import MODELS
 from ...utils.dist import num_processes
 from ...utils.tensors import num_rows, upcast
