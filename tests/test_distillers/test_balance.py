@@ -185,7 +185,7 @@ def test_a_loss_of_ones_own(images):
     assert factor * float(distilled.norm()) == pytest.approx(float(own.norm()), rel=0.3)  # means of other steps
 
 
-@pytest.mark.parametrize('processes', [2, 4])
+@pytest.mark.parametrize('processes', [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_equal_one(tmp_path, processes):
     """Also where they have different numbers of images, or none; norms are exchanged in float32."""
     launch(processes, 'balance_worker.py', tmp_path / 'result')
