@@ -139,6 +139,7 @@ def test_pictures(run, tmp_path):
     assert 'is it the work directory of a training?' in failed.stderr
 
 
+@pytest.mark.slow
 def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_path):
     """Work directories of a study: all end alike, and some losses compare without a projector."""
     hook = dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)
