@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .triton_levels import CHANNELS, CHUNK, COLUMN, LENGTH, LEVEL, PARTIAL, SLOTS, WIDTH
+from .triton_levels import CHANNELS, CHUNK, COLUMN, LENGTH, LEVEL, PARTIAL, SLOTS, WIDTH, joined_moments, no_moments
 
 
 @triton.jit
@@ -35,11 +35,7 @@ def combine_kernel(table, partial, out, width, BC: tl.constexpr, BS: tl.constexp
     size = tl.load(row + CHUNK).to(tl.int32)
     chunks = tl.cdiv(length, size)
     base = partial + tl.load(row + PARTIAL) * 7
-    mean_a = tl.zeros([BC], tl.float64)
-    mean_b = tl.zeros([BC], tl.float64)
-    aa = tl.zeros([BC], tl.float64)
-    bb = tl.zeros([BC], tl.float64)
-    ab = tl.zeros([BC], tl.float64)
+    mean_a, mean_b, aa, bb, ab = no_moments(BC, tl.float64)
     seen = tl.zeros([1], tl.float64)
     for first in range(0, slots, BS):
         slot = first + tl.arange(0, BS)
@@ -47,25 +43,17 @@ def combine_kernel(table, partial, out, width, BC: tl.constexpr, BS: tl.constexp
         place = base + slot.to(tl.int64)[:, None] * 7 * channels + channel[None, :]
         rows = tl.where(slot < slots, tl.minimum(length - (slot % chunks) * size, size), 0).to(tl.float64)[:, None]
         here = tl.sum(rows, 0)
-        total = seen + here
-        share = seen * here / total
         x = tl.load(place, mask=inside, other=0.0).to(tl.float64)
         y = tl.load(place + channels, mask=inside, other=0.0).to(tl.float64)
         own_a = tl.sum(x * rows, 0) / here
         own_b = tl.sum(y * rows, 0) / here
         x -= own_a[None, :]
         y -= own_b[None, :]
-        away_a = own_a - mean_a
-        away_b = own_b - mean_b
-        aa += tl.sum(tl.load(place + 2 * channels, mask=inside, other=0.0) + x * x * rows, 0)
-        bb += tl.sum(tl.load(place + 3 * channels, mask=inside, other=0.0) + y * y * rows, 0)
-        ab += tl.sum(tl.load(place + 4 * channels, mask=inside, other=0.0) + x * y * rows, 0)
-        aa += away_a * away_a * share
-        bb += away_b * away_b * share
-        ab += away_a * away_b * share
-        mean_a += away_a * here / total
-        mean_b += away_b * here / total
-        seen = total
+        own_aa = tl.sum(tl.load(place + 2 * channels, mask=inside, other=0.0) + x * x * rows, 0)
+        own_bb = tl.sum(tl.load(place + 3 * channels, mask=inside, other=0.0) + y * y * rows, 0)
+        own_ab = tl.sum(tl.load(place + 4 * channels, mask=inside, other=0.0) + x * y * rows, 0)
+        seen, mean_a, mean_b, aa, bb, ab = joined_moments(
+            seen, mean_a, mean_b, aa, bb, ab, here, own_a, own_b, own_aa, own_bb, own_ab)
     any_rows = within & (slots > 0)
     pilot_a = tl.load(base + 5 * channels + channel, mask=any_rows, other=0.0).to(tl.float64)
     pilot_b = tl.load(base + 6 * channels + channel, mask=any_rows, other=0.0).to(tl.float64)
@@ -84,25 +72,18 @@ def statistics_kernel(table, gathered, out, width, levels, processes, eps, BC: t
     """
     row = table + tl.program_id(1) * WIDTH
     column, within, _channels = _columns(row, tl.program_id(0) * BC + tl.arange(0, BC))
-    mean_a = tl.zeros([BC], tl.float64)
-    mean_b = tl.zeros([BC], tl.float64)
-    aa = tl.zeros([BC], tl.float64)
-    bb = tl.zeros([BC], tl.float64)
-    ab = tl.zeros([BC], tl.float64)
+    mean_a, mean_b, aa, bb, ab = no_moments(BC, tl.float64)
     seen = tl.zeros([1], tl.float64)
     for process in range(processes):
         base = gathered + process * (5 * width + levels)
-        here = tl.load(base + _count_of(row, width))
-        total = seen + here
-        part = tl.where(here > 0, here / total, 0.0)
-        away_a = tl.load(base + column, mask=within, other=0.0) - mean_a
-        away_b = tl.load(base + width + column, mask=within, other=0.0) - mean_b
-        aa += tl.load(base + 2 * width + column, mask=within, other=0.0) + away_a * away_a * seen * part
-        bb += tl.load(base + 3 * width + column, mask=within, other=0.0) + away_b * away_b * seen * part
-        ab += tl.load(base + 4 * width + column, mask=within, other=0.0) + away_a * away_b * seen * part
-        mean_a += away_a * part
-        mean_b += away_b * part
-        seen = total
+        own_a = tl.load(base + column, mask=within, other=0.0)
+        own_b = tl.load(base + width + column, mask=within, other=0.0)
+        own_aa = tl.load(base + 2 * width + column, mask=within, other=0.0)
+        own_bb = tl.load(base + 3 * width + column, mask=within, other=0.0)
+        own_ab = tl.load(base + 4 * width + column, mask=within, other=0.0)
+        seen, mean_a, mean_b, aa, bb, ab = joined_moments(
+            seen, mean_a, mean_b, aa, bb, ab, tl.load(base + _count_of(row, width)), own_a, own_b, own_aa, own_bb,
+            own_ab)
     # At eps 0, 0 · ∞ would be NaN for a constant channel.
     factor_a = tl.where(aa / seen + eps > 0, 1 / tl.sqrt(aa / seen + eps), 0.0)
     factor_b = tl.where(bb / seen + eps > 0, 1 / tl.sqrt(bb / seen + eps), 0.0)

@@ -76,5 +76,26 @@ def places(batch, channel, row, stride_n, stride_c, stride_l):
 
 
 @triton.jit
+def no_moments(BC: tl.constexpr, TYPE: tl.constexpr):
+    """Means of a and b, centred squares and product of no rows."""
+    zero = tl.zeros([BC], TYPE)
+    return zero, zero, zero, zero, zero
+
+
+@triton.jit
+def joined_moments(seen, mean_a, mean_b, aa, bb, ab, here, own_a, own_b, own_aa, own_bb, own_ab):
+    """Moments of ``seen`` and of ``here`` more rows together, and their number (Chan et al. 1979)."""
+    total = seen + here
+    part = tl.where(here > 0, here / total, 0.0)
+    share = seen * part
+    away_a = own_a - mean_a
+    away_b = own_b - mean_b
+    aa += own_aa + away_a * away_a * share
+    bb += own_bb + away_b * away_b * share
+    ab += own_ab + away_a * away_b * share
+    return total, mean_a + away_a * part, mean_b + away_b * part, aa, bb, ab
+
+
+@triton.jit
 def load_pilot(pointer, channel, stride_c, within):
     return tl.load(pointer + channel.to(tl.int64) * stride_c, mask=within, other=0.0).to(tl.float32)

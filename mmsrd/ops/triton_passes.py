@@ -21,7 +21,9 @@ from .triton_levels import (
     A,
     B,
     feature_of,
+    joined_moments,
     load_pilot,
+    no_moments,
     part_of_program,
     places,
 )
@@ -39,11 +41,7 @@ def moments_kernel(
     b, bn, bc, bl = feature_of(level, B, B_STRIDES, B_TYPE, B_ALONG, ALIGN)
     pilot_a = load_pilot(a, channel, ac, within)
     pilot_b = load_pilot(b, channel, bc, within)
-    mean_a = tl.zeros([BC], tl.float32)
-    mean_b = tl.zeros([BC], tl.float32)
-    aa = tl.zeros([BC], tl.float32)
-    bb = tl.zeros([BC], tl.float32)
-    ab = tl.zeros([BC], tl.float32)
+    mean_a, mean_b, aa, bb, ab = no_moments(BC, tl.float32)
     seen = 0.0
     for start in range(first, last, BR):
         row = start + tl.arange(0, BR)
@@ -53,20 +51,12 @@ def moments_kernel(
         x = tl.where(inside, x - pilot_a[:, None], 0.0)
         y = tl.where(inside, y - pilot_b[:, None], 0.0)
         here = tl.minimum(last - start, BR).to(tl.float32)
-        total = seen + here
         own_a = tl.sum(x, 1) / here
         own_b = tl.sum(y, 1) / here
         x = tl.where(inside, x - own_a[:, None], 0.0)
         y = tl.where(inside, y - own_b[:, None], 0.0)
-        away_a = own_a - mean_a
-        away_b = own_b - mean_b
-        share = seen * here / total  # Chan et al. 1979
-        aa += tl.sum(x * x, 1) + away_a * away_a * share
-        bb += tl.sum(y * y, 1) + away_b * away_b * share
-        ab += tl.sum(x * y, 1) + away_a * away_b * share
-        mean_a += away_a * (here / total)
-        mean_b += away_b * (here / total)
-        seen = total
+        seen, mean_a, mean_b, aa, bb, ab = joined_moments(
+            seen, mean_a, mean_b, aa, bb, ab, here, own_a, own_b, tl.sum(x * x, 1), tl.sum(y * y, 1), tl.sum(x * y, 1))
     base = partial + tl.load(level + PARTIAL) * 7 + slot.to(tl.int64) * 7 * channels + channel
     tl.store(base, mean_a, mask=within)
     tl.store(base + channels, mean_b, mask=within)
