@@ -23,6 +23,8 @@ class PretrainedTeacherConfig:
         checkpoint: Path, URL or ``'auto'``; None for random weights.
         offload: Whether its weights stay in host memory.
         inference: How it is made fast.
+        init_student: Whether the student starts with the layers of neck and heads that both have; None for what the
+            preset does.
     """
 
     key: str
@@ -30,6 +32,7 @@ class PretrainedTeacherConfig:
     checkpoint: str | None
     offload: bool = False
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    init_student: bool | None = None
 
     @property
     def name(self) -> str:
@@ -52,6 +55,7 @@ class EMATeacherConfig:
     offload: bool = field(default=False, init=False)
     # Its weights go on changing, so nothing is fused into them.
     inference: InferenceConfig = field(default=InferenceConfig(fold=False), init=False)
+    init_student: None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -83,7 +87,12 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
         if 'loss' in str(name):
             raise ConfigError.at(key, name, "must not contain 'loss': it starts names of logged values, and MMEngine "
                                  'adds those with that word to the training loss')
-    return {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
+    teachers = {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
+    giving = [name for name, teacher in teachers.items() if teacher.init_student]
+    if len(giving) > 1:
+        raise ConfigError(f'{key}: init_student=True in {" and ".join(giving)}; a student can start with the layers of '
+                          'one teacher')
+    return teachers
 
 
 def parse_teacher(key: str, block: Any) -> TeacherConfig:
@@ -95,7 +104,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if block is None:
         raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
     options = mapping(key, block)
-    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference'))
+    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference', 'init_student'))
     return _parse_pretrained(key, options) if options.get('ema') is None else _parse_average(key, options)
 
 
@@ -115,9 +124,11 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     elif not allow_random:
         raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'a teacher without weights teaches noise; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")
+    init_student = options.get('init_student')
     return PretrainedTeacherConfig(
         key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
-        parse_inference(f'{key}.inference', options.get('inference') or {}))
+        parse_inference(f'{key}.inference', options.get('inference') or {}),
+        None if init_student is None else boolean(f'{key}.init_student', init_student))
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:

@@ -61,18 +61,24 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     if decay is not None and setup.config.schedule.end is None:
         raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner it is not known how '
                              'long training takes')
-    distiller = attach_distiller(model, setup)
+    distiller = attach_distiller(model, setup, keep_weights=True)
     try:
         distiller.teachers.prepare()
     except Exception:
         detach(model)
         raise
+    distiller.init_weights()
     distiller.update_ema(model)
     return distiller
 
 
-def attach_distiller(student: nn.Module, setup: DistillSetup) -> ProjectorDistiller:
+def attach_distiller(student: nn.Module, setup: DistillSetup, keep_weights: bool = False) -> ProjectorDistiller:
     """As :func:`attach`, but teachers have no weights yet: see :meth:`mmsrd.teachers.TeacherGroup.prepare`.
+
+    Args:
+        student: The student.
+        setup: The checked ``distill`` block.
+        keep_weights: See :meth:`DistillSetup.build`.
 
     Raises:
         ConfigError: And its kinds, where the setup does not fit the models.
@@ -81,7 +87,7 @@ def attach_distiller(student: nn.Module, setup: DistillSetup) -> ProjectorDistil
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
     if not any(p.requires_grad for p in student.parameters()):
         raise ConfigError(f'{type(student).__name__} has no trainable parameters: the student is frozen altogether')
-    distiller = setup.build(student)
+    distiller = setup.build(student, keep_weights)
     student.add_module(CHILD, distiller.to(next(student.parameters()).device))
     distiller.handles = [
         student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),

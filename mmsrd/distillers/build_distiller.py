@@ -10,9 +10,9 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..config import DistillConfig, parse_distill
-from ..errors import ConfigError, TapError
+from ..errors import ConfigError, TapError, TeacherError
 from ..recorders import SIDES, DryRun, RecorderManager, dry_run, fixed_sides, unique_paths
-from ..teachers import TeacherGroup
+from ..teachers import PretrainedTeacher, StudentInit, TeacherGroup
 from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
 from .presets import Preset, choose_preset
@@ -43,11 +43,15 @@ class DistillSetup:
         with preserved_random_state():  # losses may have weights of their own
             return cls(config, None if config.losses is None else [FeatureLoss(loss) for loss in config.losses])
 
-    def build(self, student: nn.Module) -> ProjectorDistiller:
+    def build(self, student: nn.Module, keep_weights: bool = False) -> ProjectorDistiller:
         """Build teachers, match levels, and build projectors of the widths found.
 
         Random states are left as they were; the projectors' values depend on the
         seed alone. The student has recorders afterwards, and nothing else.
+
+        Args:
+            student: The student.
+            keep_weights: Whether the student keeps its weights unless the config says ``init_student=True``.
 
         Raises:
             ConfigError: And its kinds, where paths or shapes do not fit the models.
@@ -55,6 +59,7 @@ class DistillSetup:
         teachers = TeacherGroup.build(self.config.teachers, student)
         preset = None if self.losses is not None else choose_preset(
             self.config.preset, student, (teacher.model for teacher in teachers.values()))
+        _plan_student_init(student, teachers, preset is not None and preset.init_student and not keep_weights)
         run, losses = _match(student, teachers, preset, self.losses or [])
         with preserved_random_state():
             torch.manual_seed(torch.initial_seed())
@@ -71,6 +76,33 @@ class DistillSetup:
 def _paths(losses: Sequence[FeatureLoss], side: str) -> dict[str, str]:
     """Modules of the student or the teacher that losses compare → config key of the first that names each."""
     return unique_paths((getattr(loss.config, side), f'{loss.config.key}.{side}') for loss in losses)
+
+
+def _plan_student_init(student: nn.Module, teachers: TeacherGroup, default: bool) -> None:
+    """Find the layers that the student will start with, where a teacher is to give some.
+
+    Args:
+        student: The student.
+        teachers: The teachers, as they were built.
+        default: Whether a single teacher with weights gives some where the config does not say.
+
+    Raises:
+        TeacherError: The config says so, and no layer fits.
+    """
+    for teacher in teachers.values():
+        if not isinstance(teacher, PretrainedTeacher):
+            continue
+        asked = teacher.config.init_student
+        by_default = default and len(teachers) == 1 and teacher.checkpoint is not None
+        if not (by_default if asked is None else asked):
+            continue
+        init = StudentInit(student, teacher.model)
+        if init.parts:
+            teacher.student_init = init
+        elif asked:
+            raise TeacherError.at(f'{teacher.key}.init_student', asked, f'the student {type(student).__name__} and the '
+                                  f'teacher {type(teacher.model).__name__} have no layer of the same kind and shape '
+                                  'beside their backbones')
 
 
 def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,

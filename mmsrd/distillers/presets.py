@@ -27,10 +27,13 @@ class Preset(ABC):
     Attributes:
         name: As the config names it.
         needs_everything: Whether the dry runs have to look at all modules.
+        init_student: Whether the student starts with the layers of neck and heads that it has in common with the
+            teacher, where the config does not say.
     """
 
     name: str
     needs_everything = False
+    init_student = False
 
     @abstractmethod
     def paths(self, model: nn.Module) -> dict[str, str]:
@@ -64,6 +67,7 @@ class DetectionPreset(Preset):
     """SRD on the levels of the neck that both have, by stride; of the backbone where there is no neck."""
 
     name = 'detection'
+    init_student = True
 
     def paths(self, model: nn.Module) -> dict[str, str]:
         """Neck and backbone, those that there are."""

@@ -26,8 +26,7 @@ FP16_PATIENCE = 20
 class ProjectorDistiller(nn.Module):
     """Adds distillation losses to what a student returns in ``mode='loss'``.
 
-    A child of the student that acts through forward hooks only. Its parameters are the projectors'; teachers are held
-    outside of the module tree.
+    A child of the student that acts through forward hooks. Its parameters are the projectors', not the teachers'.
 
     Args:
         losses: What is compared, with pairs and projectors.
@@ -40,8 +39,7 @@ class ProjectorDistiller(nn.Module):
     Attributes:
         losses: The feature losses by name.
         handles: Hooks in the student, taken off by :func:`mmsrd.detach`.
-        iteration: Iterations done so far.
-        epoch: Epochs done so far.
+        iteration, epoch: How many are done.
     """
 
     def __init__(self, losses: Sequence[FeatureLoss], teachers: TeacherGroup, recorders: RecorderManager,
@@ -53,8 +51,7 @@ class ProjectorDistiller(nn.Module):
         self.schedule = schedule
         self.channels = channels
         self.handles: list[RemovableHandle] = []
-        self.iteration = 0
-        self.epoch = 0
+        self.iteration = self.epoch = 0
         self.num_iterations: tuple[int | None, int | None] = None, None
         self.finite = FiniteCheck()
         self._num_calls = num_calls
@@ -81,13 +78,16 @@ class ProjectorDistiller(nn.Module):
             raise LookupError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
         return next(iter(self.teachers.values()))
 
+    def init_weights(self) -> None:
+        """Let the student start with layers of a teacher; MMEngine calls it when the rest is initialised."""
+        self.teachers.init_student()
+
     def update_ema(self, student: nn.Module) -> None:
         """Let teachers that average the student take its new weights; called after each training iteration."""
         self.teachers.update_ema(student)
 
     def update_balances(self) -> None:
-        """Take the last step's gradient norms into the balances; called by all processes after each iteration.
-        A loop without a runner need not: the next loss pass does it."""
+        """Take the last step's gradient norms into the balances, in all processes; the next loss pass would, too."""
         update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
     def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:

@@ -52,6 +52,13 @@ class TeacherGroup(Dict[str, BaseTeacher]):
                 print_log(f'{teacher.key}.checkpoint = {start!r} is load_from as well: teacher and student start as '
                           'the same model', logger='current', level=logging.WARNING)
 
+    def init_student(self) -> None:
+        """Let the student start with layers of the teacher that is to give some; after :meth:`prepare`."""
+        for teacher in self.values():
+            if isinstance(teacher, PretrainedTeacher) and teacher.student_init is not None:
+                teacher.student_init.apply()
+                teacher.student_init = None
+
     def update_ema(self, student: nn.Module) -> None:
         """Let teachers that average the student take its new weights."""
         for teacher in self.averages.values():

@@ -14,6 +14,7 @@ from typing import Any
 
 from detection_rows import (
     ABLATED,
+    INIT,
     LONGER,
     MAIN,
     OPTIMIZER,
@@ -89,8 +90,9 @@ def _block(row: str) -> tuple[str, ...]:
     for loss in losses_of(row):
         name = loss['student'].rpartition('.')[2]
         named[name if name not in named else f'{name}_{len(named)}'] = loss
-    return 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}'
-                                             for name, loss in named.items() for key, value in loss.items())
+    init = ('distill.teacher.init_student=True',) if INIT in row else ()
+    return (*init, 'distill.losses._delete_=True', *(f'distill.losses.{name}.{key}={value}'
+                                                     for name, loss in named.items() for key, value in loss.items()))
 
 
 def _training(row: str, setting: Setting) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
              'optim_wrapper.optimizer.lr=0.1', 'optim_wrapper.optimizer.momentum=0.9',
              'optim_wrapper.optimizer.weight_decay=0.0001', 'optim_wrapper.clip_grad.max_norm=35')
+# The student starts with the teacher's neck and head, as far as they are alike.
+INIT = ', init_student'
 SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, balance=1.0)
 CONSTANT = {**{k: v for k, v in SRD.items() if k != 'balance'}, 'weight': 0.25}  # without balance
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
@@ -70,6 +72,10 @@ BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
 LOGITS = dict(type='BinaryKLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', levels='stride',
               balance=1.0)
 MAIN: dict[str, dict[str, Any]] = {
+    f'SRD{INIT}': SRD,  # the preset
+    f'PKD, balance 1{INIT}': balanced(PKD),
+    f'MSE, projector, balance 1{INIT}': balanced(MSE),
+    f'student alone{INIT}': {**CONSTANT, 'weight': 0.0},
     'SRD': SRD,
     'PKD, balance 1': balanced(PKD),
     'MSE, projector, balance 1': balanced(MSE),
@@ -129,6 +135,10 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     f'PKD{SGD}': PKD,
     f'PKD, balance 1{SGD}': balanced(PKD),
     f'MSE, projector, balance 1{SGD}': balanced(MSE),
+    f'SRD{INIT}{LONG}': SRD,
+    f'PKD, balance 1{INIT}{LONG}': balanced(PKD),
+    f'MSE, projector, balance 1{INIT}{LONG}': balanced(MSE),
+    f'SRD{INIT}{SGD}': SRD,
     f'SRD{LONG}': SRD,
     f'SRD, weight 0.25{LONG}': CONSTANT,
     f'PKD{LONG}': PKD,
