@@ -1,16 +1,18 @@
 """Layers of a teacher that a student starts with."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Mapping
 
 import torch
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ..recorders import trained_part
 
 _OWN = ('backbone', 'data_preprocessor')
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 class StudentInit:
@@ -18,8 +20,9 @@ class StudentInit:
 
     A part of the detector (a child other than the backbone) counts where both have it, of one class and with the same
     names of parameters and buffers, and where the student does not read it from a file (``init_cfg`` of type
-    ``'Pretrained'``). Of such a part the student takes each layer whose tensors all have the teacher's shapes. What
-    differs stays the student's own: lateral convolutions as wide as the backbone, a classifier of other classes.
+    ``'Pretrained'``). Of such a part the student takes each layer whose tensors all have the teacher's shapes, and a
+    normalisation with the layer before it. What differs stays the student's own: lateral convolutions as wide as the
+    backbone, a classifier of other classes.
 
     *Focal and Global Knowledge Distillation for Detectors* (Yang et al., CVPR 2022) calls this the inheriting
     strategy, and took it from *Instance-Conditional Knowledge Distillation* (Kang et al., NeurIPS 2021).
@@ -56,9 +59,9 @@ class StudentInit:
             other = theirs.get(name)
             if name in _OWN or other is None or not _comparable(own, other):
                 continue
-            layers = [(layer, other.get_submodule(path)) for path, layer in own.named_modules() if _tensors(layer)]
-            alike = [pair for pair in layers if _shapes(pair[0]) == _shapes(pair[1])]
-            if alike:
+            layers = {path: layer for path, layer in own.named_modules() if _tensors(layer)}
+            alike = _alike(layers, other)
+            if any(tensor.dim() > 1 for layer, _ in alike for tensor in layer.parameters(recurse=False)):
                 self._layers += alike
                 self.parts[name] = len(alike), len(layers)
 
@@ -89,6 +92,21 @@ def _from_file(module: nn.Module) -> bool:
     init: Any = getattr(module, 'init_cfg', None) or []
     entries = [init] if isinstance(init, dict) else init
     return any(entry.get('type') in ('Pretrained', PretrainedInit) for entry in entries)
+
+
+def _alike(layers: Mapping[str, nn.Module], other: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
+    """Layers of a part whose tensors are shaped as the other part's, and those."""
+    alike = []
+    taken: dict[str, bool] = {}  # by path of the module that holds the layers
+    for path, layer in layers.items():
+        parent, theirs = path.rpartition('.')[0], other.get_submodule(path)
+        fits = _shapes(layer) == _shapes(theirs)
+        if isinstance(layer, _NORMS):
+            fits = fits and taken.get(parent, True)
+        taken[parent] = fits
+        if fits:
+            alike.append((layer, theirs))
+    return alike
 
 
 def _tensors(layer: nn.Module) -> dict[str, Tensor]:

@@ -1,0 +1,148 @@
+"""The student starts with the layers of neck and heads that the teacher has, too, where it is told to."""
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers.weights import load, same
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from tiny import build_detector
+
+import mmsrd
+from mmsrd.errors import ConfigError, TeacherError
+from mmsrd.teachers import StudentInit
+
+STILL = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9}
+
+
+def wider(student_config: Config, **head: object) -> Config:
+    """The student with a backbone twice as wide, and ``head`` merged into its head."""
+    config = copy.deepcopy(student_config)
+    backbone = config.model.backbone
+    backbone.base_channels *= 2
+    config.model.neck.in_channels = [2 * width for width in config.model.neck.in_channels]
+    config.model.bbox_head.update(head)
+    return config
+
+
+@pytest.fixture
+def teacher(student_config, tmp_path) -> dict[str, str]:
+    """A teacher whose neck and head are as wide as the student's."""
+    config = wider(student_config)
+    config.dump(str(tmp_path / 'wider.py'))
+    torch.manual_seed(11)
+    model = build_detector(config.model)
+    model.init_weights()
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'wider.pth')
+    return dict(config=str(tmp_path / 'wider.py'), checkpoint=str(tmp_path / 'wider.pth'))
+
+
+def inherited(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What a student can have of a teacher whose backbone has another width."""
+    return {name: value for name, value in parameters(state).items()
+            if name.startswith(('neck.fpn_convs', 'bbox_head.'))}
+
+
+def parameters(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """All but the statistics that move also at a learning rate of zero."""
+    return {name: value for name, value in state.items() if 'running' not in name and 'num_batches' not in name}
+
+
+def own(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """What stays the student's."""
+    return {name: value for name, value in parameters(state).items() if name not in inherited(state)}
+
+
+def test_the_preset_starts_with_the_teachers_layers(make_runner, teacher, tmp_path):
+    make_runner('alone', **STILL).train()
+    make_runner('run', dict(teacher=teacher), **STILL).train()
+    plain, ours = (load(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in ('alone', 'run'))
+    taught = load(teacher['checkpoint'])['state_dict']
+    assert same(inherited(ours), inherited(taught))
+    assert not same(inherited(plain), inherited(taught))
+    assert list(ours) == list(plain)
+    assert same(own(ours), own(plain))
+
+
+@pytest.mark.parametrize('block', [dict(teacher=dict(init_student=False)),
+                                   dict(losses=dict(neck=dict(student='neck', teacher='neck', balance=1.0)))],
+                         ids=['switched off', 'losses of its own'])
+def test_otherwise_it_starts_as_it_would_alone(make_runner, teacher, block):
+    plain = make_runner('alone').model
+    plain.init_weights()
+    runner = make_runner('run', {**block, 'teacher': {**teacher, **block.get('teacher', {})}})
+    runner.model.distiller.teachers.prepare()
+    runner.model.init_weights()
+    assert same(runner.model.state_dict(), plain.state_dict())
+
+
+def test_what_is_loaded_comes_first(make_runner, student, teacher, tmp_path):
+    start = tmp_path / 'start.pth'
+    torch.save(dict(state_dict=student.state_dict()), start)
+    make_runner('run', dict(teacher=teacher), load_from=str(start), **STILL).train()
+    assert same(parameters(load(tmp_path / 'run' / 'epoch_1.pth')['state_dict']), parameters(student.state_dict()))
+
+
+def test_with_losses_of_its_own_and_a_strategy(student_config, teacher, tmp_path):
+    config = copy.deepcopy(student_config)
+    config.merge_from_dict(STILL)
+    config.update(work_dir=str(tmp_path), runner_type='mmsrd.DistillFlexibleRunner', experiment_name=tmp_path.name,
+                  distill=dict(teacher=dict(teacher, init_student=True),
+                               losses=dict(neck=dict(student='neck', teacher='neck'))))
+    config.visualizer.name = tmp_path.name
+    config.train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=9)
+    RUNNERS.build(config).train()
+    assert same(inherited(load(tmp_path / 'epoch_1.pth')['state_dict']),
+                inherited(load(teacher['checkpoint'])['state_dict']))
+
+
+def test_a_built_model_keeps_its_weights_unless_asked(student, teacher):
+    before = copy.deepcopy(student.state_dict())
+    mmsrd.attach(student, dict(teacher=teacher))
+    assert same(student.state_dict(), before)
+    mmsrd.detach(student)
+    mmsrd.attach(student, dict(teacher=dict(teacher, init_student=True)))
+    assert same(inherited(student.state_dict()), inherited(load(teacher['checkpoint'])['state_dict']))
+    assert same(own(student.state_dict()), own(before))
+
+
+def test_which_layers(student_config):
+    student = build_detector(student_config.model)
+    alike = StudentInit(student, build_detector(wider(student_config).model))
+    levels = len(student.neck.fpn_convs)
+    # Convolutions and their normalisation: those of the lateral ones fit in shape, and go with their convolution.
+    assert alike.parts['neck'] == (2 * levels, 2 * (levels + len(student.neck.lateral_convs)))
+    layers = alike.parts['bbox_head'][1]
+    assert alike.parts == {'neck': alike.parts['neck'], 'bbox_head': (layers, layers)}
+    assert str(alike).endswith(f'bbox_head ({layers} of {layers} layers)')
+    other_classes = StudentInit(student, build_detector(wider(student_config, num_classes=3).model))
+    assert other_classes.parts['bbox_head'] == (layers - 1, layers)
+    deeper = StudentInit(student, build_detector(wider(student_config, stacked_convs=5).model))
+    assert list(deeper.parts) == ['neck']
+    config = wider(student_config)
+    anchors = dict(type='AnchorGenerator', ratios=[1.0], scales=[8], strides=[8, 16, 32])
+    config.model.bbox_head = dict(type='ATSSHead', num_classes=10, anchor_generator=anchors,
+                                  in_channels=config.model.bbox_head.in_channels)
+    assert list(StudentInit(student, build_detector(config.model)).parts) == ['neck']
+    student.neck.init_cfg = dict(type='Pretrained', checkpoint='own.pth')
+    assert list(StudentInit(student, build_detector(wider(student_config).model)).parts) == ['bbox_head']
+
+
+def test_nothing_alike(student, distill):
+    distill['teacher']['init_student'] = True
+    with pytest.raises(TeacherError, match='distill.teacher.init_student = True: the student FCOS and the teacher FCOS '
+                                           'have no layer of the same kind and shape'):
+        mmsrd.attach(student, distill)
+    distill['teacher'].pop('init_student')
+    mmsrd.attach(student, dict(teacher=distill['teacher']))  # by default there is just nothing to start with
+
+
+def test_one_teacher_only(student, teacher):
+    teachers = dict(a=dict(teacher, init_student=True), b=dict(teacher, init_student=True))
+    with pytest.raises(ConfigError, match='distill.teachers: init_student=True in a and b'):
+        mmsrd.attach(student, dict(teachers=teachers))
+    teachers['a'].pop('init_student')
+    mmsrd.attach(student, dict(teachers=teachers))
+    assert same(inherited(student.state_dict()), inherited(load(teacher['checkpoint'])['state_dict']))
