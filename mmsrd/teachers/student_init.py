@@ -79,7 +79,7 @@ class StudentInit:
         for (layer, _), weights in zip(self._layers, self._weights):
             for name, tensor in _tensors(layer).items():
                 tensor.copy_(weights[name])
-        print_log(f'The student starts with layers of the teacher: {self}', logger='current')
+        print_log(f'The student starts with the teacher\'s {self}', logger='current')
 
 
 def _comparable(own: nn.Module, other: nn.Module) -> bool:

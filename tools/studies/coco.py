@@ -21,15 +21,23 @@ SHAPE = 800, 1344
 IMAGES = 117_266  # of train2017, with annotations
 SCHEDULES = {'1x': (12, [8, 11]), '2x': (24, [16, 22])}
 """Schedule → epochs, and those after which the learning rate falls."""
-NECK = dict(student='neck', teacher='neck', levels='stride', balance=1.0)
+
+
+def _instead(kind: str, **loss: Any) -> dict[str, Any]:
+    """Another loss with all else as the preset has it: balance, levels, and how the student starts."""
+    loss = dict(type=kind, student='neck', teacher='neck', levels='stride', balance=1.0, **loss)
+    return {'teacher.init_student': True, **{f'losses.neck.{key}': value for key, value in loss.items()}}
+
+
 ROWS: dict[str, dict[str, Any] | None] = {
     ALONE: None,
     'SRD': {},  # what the preset chooses
-    'PKD': dict(NECK, type='PKDLoss', projector=None),
-    'MSE': dict(NECK, type='FeatureMSELoss'),
-    'VkD': dict(NECK, type='VkDLoss', **{'projector.type': 'OrthogonalProjector'}),
+    'SRD, init_student=False': {'teacher.init_student': False},
+    'PKD': _instead('PKDLoss', projector=None),
+    'MSE': _instead('FeatureMSELoss'),
+    'VkD': _instead('VkDLoss', **{'projector.type': 'OrthogonalProjector'}),
 }
-"""Row → the one loss of its ``distill.losses`` block; all with a balance."""
+"""Row → its options of the ``distill`` block."""
 BY_DEFAULT = ('faster-rcnn-r101_faster-rcnn-r50_1x', 'retinanet-r101_retinanet-r50_2x')
 
 
@@ -53,10 +61,10 @@ def students(choice: Choice) -> list[Job]:
 
 
 def _block(row: str) -> tuple[str, ...]:
-    loss = ROWS[row]
-    if loss is None:
+    options = ROWS[row]
+    if options is None:
         return UNDISTILLED
-    return tuple(f'distill.losses.neck.{key}={value}' for key, value in loss.items())
+    return tuple(f'distill.{key}={value}' for key, value in options.items())
 
 
 def _schedule(part: str) -> tuple[str, ...]:
