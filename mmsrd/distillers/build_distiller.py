@@ -15,7 +15,7 @@ from ..recorders import SIDES, DryRun, RecorderManager, dry_run, fixed_sides, un
 from ..teachers import PretrainedTeacher, StudentInit, TeacherGroup
 from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
-from .presets import Preset, choose_preset
+from .presets import Preset, choose_preset, fitting_preset
 from .projector_distiller import ProjectorDistiller
 from .summary import summary
 
@@ -68,7 +68,9 @@ class DistillSetup:
         paths = _paths(losses, 'student')
         recorders = RecorderManager(student, paths, [path for path in paths if run.is_overwritten(path)])
         num_calls = {path: run.num_calls(path) for path in paths}
-        distiller = ProjectorDistiller(losses, teachers, recorders, num_calls, self.config.schedule, run.channels)
+        # What a classifier does after its last feature is too little for a teacher to run beside.
+        distiller = ProjectorDistiller(losses, teachers, recorders, num_calls, self.config.schedule, run.channels,
+                                       teachers_first=fitting_preset(student) == 'classification')
         print_log(summary(distiller), logger='current')
         return distiller
 

@@ -35,6 +35,7 @@ class ProjectorDistiller(nn.Module):
         num_calls: How often each recorded module of the student is called in a forward pass, by path.
         schedule: When distillation acts.
         channels: Channels of the images.
+        teachers_first: Whether the teachers start before the student, and not when its features are there.
 
     Attributes:
         losses: The feature losses by name.
@@ -43,13 +44,15 @@ class ProjectorDistiller(nn.Module):
     """
 
     def __init__(self, losses: Sequence[FeatureLoss], teachers: TeacherGroup, recorders: RecorderManager,
-                 num_calls: dict[str, int], schedule: Schedule, channels: int = 3) -> None:
+                 num_calls: dict[str, int], schedule: Schedule, channels: int = 3,
+                 teachers_first: bool = False) -> None:
         super().__init__()
         self.losses = nn.ModuleDict({loss.config.name: loss for loss in losses})
         self.teachers = teachers
         self.recorders = recorders
         self.schedule = schedule
         self.channels = channels
+        self.teachers_first = teachers_first
         self.handles: list[RemovableHandle] = []
         self.iteration = self.epoch = 0
         self.num_iterations: tuple[int | None, int | None] = None, None
@@ -69,14 +72,8 @@ class ProjectorDistiller(nn.Module):
 
     @property
     def teacher(self) -> BaseTeacher:
-        """The teacher, where there is one only.
-
-        Raises:
-            LookupError: There are several; they are in :attr:`teachers`.
-        """
-        if len(self.teachers) > 1:
-            raise LookupError(f'there are {len(self.teachers)} teachers; they are in `teachers` by name')
-        return next(iter(self.teachers.values()))
+        """The teacher, where there is one only: :attr:`mmsrd.teachers.TeacherGroup.only`."""
+        return self.teachers.only
 
     def init_weights(self) -> None:
         """Let the student start with layers of a teacher; MMEngine calls it when the rest is initialised."""
@@ -106,6 +103,8 @@ class ProjectorDistiller(nn.Module):
             if isinstance(inputs, Tensor):
                 self._batch = inputs, arguments.get('data_samples')
                 self._autocast = autocast_dtype(inputs.device)
+                if self.teachers_first:
+                    self._taught = self._teach(self._batch)
 
     def _forget_step(self) -> None:
         """Let go of features and batch, so that no graph outlives the step."""

@@ -32,6 +32,17 @@ class TeacherGroup(Dict[str, BaseTeacher]):
                     PretrainedTeacher(config)) for name, config in configs.items())
 
     @property
+    def only(self) -> BaseTeacher:
+        """The one teacher.
+
+        Raises:
+            LookupError: There are several.
+        """
+        if len(self) > 1:
+            raise LookupError(f'there are {len(self)} teachers; they are in `teachers` by name')
+        return next(iter(self.values()))
+
+    @property
     def averages(self) -> dict[str, EMATeacher]:
         """Teachers that average the student and are still at work, by name."""
         return {name: teacher for name, teacher in self.items()

@@ -39,7 +39,11 @@ def test_preset_of_a_classifier():
         teacher=dict(config='mmpretrain::resnet/resnet50_8xb32_in1k.py', allow_random=True)))
     assert distiller.losses['feature'].projectors[0].weight.shape == (2048, 512)
     samples = [DataSample().set_gt_label(i) for i in range(4)]
+    started = []
+    for name, model in (('student', student), ('teacher', distiller.teacher.model)):
+        model.backbone.conv1.register_forward_hook(lambda *_, name=name: started.append(name))
     losses = student(inputs=torch.randn(4, 3, 64, 64), data_samples=samples, mode='loss')
+    assert started == ['teacher', 'student']  # on a GPU they run at the same time
     assert set(losses) == {'loss', 'loss_srd_feature', 'srd_alignment/feature', 'loss_srd_logits'}
     losses['loss_srd_feature'].backward()
     assert student.backbone.conv1.weight.grad.abs().sum() > 0

@@ -112,8 +112,9 @@ def test_the_teacher_stops_at_its_deepest_tap(student, distill, batch):
     model = distiller.teacher.model
     for name in ('backbone', 'neck', 'bbox_head.conv_cls'):
         model.get_submodule(name).register_forward_hook(lambda m, a, o, name=name: calls.append(name), prepend=True)
+    student.neck.register_forward_hook(lambda *a: calls.append("the student's neck"), prepend=True)
     student(**batch(student))
-    assert calls == ['backbone', 'neck']
+    assert calls == ["the student's neck", 'backbone', 'neck']
     assert not any(m.training for m in model.modules())
 
 
