@@ -96,16 +96,16 @@ def _from_file(module: nn.Module) -> bool:
 
 def _alike(layers: Mapping[str, nn.Module], other: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """Layers of a part whose tensors are shaped as the other part's, and those."""
-    alike = []
-    taken: dict[str, bool] = {}  # by path of the module that holds the layers
+    alike, others = [], dict(other.named_modules())
+    taken: dict[str, bool] = {}  # whether the last layer was, by path of the module that holds it
     for path, layer in layers.items():
-        parent, theirs = path.rpartition('.')[0], other.get_submodule(path)
-        fits = _shapes(layer) == _shapes(theirs)
+        parent = path.rpartition('.')[0]
+        fits = path in others and _shapes(layer) == _shapes(others[path])
         if isinstance(layer, _NORMS):
             fits = fits and taken.get(parent, True)
         taken[parent] = fits
         if fits:
-            alike.append((layer, theirs))
+            alike.append((layer, others[path]))
     return alike
 
 

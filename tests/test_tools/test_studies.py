@@ -83,8 +83,8 @@ def test_the_record_of_a_row_shows_its_whole_block():
     assert block.to_dict() == dict(neck=detection_rows.SRD)
 
 
-@pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 9, 'optim_wrapper.optimizer.type=SGD'),
-                                                      (', 4 × as long', 6, 'train_cfg.max_iters=4800')])
+@pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 10, 'optim_wrapper.optimizer.type=SGD'),
+                                                      (', 4 × as long', 9, 'train_cfg.max_iters=4800')])
 def test_rows_that_are_trained_in_another_way_are_compared_with_it(end, count, option):
     choice = Choice(Path('w'), parts=('reduced/fcos_fcos', 'reduced/faster-rcnn_fcos'), seeds=(0,))
     jobs = {job.row: job for job in detection.students(choice) if job.row.endswith(end)}

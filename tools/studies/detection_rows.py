@@ -46,6 +46,8 @@ OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.t
              'optim_wrapper.optimizer.weight_decay=0.0001', 'optim_wrapper.clip_grad.max_norm=35')
 # The student starts with the teacher's neck and head, as far as they are alike.
 INIT = ', init_student'
+DEFAULT = f'SRD{INIT}'
+"""Row of the preset."""
 SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, balance=1.0)
 CONSTANT = {**{k: v for k, v in SRD.items() if k != 'balance'}, 'weight': 0.25}  # without balance
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
@@ -72,7 +74,7 @@ BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
 LOGITS = dict(type='BinaryKLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', levels='stride',
               balance=1.0)
 MAIN: dict[str, dict[str, Any]] = {
-    f'SRD{INIT}': SRD,  # the preset
+    DEFAULT: SRD,
     f'PKD, balance 1{INIT}': balanced(PKD),
     f'MSE, projector, balance 1{INIT}': balanced(MSE),
     f'student alone{INIT}': {**CONSTANT, 'weight': 0.0},

@@ -3,17 +3,17 @@ from __future__ import annotations
 
 import statistics
 from itertools import product
-from typing import Any
+from typing import Any, Sequence
 
 import classification
 from detection import METRIC
-from detection_rows import LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
+from detection_rows import DEFAULT, INIT, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import spread
 from study import ALONE, Records, by_seed, gains, of_row
 
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
 LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
-"""Row of the defaults in both studies, and of SRD without balance in that of detectors."""
+"""Row of SRD in both studies (in that of detectors with a balance), and of SRD without balance."""
 NORMS = {'SRD, L2 normalisation': 'L2', 'SRD, no normalisation': 'none'}
 SIZES = {'SRD, projector of 2 layers': '2 layers', 'SRD, projector of 3 layers': '3 layers'}
 REASONS = {
@@ -29,14 +29,16 @@ REASONS = {
     'PKD, balance 1': 'PKD, balance 1',
 }
 """Rows that ask why the balance works → what the page calls them."""
-CHOICES = ('SRD', 'SRD, balance 0.3', 'SRD, balance 3', 'SRD, balance 1, alpha 1', 'SRD, balance 1, alpha 2',
+CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, balance 3',
+           'SRD, balance 1, alpha 1', 'SRD, balance 1, alpha 2',
            'SRD, balance 1, alpha 6', 'SRD, balance 1, correlation form', 'SRD, balance 1, spatial normalisation',
            'SRD, balance 1, no normalisation', 'SRD, balance 1, orthogonal projector',
            'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector', 'SRD, balance 1, backbone',
            'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1',
            'PKD, balance 1', 'MSE, projector, balance 1', 'VkD, balance 1', CONSTANT, 'PKD', 'MSE, projector',
            'VkD, weight 1')
-COMPARED = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
+WITH_INIT = (f'student alone{INIT}', DEFAULT, f'PKD, balance 1{INIT}', f'MSE, projector, balance 1{INIT}')
+WITHOUT_INIT = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
 ALIVE = 0.01
 """A singular value counts as alive above this share of the largest."""
 
@@ -79,15 +81,14 @@ def gain_table(records: Records, dataset: str, alone: tuple[str, str], rows: dic
     return '\n'.join(lines)
 
 
-def pairs_table(records: Records) -> str:
-    """Markdown table of all pairs: gain over the student alone of each method."""
-    lines = [f'| teacher → student | student alone (seeds) | {" | ".join(COMPARED)} |',
-             '|---' * (2 + len(COMPARED)) + '|']
+def pairs_table(records: Records, rows: Sequence[str]) -> str:
+    """Markdown table of all pairs: gain over the student alone of each of the rows."""
+    lines = [f'| teacher → student | student alone (seeds) | {" | ".join(rows)} |', '|---' * (2 + len(rows)) + '|']
     for size in ('reduced', 'emoji'):
         for teacher, student in PAIRS_OF[size]:
             base = by_seed(records, f'{size}/{student}', ALONE, METRIC)
             cells = []
-            for row in COMPARED:
+            for row in rows:
                 values = gains(by_seed(records, f'{size}/{teacher}_{student}', row, METRIC), base)
                 cells.append(f'{spread([100 * v for v in values], "+", 1)} ({len(values)})' if values
                              else 'not measured')
@@ -105,7 +106,8 @@ def tables(det: Records, cls: Records) -> dict[str, dict[str, str]]:
         'method.md': {
             'why': gain_table(det, FCOS, (alone, ALONE), REASONS),
             'choices': gain_table(det, FCOS, (alone, ALONE), {row: row for row in CHOICES}),
-            'pairs': pairs_table(det),
+            'pairs': pairs_table(det, WITH_INIT),
+            'pairs, own start': pairs_table(det, WITHOUT_INIT),
             'SGD': gain_table(det, FCOS, (alone, ALONE + SGD), ended[SGD]),
             'long': gain_table(det, FCOS, (alone, ALONE + LONG), ended[LONG]),
         },
@@ -123,27 +125,29 @@ def tables(det: Records, cls: Records) -> dict[str, dict[str, str]]:
 def summary(det: Records, cls: Records) -> dict[str, str]:
     """The README's table: what SRD gains over the student alone, and what the usual method does."""
     lines = ['| student | teacher | student alone | KL or PKD (seeds) | SRD, constant weight (seeds) '
-             '| SRD, balance (seeds) |',
-             '|---|---|---|---|---|---|']
+             '| SRD, balance (seeds) | the preset (seeds) |',
+             '|---|---|---|---|---|---|---|']
     for name in ('fashion_mnist', 'fashion_mnist_full', DIGITS):
         part = classification.PARTS[name]
-        lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE), ('KL', LINEAR),
-                       classification.METRIC, 1)
+        lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE),
+                       ('KL', LINEAR, None, 'SRD + KL'), classification.METRIC, 1)
     for size, scenes in (('reduced', 'digit scenes'), ('emoji', 'emoji scenes')):
         for (teacher, student), end in product(PAIRS_OF[size], ('', LONG)):
             lines += _gain(f'{TITLES[student]}, {scenes}{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
-                           (f'{size}/{student}', ALONE + end), ('PKD' + end, CONSTANT + end, LINEAR + end), METRIC, 100)
+                           (f'{size}/{student}', ALONE + end),
+                           [row + end for row in ('PKD', CONSTANT, LINEAR, DEFAULT)], METRIC, 100)
     return {'summary': '\n'.join(lines)}
 
 
-def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str], rows: tuple[str, ...],
-          metric: str, scale: float) -> list[str]:
-    base, *gained = ({seed: scale * value for seed, value in by_seed(records, *place, metric).items()}
-                     for place in (alone, *((dataset, row) for row in rows)))
-    if not base or not any(gained):
+def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str],
+          rows: Sequence[str | None], metric: str, scale: float) -> list[str]:
+    """A line of the summary; a row that is None is not meant for this data set."""
+    base = by_seed(records, *alone, metric)
+    gained = [None if row is None else gains(by_seed(records, dataset, row, metric), base) for row in rows]
+    if not any(gained):
         return []
-    cells = (student, teacher, spread(list(base.values()), digits=1),
-             *(f'{spread(gains(values, base), "+", 1)} ({len(values)})' if values else 'not measured'
-               for values in gained),
-             *['–'] * (3 - len(gained)))  # the preset of classifiers has no balance
+    cells = [student, teacher, spread([scale * value for value in base.values()], digits=1)]
+    for found in gained:
+        cells.append('–' if found is None else 'not measured' if not found else
+                     f'{spread([scale * gain for gain in found], "+", 1)} ({len(found)})')
     return [f'| {" | ".join(cells)} |']
