@@ -11,14 +11,14 @@ ROOT = 'distill'
 
 
 def mapping(key: str, value: Any) -> dict[str, Any]:
-    """``value`` as a dict.
+    """``value`` as a dict, without the ``_delete_`` that MMEngine leaves where there was nothing to delete.
 
     Raises:
         ConfigTypeError: It is none.
     """
     if not isinstance(value, Mapping):
         raise ConfigTypeError.at(key, value, f'must be a dict, not {type(value).__name__}')
-    return dict(value)
+    return {name: entry for name, entry in value.items() if name != '_delete_'}
 
 
 def check_keys(key: str, block: Mapping[str, Any], known: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def check_keys(key: str, block: Mapping[str, Any], known: Sequence[str]) -> None
         UnknownKeyError: There is one; the closest known ones are suggested.
     """
     for name in block:
-        if name not in known and name != '_delete_':
+        if name not in known:
             raise UnknownKeyError.among(key, str(name), known)
 
 

@@ -132,7 +132,7 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:
-    given = [name for name in options if name not in ('ema', '_delete_') and options[name]]
+    given = [name for name in options if name != 'ema' and options[name]]
     if given:
         raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
     ema = mapping(f'{key}.ema', options['ema'])

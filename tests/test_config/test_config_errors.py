@@ -5,6 +5,7 @@ import copy
 from pathlib import Path
 
 import pytest
+from mmengine.config import Config
 
 import mmsrd
 from mmsrd.distillers import DistillSetup
@@ -55,6 +56,14 @@ def test_a_right_block():
     assert (config.schedule.start, config.schedule.end, config.schedule.warmup) == (5, 9, 3)
 
 
+def test_what_mmengine_leaves_where_there_was_nothing_to_delete():
+    config = Config(dict(distill=dict(teacher=dict(TEACHER))))  # losses of the preset
+    config.merge_from_dict({'distill.losses._delete_': True, 'distill.losses.neck.student': 'neck',
+                            'distill.losses.neck.teacher': 'neck', 'distill.schedule._delete_': True})
+    assert '_delete_' in config.distill.losses
+    assert [loss.name for loss in DistillSetup.of(config.distill).config.losses] == ['neck']
+
+
 WRONG = [
     (None, ConfigError, 'the config has no `distill` block'),
     ([], ConfigTypeError, r'distill = \[\]: must be a dict, not list'),
@@ -67,6 +76,7 @@ WRONG = [
     (block(teacher__config=dict(a=1)), ConfigError, 'distill.teacher.config: defines no model; it has a'),
     (block(teacher__checkpoint=None), ConfigError, 'distill.teacher.checkpoint = None: .*allow_random=True'),
     (block(teacher__checkpoint=3), ConfigTypeError, 'distill.teacher.checkpoint = 3: must be a path'),
+    (block(teacher__init_student='yes'), ConfigTypeError, "distill.teacher.init_student = 'yes'"),
     (block(teacher__allow_random='yes'), ConfigTypeError, "distill.teacher.allow_random = 'yes'"),
     (block(preset='detect'), ConfigError, "distill.preset = 'detect': must be one of 'detection'"),
     (block(preset='detection'), ConfigError, "distill.preset = 'detection': cannot be combined with"),

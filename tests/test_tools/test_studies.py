@@ -21,7 +21,6 @@ import coco
 import command_line
 import compose_digits
 import detection
-import detection_rows
 import estimate
 import large_classifiers
 import launch
@@ -73,14 +72,15 @@ def test_detectors_of_other_kinds_are_compared_with_the_same_student_alone():
 
 
 def test_the_record_of_a_row_shows_its_whole_block():
-    choice = Choice(Path('w'), parts=('reduced/fcos_fcos',), rows=('SRD, balance 1, projector of 2 layers',))
-    job, = detection.students(choice)
+    rows = 'SRD, balance 1, projector of 2 layers', 'SRD, init_student'
+    choice = Choice(Path('w'), parts=('reduced/fcos_fcos',), rows=rows)
+    default, job = detection.students(choice)
     assert job.options[:-1] == (
         'distill.losses._delete_=True', 'distill.losses.neck.type=SRDLoss', 'distill.losses.neck.student=neck',
         'distill.losses.neck.teacher=neck', 'distill.losses.neck.alpha=4.0', 'distill.losses.neck.balance=1.0',
         'distill.losses.neck.projector.type=MLPProjector', 'distill.losses.neck.projector.layers=2')
-    block = Config.fromfile(str(ROOT / job.config)).distill.losses  # of the row that the configs have
-    assert block.to_dict() == dict(neck=detection_rows.SRD)
+    assert default.options[0] == 'distill.teacher.init_student=True'
+    assert list(Config.fromfile(str(ROOT / job.config)).distill) == ['teacher']  # the rest is the preset's
 
 
 @pytest.mark.parametrize(('end', 'count', 'option'), [(', SGD', 10, 'optim_wrapper.optimizer.type=SGD'),
