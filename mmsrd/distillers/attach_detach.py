@@ -20,7 +20,8 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
 
     Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
     ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'
-    parameters: build the optimizer after this call. A teacher that averages the student
+    parameters: build the optimizer after this call. The model keeps its weights, unless the config says
+    ``init_student=True``: then call ``model.init_weights()`` before. A teacher that averages the student
     is updated by ``model.distiller.update_ema(model)`` after each optimisation step. Before the distiller's
     ``state_dict`` is saved, ``model.distiller.update_balances()`` takes in the last step.
 
@@ -64,10 +65,10 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     distiller = attach_distiller(model, setup, keep_weights=True)
     try:
         distiller.teachers.prepare()
+        distiller.teachers.init_student()
     except Exception:
         detach(model)
         raise
-    distiller.init_weights()
     distiller.update_ema(model)
     return distiller
 

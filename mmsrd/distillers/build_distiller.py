@@ -51,7 +51,8 @@ class DistillSetup:
 
         Args:
             student: The student.
-            keep_weights: Whether the student keeps its weights unless the config says ``init_student=True``.
+            keep_weights: Whether the student keeps its weights unless the config says ``init_student=True``, as one
+                does that MMEngine has initialised before.
 
         Raises:
             ConfigError: And its kinds, where paths or shapes do not fit the models.
@@ -59,8 +60,9 @@ class DistillSetup:
         teachers = TeacherGroup.build(self.config.teachers, student)
         preset = None if self.losses is not None else choose_preset(
             self.config.preset, student, (teacher.model for teacher in teachers.values()))
-        _plan_student_init(student, teachers, preset is not None and preset.init_student and not keep_weights)
         run, losses = _match(student, teachers, preset, self.losses or [])
+        initialised = keep_weights or getattr(student, 'is_init', False)
+        _plan_student_init(student, teachers, preset is not None and preset.init_student and not initialised)
         with preserved_random_state():
             torch.manual_seed(torch.initial_seed())
             for loss in losses:

@@ -75,10 +75,6 @@ class ProjectorDistiller(nn.Module):
         """The teacher, where there is one only: :attr:`mmsrd.teachers.TeacherGroup.only`."""
         return self.teachers.only
 
-    def init_weights(self) -> None:
-        """Let the student start with layers of a teacher; MMEngine calls it when the rest is initialised."""
-        self.teachers.init_student()
-
     def update_ema(self, student: nn.Module) -> None:
         """Let teachers that average the student take its new weights; called after each training iteration."""
         self.teachers.update_ema(student)

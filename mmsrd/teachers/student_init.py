@@ -1,9 +1,10 @@
 """Layers of a teacher that a student starts with."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 import torch
+from mmengine.dist import broadcast
 from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import Tensor, nn
@@ -18,11 +19,11 @@ _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 class StudentInit:
     """The layers of neck and heads that are alike in a student and its teacher, and the teacher's weights of them.
 
-    A part of the detector (a child other than the backbone) counts where both have it, of one class and with the same
-    names of parameters and buffers, and where the student does not read it from a file (``init_cfg`` of type
-    ``'Pretrained'``). Of such a part the student takes each layer whose tensors all have the teacher's shapes, and a
-    normalisation with the layer before it. What differs stays the student's own: lateral convolutions as wide as the
-    backbone, a classifier of other classes.
+    A part of the detector (a child other than the backbone; of a ``roi_head`` each of its children) counts where both
+    have it, of one class and with the same names of parameters and buffers. Of such a part the student takes each
+    layer of the same kind and shape, and a normalisation with the layer before it. What differs stays the student's
+    own: lateral convolutions as wide as the backbone, a classifier of another number of classes. So does what the
+    student reads from a file (``init_cfg`` of type ``'Pretrained'``).
 
     *Focal and Global Knowledge Distillation for Detectors* (Yang et al., CVPR 2022) calls this the inheriting
     strategy, and took it from *Instance-Conditional Knowledge Distillation* (Kang et al., NeurIPS 2021).
@@ -32,7 +33,7 @@ class StudentInit:
         teacher: The teacher's model, before anything in it is fused.
 
     Attributes:
-        parts: Name of each part that gives layers → how many, and how many it has.
+        parts: Path of each part that gives layers → how many, and how many with parameters it has.
 
     Example:
         >>> import torch
@@ -53,33 +54,48 @@ class StudentInit:
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self.parts: dict[str, tuple[int, int]] = {}
         self._layers: list[tuple[nn.Module, nn.Module]] = []
-        self._weights: list[dict[str, Tensor]] = []
-        theirs = dict(trained_part(teacher)[1].named_children())
-        for name, own in trained_part(student)[1].named_children():
-            other = theirs.get(name)
-            if name in _OWN or other is None or not _comparable(own, other):
+        self._weights: list[dict[str, Tensor]] | None = None
+        inner = trained_part(student)[1]
+        if _from_file(student) or _from_file(inner):
+            return
+        theirs = dict(_parts(trained_part(teacher)[1]))
+        for path, own in _parts(inner):
+            other = theirs.get(path)
+            if other is None or not _comparable(own, other):
                 continue
-            layers = {path: layer for path, layer in own.named_modules() if _tensors(layer)}
-            alike = _alike(layers, other)
-            if any(tensor.dim() > 1 for layer, _ in alike for tensor in layer.parameters(recurse=False)):
+            layers = {name: layer for name, layer in own.named_modules() if _parameters(layer)}
+            alike = _alike(layers, dict(other.named_modules(remove_duplicate=False)))
+            if any(parameter.dim() > 1 for layer, _ in alike for parameter in _parameters(layer)):
                 self._layers += alike
-                self.parts[name] = len(alike), len(layers)
+                self.parts[path] = len(alike), len(layers)
 
     def __str__(self) -> str:
         return ', '.join(f'{name} ({alike} of {layers} layers)' for name, (alike, layers) in self.parts.items())
 
     def read(self) -> None:
-        """Copy the teacher's weights, which will be fused and converted."""
+        """Copy the teacher's weights, before they are fused and converted."""
         self._weights = [{name: tensor.detach().clone() for name, tensor in _tensors(layer).items()}
                          for _, layer in self._layers]
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Give the student the teacher's weights; to be called when the student has been initialised."""
+        """Give the student the teacher's weights, those of the first process; once the student is initialised."""
+        assert self._weights is not None, 'read() comes first'
         for (layer, _), weights in zip(self._layers, self._weights):
-            for name, tensor in _tensors(layer).items():
-                tensor.copy_(weights[name])
-        print_log(f'The student starts with the teacher\'s {self}', logger='current')
+            own = _tensors(layer)
+            for name, value in weights.items():
+                own[name].copy_(value)
+                broadcast(own[name])
+        print_log(f'The student starts with these parts of the teacher: {self}', logger='current')
+
+
+def _parts(detector: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Parts of a detector by path; none of a model that has no backbone to leave out."""
+    for name, child in detector.named_children() if hasattr(detector, 'backbone') else ():
+        if name == 'roi_head':
+            yield from ((f'{name}.{inner}', part) for inner, part in child.named_children())
+        elif name not in _OWN:
+            yield name, child
 
 
 def _comparable(own: nn.Module, other: nn.Module) -> bool:
@@ -94,25 +110,28 @@ def _from_file(module: nn.Module) -> bool:
     return any(entry.get('type') in ('Pretrained', PretrainedInit) for entry in entries)
 
 
-def _alike(layers: Mapping[str, nn.Module], other: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-    """Layers of a part whose tensors are shaped as the other part's, and those."""
-    alike, others = [], dict(other.named_modules())
-    taken: dict[str, bool] = {}  # whether the last layer was, by path of the module that holds it
-    for path, layer in layers.items():
-        parent = path.rpartition('.')[0]
-        fits = path in others and _shapes(layer) == _shapes(others[path])
-        if isinstance(layer, _NORMS):
-            fits = fits and taken.get(parent, True)
-        taken[parent] = fits
+def _alike(layers: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> list[tuple[nn.Module, nn.Module]]:
+    """Layers of a part that are of the same kind and shape as those of these names in the other part, and those."""
+    alike, fits = [], True
+    for name, layer in layers.items():
+        is_norm = isinstance(layer, _NORMS)
+        fits = (fits or not is_norm) and name in others and _kind(layer) == _kind(others[name])
         if fits:
-            alike.append((layer, others[path]))
+            alike.append((layer, others[name]))
     return alike
+
+
+def _kind(layer: nn.Module) -> tuple[type, dict[str, torch.Size]]:
+    """Class and shapes; the kinds of batch normalisation count as one."""
+    kind = _NormBase if isinstance(layer, _NormBase) else type(layer)
+    return kind, {name: tensor.shape for name, tensor in _tensors(layer).items()}
+
+
+def _parameters(layer: nn.Module) -> list[nn.Parameter]:
+    """Parameters of a module itself."""
+    return list(layer.parameters(recurse=False))
 
 
 def _tensors(layer: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers of a module itself."""
     return dict([*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)])
-
-
-def _shapes(layer: nn.Module) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in _tensors(layer).items()}

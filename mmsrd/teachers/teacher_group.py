@@ -64,7 +64,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
                           'the same model', logger='current', level=logging.WARNING)
 
     def init_student(self) -> None:
-        """Let the student start with layers of the teacher that is to give some; after :meth:`prepare`."""
+        """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`."""
         for teacher in self.values():
             if isinstance(teacher, PretrainedTeacher) and teacher.student_init is not None:
                 teacher.student_init.apply()

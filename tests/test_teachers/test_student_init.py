@@ -6,13 +6,26 @@ import copy
 import pytest
 import torch
 from helpers.weights import load, same
+from mmdet.models import FCOS
 from mmengine.config import Config
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from tiny import build_detector
+from torch import nn
 
 import mmsrd
+from mmsrd.distillers import DistillSetup
 from mmsrd.errors import ConfigError, TeacherError
 from mmsrd.teachers import StudentInit
+
+
+@MODELS.register_module()
+class FCOSThatGoesOn(FCOS):
+    """Draws its head's weights once more when its parts are initialised, as DETR does for its encoder and decoder."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        torch.nn.init.normal_(self.bbox_head.conv_cls.weight)
+
 
 STILL = {'optim_wrapper.optimizer.lr': 0.0, 'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9}
 
@@ -56,8 +69,9 @@ def own(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def test_the_preset_starts_with_the_teachers_layers(make_runner, teacher, tmp_path):
-    make_runner('alone', **STILL).train()
-    make_runner('run', dict(teacher=teacher), **STILL).train()
+    kind = {'model.type': 'FCOSThatGoesOn'}
+    make_runner('alone', **STILL, **kind).train()
+    make_runner('run', dict(teacher=teacher), **STILL, **kind).train()
     plain, ours = (load(tmp_path / name / 'epoch_1.pth')['state_dict'] for name in ('alone', 'run'))
     taught = load(teacher['checkpoint'])['state_dict']
     assert same(inherited(ours), inherited(taught))
@@ -74,7 +88,7 @@ def test_otherwise_it_starts_as_it_would_alone(make_runner, teacher, block):
     plain.init_weights()
     runner = make_runner('run', {**block, 'teacher': {**teacher, **block.get('teacher', {})}})
     runner.model.distiller.teachers.prepare()
-    runner.model.init_weights()
+    runner._init_model_weights()
     assert same(runner.model.state_dict(), plain.state_dict())
 
 
@@ -126,8 +140,38 @@ def test_which_layers(student_config):
     config.model.bbox_head = dict(type='ATSSHead', num_classes=10, anchor_generator=anchors,
                                   in_channels=config.model.bbox_head.in_channels)
     assert list(StudentInit(student, build_detector(config.model)).parts) == ['neck']
+    student.init_cfg = dict(type='Pretrained', checkpoint='own.pth')
+    assert not StudentInit(student, build_detector(wider(student_config).model)).parts
+    student.init_cfg = None
     student.neck.init_cfg = dict(type='Pretrained', checkpoint='own.pth')
     assert list(StudentInit(student, build_detector(wider(student_config).model)).parts) == ['bbox_head']
+
+
+def test_a_normalisation_goes_with_the_layer_before_it():
+    def detector(width: int) -> nn.Module:
+        neck = nn.Sequential(nn.Sequential(nn.Conv2d(width, 4, 1)), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1),
+                             nn.BatchNorm2d(4), nn.LayerNorm(4))
+        return nn.ModuleDict(dict(backbone=nn.Conv2d(3, width, 1), neck=neck))
+    student, teacher = detector(2), detector(3)
+    init = StudentInit(student, nn.SyncBatchNorm.convert_sync_batchnorm(teacher))
+    assert init.parts == {'neck': (3, 5)}
+
+
+def test_two_stages():
+    """A teacher that has a mask head, too."""
+    def detector(**masks: nn.Module) -> nn.Module:
+        heads = nn.ModuleDict(dict(bbox_head=nn.Linear(4, 2), **masks))
+        return nn.ModuleDict(dict(backbone=nn.Conv2d(3, 4, 1), rpn_head=nn.Conv2d(4, 1, 1), roi_head=heads))
+    init = StudentInit(detector(), detector(mask_head=nn.Conv2d(4, 1, 1)))
+    assert init.parts == {'rpn_head': (1, 1), 'roi_head.bbox_head': (1, 1)}
+
+
+def test_an_initialised_model_is_left_alone(make_runner, student, teacher):
+    assert student.is_init
+    runner = make_runner('run', dict(teacher=teacher))
+    distiller = DistillSetup.of(dict(teacher=teacher)).build(student)
+    assert distiller.teacher.student_init is None
+    assert runner.model.distiller.teacher.student_init is not None
 
 
 def test_nothing_alike(student, distill):

@@ -11,7 +11,6 @@ from mmengine.registry import MODELS
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import Tensor, nn
 
-from ...compat.fsdp import CurrentFSDPStrategy
 from ...compat.torch_versions import TORCH
 from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
@@ -19,9 +18,7 @@ from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook
 from .atomic_checkpoint import AtomicCheckpointMixin
-
-STRATEGIES = ('SingleDeviceStrategy', 'DDPStrategy', 'FSDPStrategy')
-"""Strategies that distillation was run with."""
+from .strategies import STRATEGIES, DistillFSDPStrategy
 
 
 @RUNNERS.register_module()
@@ -47,9 +44,11 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
         Raises:
             ConfigError: It is another one.
         """
+        if strategy is None:
+            strategy = dict(type='SingleDeviceStrategy' if kwargs.get('launcher', 'none') == 'none' else 'DDPStrategy')
         kind = strategy.get('type') if isinstance(strategy, dict) else None
         name = getattr(kind, '__name__', kind)
-        if strategy is not None and name not in STRATEGIES:
+        if name not in STRATEGIES:
             raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
         if name == 'FSDPStrategy':
@@ -62,8 +61,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
                 raise ConfigError.at('strategy.model_wrapper.mixed_precision', strategy['model_wrapper'][
                     'mixed_precision'], "would cast the student's weights and features, but not the projectors and the "
                     "teacher, which stay in float32; use optim_wrapper=dict(type='AmpOptimWrapper', use_fsdp=True)")
-            strategy = {**strategy, 'type': CurrentFSDPStrategy}
-        return super().build_strategy(strategy, **kwargs)
+        return super().build_strategy({**strategy, 'type': STRATEGIES[name]}, **kwargs)
 
     def train(self) -> nn.Module:
         """Build the student, attach the distiller, read the teachers' weights, then train."""
@@ -81,7 +79,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
         return trained
 
     def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
-        if isinstance(self.strategy, CurrentFSDPStrategy):
+        if isinstance(self.strategy, DistillFSDPStrategy):
             wrapper = dict(self.strategy.model_wrapper or dict(type='MMFullyShardedDataParallel'))
             wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
             distiller.to(get_device())

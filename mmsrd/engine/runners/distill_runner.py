@@ -74,6 +74,11 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
                 self.cfg.sync_bn = converted
         return wrapped
 
+    def _init_model_weights(self) -> None:
+        # Not by an init_weights of the distiller: detectors such as DETR go on after their children's.
+        super()._init_model_weights()
+        distiller_of(self).teachers.init_student()
+
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks and the distiller's."""
         super().register_hooks(default_hooks, custom_hooks)
