@@ -1,7 +1,7 @@
 """Layers of a teacher that a student starts with."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator
 
 import torch
 from mmengine.dist import broadcast
@@ -13,7 +13,6 @@ from torch.nn.modules.batchnorm import _NormBase
 from ..recorders import trained_part
 
 _OWN = ('backbone', 'data_preprocessor')
-_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
 class StudentInit:
@@ -21,9 +20,10 @@ class StudentInit:
 
     A part of the detector (a child other than the backbone; of a ``roi_head`` each of its children) counts where both
     have it, of one class and with the same names of parameters and buffers. Of such a part the student takes each
-    layer of the same kind and shape, and a normalisation with the layer before it. What differs stays the student's
-    own: lateral convolutions as wide as the backbone, a classifier of another number of classes. So does what the
-    student reads from a file (``init_cfg`` of type ``'Pretrained'``).
+    layer of the same kind and shape, a normalisation also where the layer before it differs: what comes after is made
+    for its scale and shift. What differs stays the student's own: lateral convolutions as wide as the backbone, a
+    classifier of another number of classes. So does what the student reads from a file (``init_cfg`` of type
+    ``'Pretrained'``).
 
     *Focal and Global Knowledge Distillation for Detectors* (Yang et al., CVPR 2022) calls this the inheriting
     strategy, and took it from *Instance-Conditional Knowledge Distillation* (Kang et al., NeurIPS 2021).
@@ -63,8 +63,9 @@ class StudentInit:
             other = theirs.get(path)
             if other is None or not _comparable(own, other):
                 continue
-            layers = {name: layer for name, layer in own.named_modules() if _parameters(layer)}
-            alike = _alike(layers, dict(other.named_modules(remove_duplicate=False)))
+            others = dict(other.named_modules(remove_duplicate=False))
+            layers = [(layer, others.get(name)) for name, layer in own.named_modules() if _parameters(layer)]
+            alike = [(layer, its) for layer, its in layers if its is not None and _kind(layer) == _kind(its)]
             if any(parameter.dim() > 1 for layer, _ in alike for parameter in _parameters(layer)):
                 self._layers += alike
                 self.parts[path] = len(alike), len(layers)
@@ -108,17 +109,6 @@ def _from_file(module: nn.Module) -> bool:
     init: Any = getattr(module, 'init_cfg', None) or []
     entries = [init] if isinstance(init, dict) else init
     return any(entry.get('type') in ('Pretrained', PretrainedInit) for entry in entries)
-
-
-def _alike(layers: Mapping[str, nn.Module], others: Mapping[str, nn.Module]) -> list[tuple[nn.Module, nn.Module]]:
-    """Layers of a part that are of the same kind and shape as those of these names in the other part, and those."""
-    alike, fits = [], True
-    for name, layer in layers.items():
-        is_norm = isinstance(layer, _NORMS)
-        fits = (fits or not is_norm) and name in others and _kind(layer) == _kind(others[name])
-        if fits:
-            alike.append((layer, others[name]))
-    return alike
 
 
 def _kind(layer: nn.Module) -> tuple[type, dict[str, torch.Size]]:
