@@ -93,6 +93,7 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     'SRD, balance 1, correlation form': {**SRD, 'form': 'correlation'},
     'SRD, balance 1, no normalisation': {**SRD, 'norm': 'none'},
     'SRD, balance 1, no projector': {**SRD, 'projector': None},
+    f'SRD, balance 1, no projector{INIT}': {**SRD, 'projector': None},
     'SRD, balance 1, projector of 2 layers': {**SRD, 'projector.type': 'MLPProjector', 'projector.layers': 2},
     'SRD, balance 1, spatial normalisation': {**SRD, 'norm': 'spatial'},
     'SRD, balance 1, orthogonal projector': {**SRD, 'projector.type': 'OrthogonalProjector'},

@@ -33,7 +33,8 @@ CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, bal
            'SRD, balance 1, alpha 1', 'SRD, balance 1, alpha 2',
            'SRD, balance 1, alpha 6', 'SRD, balance 1, correlation form', 'SRD, balance 1, spatial normalisation',
            'SRD, balance 1, no normalisation', 'SRD, balance 1, orthogonal projector',
-           'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector', 'SRD, balance 1, backbone',
+           'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector',
+           f'SRD, balance 1, no projector{INIT}', 'SRD, balance 1, backbone',
            'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1',
            'PKD, balance 1', 'MSE, projector, balance 1', 'VkD, balance 1', CONSTANT, 'PKD', 'MSE, projector',
            'VkD, weight 1')
