@@ -14,6 +14,7 @@ from typing import Any
 
 from detection_rows import (
     ABLATED,
+    DEFAULT,
     INIT,
     LONGER,
     MAIN,
@@ -167,7 +168,7 @@ def prepare(choice: Choice) -> None:
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS
          for teacher, student in PAIRS_OF[size]}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
-              teacher_of, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'), prepare)
+              teacher_of, table, (DEFAULT, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)
