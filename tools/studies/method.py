@@ -13,7 +13,7 @@ import classification
 import detection
 from detection import METRIC
 from detection_rows import LONG, MAIN, PAIRS, ROWS, SGD, TITLES, ending
-from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, summary, tables
+from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, summary, tables
 from plots import bars, diagnostic, draw, factors, gradients, learning, spectra
 from runs import ROOT, recorded
 from study import ALONE, Records, between, of_row
@@ -36,7 +36,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         ('effective weight of each level', factors(det, FCOS, LINEAR, 'neck', STRIDES, WEIGHT))])
     draw(folder / 'detection_curves.png', [
         ('FCOS → FCOS, what is compared (seeds)', learning(det, {
-            'student alone': alone, **{row: (FCOS, row) for row in MAIN}})),
+            'student alone': alone, **{row: (FCOS, row) for row in (*WITH_INIT, LINEAR, CONSTANT, 'PKD')}})),
         ('FCOS → FCOS, exponent (seeds)', learning(det, {
             'student alone': alone, 'SRD, alpha 4, weight 0.25': (FCOS, CONSTANT),
             **{row: (FCOS, row) for row in ROWS if row.startswith('SRD, alpha')}})),
@@ -45,7 +45,7 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
     draw(folder / 'detection_rows.png', [
         (f'FCOS → FCOS, mAP, {title}', bars(det, [r for r in ROWS if ending(r) == end], FCOS,
                                             (alone[0], ALONE + end), METRIC, 100))
-        for end, title in (('', 'AdamW'), (SGD, 'SGD'), (LONG, 'four times as long'))], 5)
+        for end, title in (('', 'AdamW'), (SGD, 'SGD'), (LONG, 'four times as long'))], 8)
     pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', CONSTANT)]
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
