@@ -12,7 +12,7 @@ from torch import nn
 from ..config import DistillConfig, parse_distill
 from ..errors import ConfigError, TapError, TeacherError
 from ..recorders import SIDES, DryRun, RecorderManager, dry_run, fixed_sides, unique_paths
-from ..teachers import PretrainedTeacher, StudentInit, TeacherGroup
+from ..teachers import StudentInit, TeacherGroup
 from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
 from .presets import Preset, choose_preset, fitting_preset
@@ -94,10 +94,8 @@ def _plan_student_init(student: nn.Module, teachers: TeacherGroup, default: bool
         TeacherError: The config says so, and no layer fits.
     """
     for teacher in teachers.values():
-        if not isinstance(teacher, PretrainedTeacher):
-            continue
         asked = teacher.config.init_student
-        by_default = default and len(teachers) == 1 and teacher.checkpoint is not None
+        by_default = default and len(teachers) == 1 and teacher.config.checkpoint is not None
         if not (by_default if asked is None else asked):
             continue
         init = StudentInit(student, teacher.model)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from ..teachers import PretrainedTeacher
 from .projector_distiller import ProjectorDistiller
 
 HEADER = ('loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape', 'projector')
@@ -14,7 +13,7 @@ def summary(distiller: ProjectorDistiller) -> str:
     lines = [f'Distillation from {name + ": " if name else ""}{teacher.config.name} ({type(teacher.model).__name__})'
              for name, teacher in distiller.teachers.items()]
     lines += [f'  the student starts with its parts: {teacher.student_init}' for teacher in distiller.teachers.values()
-              if isinstance(teacher, PretrainedTeacher) and teacher.student_init is not None]
+              if teacher.student_init is not None]
     lines += [f'  {loss.config.name}: {loss.criterion}' for loss in distiller.feature_losses]
     rows = [row for loss in distiller.feature_losses for row in loss.summary_rows()]
     return '\n'.join([*lines, text_table([HEADER, *rows])])

@@ -92,7 +92,7 @@ def _takes_any(cls: type[nn.Module]) -> bool:
 def _check_arguments(key: str, cls: type[nn.Module], options: Mapping[str, Any], also_known: Sequence[str],
                      given: Sequence[str]) -> dict[str, Any]:
     """Arguments of ``cls`` in a block, if it knows them all."""
-    arguments = {k: v for k, v in options.items() if k not in ('type', '_delete_')}
+    arguments = {k: v for k, v in options.items() if k != 'type'}
     if not _takes_any(cls):
         parameters = inspect.signature(cls).parameters
         check_keys(key, arguments, (*(p for p in parameters if p not in given), *also_known))

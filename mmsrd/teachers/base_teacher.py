@@ -16,6 +16,7 @@ from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dum
 from ..utils.random_state import preserved_random_state
 from .recording_plan import RecordingPlan
 from .speedup import AppliedSpeedups, ConvBNFinder, SideStream, apply_speedups, fuse_conv_bn, teacher_dtype
+from .student_init import StudentInit
 
 Features = Dict[str, List[Tensor]]
 """Levels by path."""
@@ -41,6 +42,7 @@ class BaseTeacher:
         self.config = config
         self.key = config.key
         self.released = False
+        self.student_init: Optional[StudentInit] = None  # what the student is to start with, until it has
         self._ready = False
         self._device: Optional[torch.device] = None
         self._stream = SideStream()
@@ -87,6 +89,8 @@ class BaseTeacher:
         """
         if not self._ready:
             self.load_weights()
+            if self.student_init is not None:
+                self.student_init.read()
             self.record()
             self.fuse()
             self._ready = True

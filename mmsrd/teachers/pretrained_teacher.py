@@ -8,7 +8,6 @@ from ..utils.weights_checksum import weights_checksum
 from ..utils.zoo import load_config
 from .base_teacher import BaseTeacher
 from .build_model import build_model, initialise
-from .student_init import StudentInit
 from .weights import read_weights
 
 
@@ -24,7 +23,6 @@ class PretrainedTeacher(BaseTeacher):
 
     Attributes:
         weights_checksum: Of the weights, once they are read; None before, and of random ones.
-        student_init: What the student is to start with, until it has; None for nothing.
 
     Raises:
         TeacherError: The config cannot be read or the model not be built.
@@ -33,7 +31,6 @@ class PretrainedTeacher(BaseTeacher):
     def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
         self.checkpoint = config.checkpoint
         self.weights_checksum: int | None = None
-        self.student_init: StudentInit | None = None
         if model is None:
             key = f'{config.key}.config'
             model = build_model(load_config(config.config, key) if isinstance(config.config, str) else config.config,
@@ -48,9 +45,8 @@ class PretrainedTeacher(BaseTeacher):
         Raises:
             CheckpointError: The file cannot be had or read, or belongs to another architecture.
         """
-        if self.checkpoint is not None and self.weights_checksum is None:
-            read_weights(self.model, self.checkpoint, self.config.name, f'{self.key}.checkpoint')
-            self.model.eval().requires_grad_(False)
-            self.weights_checksum = weights_checksum(self.model)
-        if self.student_init is not None:
-            self.student_init.read()
+        if self.checkpoint is None or self.weights_checksum is not None:
+            return
+        read_weights(self.model, self.checkpoint, self.config.name, f'{self.key}.checkpoint')
+        self.model.eval().requires_grad_(False)
+        self.weights_checksum = weights_checksum(self.model)

@@ -66,7 +66,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
     def init_student(self) -> None:
         """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`."""
         for teacher in self.values():
-            if isinstance(teacher, PretrainedTeacher) and teacher.student_init is not None:
+            if teacher.student_init is not None:
                 teacher.student_init.apply()
                 teacher.student_init = None
 

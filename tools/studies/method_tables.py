@@ -38,7 +38,7 @@ CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, bal
            'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1',
            'PKD, balance 1', 'MSE, projector, balance 1', 'VkD, balance 1', CONSTANT, 'PKD', 'MSE, projector',
            'VkD, weight 1')
-WITH_INIT = (f'student alone{INIT}', DEFAULT, f'PKD, balance 1{INIT}', f'MSE, projector, balance 1{INIT}')
+WITH_INIT = tuple(row for row in MAIN if INIT in row)
 WITHOUT_INIT = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
 ALIVE = 0.01
 """A singular value counts as alive above this share of the largest."""
