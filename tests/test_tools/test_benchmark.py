@@ -16,10 +16,12 @@ import count_passes
 import harness
 import host_time
 import kernels_on_device
+import one_process
 import one_read
 import profile_step
 import report
 import scaling
+import startup
 from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
 
 RESULTS = sorted((ROOT / 'docs/results/performance').glob('*.json'))
@@ -149,6 +151,29 @@ def test_host_time(monkeypatch):
     launches, milliseconds = host_time.measure(5, 5)
     assert launches == 10
     assert 0 < milliseconds < 1000
+
+
+def test_one_process(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    one_process.main(['--pair', 'tiny', '--threads', '1', '--turns', '2'])
+    figures = [line.split(' | ')[1] for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert all(0.2 < float(figure) < 5 for figure in figures)  # each compares like with like
+
+
+def test_what_one_process_compares():
+    turn = dict(plain=10., teacher=5., ours=18., ended=11.) | {'no balance': 16.}
+    assert [values[0] for values in one_process.compared([turn]).values()] == [1.2, 1.125, 1.1]
+
+
+def test_startup(both_toolboxes, student_config, monkeypatch, capsys):
+    """Both runs end when their first iteration begins."""
+    student = both_toolboxes / 'startup.py'
+    student_config.dump(str(student))
+    monkeypatch.chdir(both_toolboxes)
+    startup.main([str(student), 'mmdet/teacher.py', 'mmdet/teacher.pth', '--repeats', '1'])
+    plain, distilled, teacher = (float(x) for x in re.findall(r'([0-9.]+) s(?:,|:| of)', capsys.readouterr().out))
+    assert min(plain, distilled) > teacher > 0
+    assert not list(both_toolboxes.rglob('*.log'))  # nothing was trained, and nothing left behind
 
 
 def test_profile(tmp_path, monkeypatch):

@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Small differences between training steps: ``one_process.py [--pair fcos] [--turns 30]``, on a CPU.
+
+Two processes that do the same differ by a few percent on a CPU, so all variants live in one here and take turns, step by
+step. On a GPU their memory would not fit; ``tools/benchmark.py`` has a process for each.
+"""
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+from typing import Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import torch
+from pairs import DEFAULTS, PAIRS, Case
+from worker import Worker
+
+VARIANTS = ('plain', 'ours', 'no balance', 'ended')
+
+
+def measure(case: Case, turns: int) -> list[dict[str, float]]:
+    """Milliseconds of a step of each variant and of the teacher alone (``'teacher'``), for each turn."""
+    workers = {variant: Worker(case, variant) for variant in VARIANTS}
+    teacher = workers['ours'].model.distiller.teacher
+    batches = [workers['ours'].model.data_preprocessor(batch, True) for batch in workers['ours'].data]
+    results = []
+    for turn in range(turns):
+        first = turn % len(VARIANTS)  # so that none always follows the same
+        times = {}
+        for variant in (*VARIANTS[first:], *VARIANTS[:first]):
+            worker = workers[variant]
+            times[variant] = worker.time(lambda worker=worker: worker.steps(1), 1)  # type: ignore[misc]
+        batch = batches[turn % len(batches)]
+        times['teacher'] = worker.time(lambda: teacher.features(batch['inputs'], batch['data_samples']), 1)  # noqa: B023
+        results.append(times)
+    return results
+
+
+def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
+    """What is asked of the turns, by name, turn by turn."""
+    return {
+        'distilled step / (plain step + teacher alone)': [t['ours'] / (t['plain'] + t['teacher']) for t in turns],
+        'with balance / with constant weights': [t['ours'] / t['no balance'] for t in turns],
+        'after `schedule.end` / plain step': [t['ended'] / t['plain'] for t in turns],
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--pair', choices=list(PAIRS), default='fcos')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of PyTorch')
+    parser.add_argument('--turns', type=int, default=30)
+    args = parser.parse_args(argv)
+    turns = measure(Case(args.pair, *DEFAULTS['cpu'][args.pair], threads=args.threads), args.turns)
+    print(f'{args.pair}, {len(turns)} turns; median ms: ' + ', '.join(
+        f'{name} {statistics.median(turn[name] for turn in turns):.0f}' for name in turns[0]))
+    print('| what | median | middle half of the turns |\n|---|---|---|')
+    for name, ratios in compared(turns).items():
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(f'| {name} | {middle:.3f} | {low:.3f} to {high:.3f} |')
+
+
+if __name__ == '__main__':
+    main()
