@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Small differences between training steps: ``one_process.py [--pair fcos] [--turns 30]``, on a CPU.
 
-Two processes that do the same differ by a few percent on a CPU, so all variants live in one here and take turns, step by
-step. On a GPU their memory would not fit; ``tools/benchmark.py`` has a process for each.
+Two processes that do the same differ by a few percent on a CPU, so here all variants live in one and take turns, step
+by step. On a GPU their memory would not fit; ``tools/benchmark.py`` has a process for each.
 """
 from __future__ import annotations
 
