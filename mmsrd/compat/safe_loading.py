@@ -109,6 +109,9 @@ def _allowed_globals() -> dict[str, Any]:
 
 
 def _load(path: str) -> Any:
+    if path.endswith('.safetensors'):  # a format that holds tensors and nothing else
+        from safetensors.torch import load_file
+        return load_file(path)
     if ALLOW_LIST:
         # Not the context manager of PyTorch: on exit it would take the names from the list for good,
         # and MMEngine's own torch.load needs them there.

@@ -21,7 +21,8 @@ def last_linear(model: nn.Module, run: DryRun | None = None) -> str | None:
         part = getattr(model, root, None)
         linear = [f'{root}.{name}'.rstrip('.') for name, module in part.named_modules()
                   if isinstance(module, nn.Linear)] if isinstance(part, nn.Module) else []
-        if linear and (root != 'backbone' or run is None or _ends_with(run, linear[-1])):
+        if linear and (root != 'backbone' or run is None or _ends_with(run, linear[-1])) \
+                and (root != 'model' or run is None or _gives_a_vector(run, linear[-1])):
             return linear[-1]
     return None
 
@@ -34,14 +35,14 @@ def last_feature(run: DryRun) -> str | None:
     """
     model, linear = run.model, last_linear(run.model, run)
     ends_in_logits = linear is not None and linear.startswith('backbone.')
-    if isinstance(getattr(model, 'neck', None), nn.Module) and not ends_in_logits and _pools(run, 'neck'):
+    if isinstance(getattr(model, 'neck', None), nn.Module) and not ends_in_logits and _gives_a_vector(run, 'neck'):
         return 'neck'
     if isinstance(getattr(model, 'backbone', None), nn.Module) and not ends_in_logits:
         return 'backbone'
     return None if linear is None else _source_of(run, linear)
 
 
-def _pools(run: DryRun, path: str) -> bool:
+def _gives_a_vector(run: DryRun, path: str) -> bool:
     """Whether the last level of the module at ``path`` is a vector."""
     try:
         return len(run.shapes(path, '')[-1]) == 2

@@ -130,7 +130,7 @@ def choose_preset(name: str | None, student: nn.Module, teachers: Iterable[nn.Mo
     """
     name = name or fitting_preset(student)
     for side, model in (('student', student), *(('teacher', teacher) for teacher in teachers)):
-        if fitting_preset(model) != name:
+        if fitting_preset(model) != name and not getattr(model, 'any_task', False):
             raise ConfigError.at(KEY, name, f'the {side} {type(model).__name__} is made for '
                                  f'{fitting_preset(model)}; write `{ROOT}.losses` for such a pair')
     return DetectionPreset() if name == 'detection' else ClassificationPreset()

@@ -8,6 +8,7 @@ from ..utils.weights_checksum import weights_checksum
 from ..utils.zoo import load_config
 from .base_teacher import BaseTeacher
 from .build_model import build_model, initialise
+from .libraries import LibraryModel, build_library_model, is_library_model
 from .weights import read_weights
 
 
@@ -32,11 +33,7 @@ class PretrainedTeacher(BaseTeacher):
         self.checkpoint = config.checkpoint
         self.weights_checksum: int | None = None
         if model is None:
-            key = f'{config.key}.config'
-            model = build_model(load_config(config.config, key) if isinstance(config.config, str) else config.config,
-                                key)
-            if self.checkpoint is None:
-                initialise(model)
+            model = _build(config)
         super().__init__(model, config)
 
     def load_weights(self) -> None:
@@ -47,6 +44,21 @@ class PretrainedTeacher(BaseTeacher):
         """
         if self.checkpoint is None or self.weights_checksum is not None:
             return
-        read_weights(self.model, self.checkpoint, self.config.name, f'{self.key}.checkpoint')
+        key = f'{self.key}.checkpoint'
+        if isinstance(self.model, LibraryModel):
+            self.model.read_weights(self.checkpoint, key)
+        else:
+            read_weights(self.model, self.checkpoint, self.config.name, key)
         self.model.eval().requires_grad_(False)
         self.weights_checksum = weights_checksum(self.model)
+
+
+def _build(config: PretrainedTeacherConfig) -> nn.Module:
+    """The model without its weights; with random ones where it is to have none."""
+    key = f'{config.key}.config'
+    if is_library_model(config.config):
+        return build_library_model(config.name, key)
+    model = build_model(load_config(config.config, key) if isinstance(config.config, str) else config.config, key)
+    if config.checkpoint is None:
+        initialise(model)
+    return model

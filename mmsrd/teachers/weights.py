@@ -12,6 +12,27 @@ from ..errors import CheckpointError
 from ..utils.zoo import local_checkpoint
 
 
+def saved_state(path: str, key: str) -> OrderedDict[str, Any]:
+    """The ``state_dict`` in a checkpoint file: MMEngine's, Lightning's, timm's, DeiT's, bare, or of safetensors.
+
+    Args:
+        path: A local file.
+        key: Config key of the checkpoint.
+
+    Raises:
+        CheckpointError: The file cannot be read.
+    """
+    content = load_checkpoint_file(path, key)
+    # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
+    saved = next((content[name] for name in ('state_dict', 'model') if isinstance(content.get(name), dict)), content)
+    wrapped = 'module.'  # by DistributedDataParallel
+    state = OrderedDict((name[len(wrapped):] if name.startswith(wrapped) else name, value)
+                        for name, value in saved.items())
+    if hasattr(saved, '_metadata'):
+        state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
+    return state
+
+
 def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) -> None:
     """Read weights into ``model``.
 
@@ -25,14 +46,7 @@ def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) 
         CheckpointError: The file cannot be had or read, or belongs to another architecture.
     """
     path = local_checkpoint(checkpoint, config_name, key)
-    content = load_checkpoint_file(path, key)
-    # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
-    saved = next((content[name] for name in ('state_dict', 'model') if isinstance(content.get(name), dict)), content)
-    wrapped = 'module.'  # by DistributedDataParallel
-    state = OrderedDict((name[len(wrapped):] if name.startswith(wrapped) else name, value)
-                        for name, value in saved.items())
-    if hasattr(saved, '_metadata'):
-        state._metadata = saved._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
+    state = saved_state(path, key)
     own = model.state_dict()
     try:
         # The models' own load hooks rename and resize what older files have, so they judge what fits.
