@@ -7,7 +7,7 @@ from typing import Any, Mapping, Union
 from mmengine.config import Config
 
 from ..errors import ConfigError
-from .checks import ROOT, boolean, check_keys, mapping, number, of_type
+from .checks import ROOT, boolean, check_keys, mapping, number, of_type, whole_number
 from .inference_config import InferenceConfig, parse_inference
 
 DEFAULT_MOMENTUM = 0.0002  # MMEngine's, of its EMA
@@ -25,6 +25,8 @@ class PretrainedTeacherConfig:
         inference: How it is made fast.
         init_student: Whether the student starts with the layers of neck and heads that both have; None for what the
             preset does.
+        check: Images of the student's validation set that it is evaluated on before training; 0 for none, None for
+            what :class:`mmsrd.engine.hooks.TeacherCheckHook` does.
     """
 
     key: str
@@ -33,6 +35,7 @@ class PretrainedTeacherConfig:
     offload: bool = False
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     init_student: bool | None = None
+    check: int | None = None
 
     @property
     def name(self) -> str:
@@ -104,7 +107,8 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if block is None:
         raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
     options = mapping(key, block)
-    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference', 'init_student'))
+    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference', 'init_student',
+                              'check'))
     return _parse_pretrained(key, options) if options.get('ema') is None else _parse_average(key, options)
 
 
@@ -128,7 +132,16 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     return PretrainedTeacherConfig(
         key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
         parse_inference(f'{key}.inference', options.get('inference') or {}),
-        None if init_student is None else boolean(f'{key}.init_student', init_student))
+        None if init_student is None else boolean(f'{key}.init_student', init_student),
+        _parse_check(f'{key}.check', options.get('check')))
+
+
+def _parse_check(key: str, block: Any) -> int | None:
+    if block is None or isinstance(block, bool):
+        return 0 if block is False else None
+    options = mapping(key, block)
+    check_keys(key, options, ('images',))
+    return None if options.get('images') is None else whole_number(f'{key}.images', options['images'], at_least=1)
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:

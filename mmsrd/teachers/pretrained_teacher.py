@@ -23,7 +23,9 @@ class PretrainedTeacher(BaseTeacher):
         model: The model, where it is built already.
 
     Attributes:
+        check: Images that it is evaluated on before training; see :class:`PretrainedTeacherConfig`.
         weights_checksum: Of the weights, once they are read; None before, and of random ones.
+        classes: Names of the classes that it was trained for, once they are read; None where the file has none.
 
     Raises:
         TeacherError: The config cannot be read or the model not be built.
@@ -31,7 +33,9 @@ class PretrainedTeacher(BaseTeacher):
 
     def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
         self.checkpoint = config.checkpoint
+        self.check = config.check
         self.weights_checksum: int | None = None
+        self.classes: tuple[str, ...] | None = None
         if model is None:
             model = _build(config)
         super().__init__(model, config)
@@ -48,7 +52,7 @@ class PretrainedTeacher(BaseTeacher):
         if isinstance(self.model, LibraryModel):
             self.model.read_weights(self.checkpoint, key)
         else:
-            read_weights(self.model, self.checkpoint, self.config.name, key)
+            self.classes = read_weights(self.model, self.checkpoint, self.config.name, key)
         self.model.eval().requires_grad_(False)
         self.weights_checksum = weights_checksum(self.model)
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Mapping
 
 from mmengine.logging import print_log
 from torch import Tensor, nn
@@ -10,21 +10,18 @@ from torch import Tensor, nn
 from ..compat import load_checkpoint_file
 from ..errors import CheckpointError
 from ..utils.zoo import local_checkpoint
+from .class_names import saved_classes
 
 
-def saved_state(path: str, key: str) -> OrderedDict[str, Any]:
-    """The ``state_dict`` in a checkpoint file: MMEngine's, Lightning's, timm's, DeiT's, bare, or of safetensors.
+def saved_state(checkpoint: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """The ``state_dict`` in a checkpoint: of MMEngine, Lightning, timm or DeiT, or the checkpoint itself.
 
     Args:
-        path: A local file.
-        key: Config key of the checkpoint.
-
-    Raises:
-        CheckpointError: The file cannot be read.
+        checkpoint: As the file holds it.
     """
-    content = load_checkpoint_file(path, key)
     # MMEngine and Lightning save under the first name, timm and the DeiT authors under the second.
-    saved = next((content[name] for name in ('state_dict', 'model') if isinstance(content.get(name), dict)), content)
+    saved = next((checkpoint[name] for name in ('state_dict', 'model') if isinstance(checkpoint.get(name), dict)),
+                 checkpoint)
     wrapped = 'module.'  # by DistributedDataParallel
     state = OrderedDict((name[len(wrapped):] if name.startswith(wrapped) else name, value)
                         for name, value in saved.items())
@@ -33,7 +30,7 @@ def saved_state(path: str, key: str) -> OrderedDict[str, Any]:
     return state
 
 
-def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) -> None:
+def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) -> tuple[str, ...] | None:
     """Read weights into ``model``.
 
     Args:
@@ -42,11 +39,15 @@ def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) 
         config_name: Where the model's config came from, for ``'auto'`` and messages.
         key: Config key of the checkpoint.
 
+    Returns:
+        tuple: Names of the classes that the file says it was trained for; None where it does not.
+
     Raises:
         CheckpointError: The file cannot be had or read, or belongs to another architecture.
     """
     path = local_checkpoint(checkpoint, config_name, key)
-    state = saved_state(path, key)
+    content = load_checkpoint_file(path, key)
+    state = saved_state(content)
     own = model.state_dict()
     try:
         # The models' own load hooks rename and resize what older files have, so they judge what fits.
@@ -59,7 +60,9 @@ def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) 
     missing = [n for n in result.missing_keys if not n.endswith('num_batches_tracked')]
     if missing:
         raise CheckpointError.at(key, checkpoint, _mismatch(model, config_name, own, state, [], missing))
-    print_log(f'Teacher weights loaded from {path}', logger='current')
+    print_log(f'Teacher weights loaded from {path}: {len(own.keys() & state.keys())} of {len(own)} keys',
+              logger='current')
+    return saved_classes(content)
 
 
 def _mismatch(model: nn.Module, config_name: str, own: dict[str, Tensor], state: dict[str, Any], wrong: list[str],

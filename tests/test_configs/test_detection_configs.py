@@ -4,6 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -41,14 +42,18 @@ def shrink(config: Config, coco: Path, work_dir: Path) -> Config:
 
 
 def test_the_configs_are_there():
-    assert len(NAMES) == 10
+    assert len(NAMES) == 12
 
 
 @pytest.mark.parametrize('name', NAMES)
 def test_name_and_weights(name):
     config = Config.fromfile(str(FOLDER / f'{name}.py'))
     assert config.distill.teacher.checkpoint == 'auto'
-    assert zoo_weights(config.distill.teacher.config, 'k').endswith('.pth')
+    teacher = config.distill.teacher.config
+    if teacher.startswith('timm::'):
+        assert teacher[len('timm::'):] in timm.list_models(pretrained=True)
+    else:
+        assert zoo_weights(teacher, 'k').endswith('.pth')
     assert name.split('_')[0] == 'srd'
     assert set(config.distill) == {'teacher'}  # the preset does the rest
 

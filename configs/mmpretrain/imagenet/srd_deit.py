@@ -12,7 +12,7 @@ model = dict(head=dict(type='mmsrd.DeiTDistillHead'))
 optim_wrapper = dict(clip_grad=dict(max_norm=15.0))
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(
-    teacher=dict(config='{{ fileDirname }}/regnety-16gf_in1k.py',
+    teacher=dict(config='timm::regnety_160.deit_in1k',
                  checkpoint='https://dl.fbaipublicfiles.com/deit/regnety_160-a5fe301d.pth'),
     losses=dict(
         tokens=dict(type='SRDLoss', student='backbone.ln1', teacher='model.s4', tokens='patch', pool=True,

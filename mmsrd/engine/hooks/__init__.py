@@ -1,5 +1,6 @@
 """Hooks of MMEngine that distil or look at distillation."""
 from .distill_hook import DistillHook
 from .projector_diagnostics_hook import ProjectorDiagnosticsHook
+from .teacher_check_hook import TeacherCheckHook
 
-__all__ = ['DistillHook', 'ProjectorDiagnosticsHook']
+__all__ = ['DistillHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']

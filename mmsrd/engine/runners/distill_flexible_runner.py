@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook
+from ..hooks.teacher_check_hook import TeacherCheckHook
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
 
@@ -75,6 +76,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             distiller.teachers.prepare(None if self._resume else self._load_from)
             self._prepare_wrapper(distiller)
             self.register_hook(DistillHook())
+            self.register_hook(TeacherCheckHook())
             trained: nn.Module = super().train()
         return trained
 

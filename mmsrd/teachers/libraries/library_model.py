@@ -11,8 +11,11 @@ from mmengine.model import ImgDataPreprocessor
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ...compat import load_checkpoint_file
 from ...errors import CheckpointError, TeacherError
 from ...utils.random_state import preserved_random_state
+from ...utils.zoo import local_checkpoint
+from ..weights import saved_state
 
 
 class LibraryModel(nn.Module, ABC):
@@ -91,6 +94,18 @@ class LibraryModel(nn.Module, ABC):
         Raises:
             CheckpointError: They cannot be had or read, or belong to another architecture.
         """
+
+    def state_in(self, checkpoint: str, key: str) -> dict[str, Any]:
+        """The tensors of a checkpoint file by name.
+
+        Args:
+            checkpoint: Path or URL.
+            key: Config key of the checkpoint.
+
+        Raises:
+            CheckpointError: The file cannot be had or read.
+        """
+        return dict(saved_state(load_checkpoint_file(local_checkpoint(checkpoint, self.name, key), key)))
 
     def read_weights(self, checkpoint: str, key: str) -> None:
         """Give the model the weights that :meth:`pretrained` finds.

@@ -7,8 +7,6 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...errors import TeacherError, did_you_mean
-from ...utils.zoo import local_checkpoint
-from ..weights import saved_state
 from .library_model import LibraryModel
 
 
@@ -62,6 +60,6 @@ class TimmModel(LibraryModel):
         if checkpoint == 'auto':
             model: nn.Module = self._create(pretrained=True)
         else:
-            state = dict(saved_state(local_checkpoint(checkpoint, self.name, key), key))
+            state = self.state_in(checkpoint, key)
             model = self._create(pretrained=True, pretrained_cfg_overlay=dict(state_dict=state))
         return model

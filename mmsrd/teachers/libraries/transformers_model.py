@@ -10,8 +10,6 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ...errors import CheckpointError, TeacherError
-from ...utils.zoo import local_checkpoint
-from ..weights import saved_state
 from .library_model import LibraryModel
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -69,7 +67,7 @@ class TransformersModel(LibraryModel):
         if checkpoint == 'auto' or folder.is_dir():
             source, state = (self.source if checkpoint == 'auto' else str(folder)), None
         else:
-            source, state = None, dict(saved_state(local_checkpoint(checkpoint, self.name, key), key))
+            source, state = None, self.state_in(checkpoint, key)
         model, info = type(self.model).from_pretrained(source, config=self.config, state_dict=state,
                                                        output_loading_info=True)
         # A backbone normalises what stages give, by layers that the model itself does not have.

@@ -1,0 +1,166 @@
+"""Each teacher is evaluated on the student's validation set before training."""
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.processes import ROOT, run
+from helpers.weights import same
+
+from mmsrd.config.teacher_config import parse_teacher
+from mmsrd.engine.hooks import teacher_check_hook
+from mmsrd.engine.hooks.teacher_check_hook import near_chance
+from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
+
+ONE_EPOCH = {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9, 'log_level': 'INFO'}
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def found_by(runner):
+    """What the check has written into the work directory."""
+    path = Path(runner.work_dir, 'teacher_check.json')
+    return list(json.loads(path.read_text()).values()) if path.is_file() else []
+
+
+@pytest.fixture
+def teacher(make_runner, student_config, tmp_path):
+    """``distill.teacher`` of a trained model with the student's classes, and its runner."""
+    runner = make_runner('teacher')
+    runner.train()
+    student_config.dump(str(tmp_path / 'trained.py'))
+    return dict(config=str(tmp_path / 'trained.py'), checkpoint=str(tmp_path / 'teacher/epoch_2.pth')), runner
+
+
+def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):
+    """And a resume takes it from the file."""
+    block, own = teacher
+    expected = own.val()
+    runner = make_runner('run', dict(teacher=block), **ONE_EPOCH)
+    runner.train()
+    assert found_by(runner) == [dict(images=4, metrics=pytest.approx(expected))]
+    figure = f"distill.teacher on 4 images of the student's validation set: teacher/coco/bbox_mAP " \
+        f'{expected["coco/bbox_mAP"]:.4g}'
+    assert figure in log_of(runner)
+    monkeypatch.setattr(teacher_check_hook, 'evaluate', None)
+    again = make_runner('run', dict(teacher=block), **ONE_EPOCH, resume=True)
+    again.train()
+    assert figure in log_of(again)
+
+
+def test_some_images(make_runner, teacher, coco, tmp_path):
+    """Images that were not looked at are not counted as missed."""
+    block, own = teacher
+    annotations = json.loads((coco / 'annotations/val.json').read_text())
+    annotations['images'] = annotations['images'][:2]
+    kept = {image['id'] for image in annotations['images']}
+    annotations['annotations'] = [box for box in annotations['annotations'] if box['image_id'] in kept]
+    (tmp_path / 'two.json').write_text(json.dumps(annotations))
+    two = make_runner('two', **{'val_dataloader.dataset.ann_file': str(tmp_path / 'two.json'),
+                                'val_evaluator.ann_file': str(tmp_path / 'two.json')})
+    two.model.load_state_dict(own.model.state_dict())
+    runner = make_runner('run', dict(teacher=dict(block, check=dict(images=2))), **ONE_EPOCH)
+    runner.train()
+    assert found_by(runner) == [dict(images=2, metrics=pytest.approx(two.val()))]
+
+
+def test_training_is_not_changed_by_it(make_runner, teacher):
+    weights = []
+    for check in (None, False):
+        runner = make_runner(f'check-{check}', dict(teacher=dict(teacher[0], check=check)), **ONE_EPOCH)
+        runner.train()
+        weights.append(runner.model.state_dict())
+        assert len(found_by(runner)) == (check is None)
+    assert same(*weights)
+
+
+def test_two_processes_find_what_one_finds(student_config, teacher, tmp_path):
+    block, own = teacher
+    config = copy.deepcopy(student_config)
+    config.merge_from_dict({**ONE_EPOCH, 'distill': dict(teacher=block), 'runner_type': 'mmsrd.DistillRunner'})
+    config.dump(str(tmp_path / 'student.py'))
+    run('bash', ROOT / 'tools/dist_train.sh', tmp_path / 'student.py', '2', '--work-dir', tmp_path / 'run',
+        cwd=tmp_path, PORT='29641')
+    found, = json.loads((tmp_path / 'run/teacher_check.json').read_text()).values()
+    assert found == dict(images=4, metrics=pytest.approx(own.val()))
+
+
+def relabelled(block, classes, tmp_path):
+    """The teacher with other names of classes in its file."""
+    content = torch.load(block['checkpoint'], weights_only=False)
+    content['meta']['dataset_meta']['classes'] = classes
+    torch.save(content, tmp_path / 'relabelled.pth')
+    return dict(block, checkpoint=str(tmp_path / 'relabelled.pth'))
+
+
+@pytest.mark.parametrize(('classes', 'message'), [
+    (tuple('1023456789'), "distill.teacher: the same classes as the student's in another order: class 0 is '1', and "
+                          "'0' for the student"),
+    (tuple('0123456abc'), 'distill.teacher: it was trained for 10 classes, the student is for 10 (only the teacher has '
+                          '3: a, b, c; only the student has 3: 7, 8, 9)')])
+def test_other_classes(make_runner, teacher, tmp_path, classes, message):
+    """They are named, and the teacher is evaluated where the user insists only."""
+    block = relabelled(teacher[0], classes, tmp_path)
+    runner = make_runner('run', dict(teacher=block), **ONE_EPOCH)
+    runner.train()
+    assert message in log_of(runner)
+    assert not found_by(runner)
+    runner = make_runner('forced', dict(teacher=dict(block, check=dict(images=4))), **ONE_EPOCH)
+    runner.train()
+    assert len(found_by(runner)) == 1
+
+
+def test_near_chance_is_a_warning(make_runner, distill):
+    """The fixture's teacher has random weights in its file."""
+    runner = make_runner('run', distill, **ONE_EPOCH)
+    runner.train()
+    assert 'WARNING - distill.teacher: coco/bbox_mAP = ' in log_of(runner)
+    assert 'is near chance. Look at the order of its classes' in log_of(runner)
+
+
+@pytest.mark.parametrize(('metrics', 'classes', 'worst'), [
+    ({'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.5}, 80, None), ({'coco/bbox_mAP': 0.019}, 80, 'coco/bbox_mAP'),
+    ({'coco/bbox_mAP_s': 0.0, 'coco/bbox_mAP': 0.4}, 80, None), ({'coco/bbox_mAP': -1.0}, 80, None),
+    ({'accuracy/top1': 14.9}, 10, 'accuracy/top1'), ({'accuracy/top1': 15.1}, 10, None),
+    ({'accuracy/top1': 0.1}, None, None)])
+def test_what_is_near_chance(metrics, classes, worst):
+    assert near_chance(metrics, classes) == worst
+
+
+def test_a_teacher_that_cannot_be_evaluated(make_runner, teacher):
+    runner = make_runner('run', dict(teacher=teacher[0]), **ONE_EPOCH)
+
+    def broken(batch):
+        raise ValueError('no such key')
+
+    runner.model.distiller.teacher.model.test_step = broken
+    runner.train()
+    assert 'cannot be evaluated on the student\'s validation set (ValueError: no such key)' in log_of(runner)
+    assert not found_by(runner)
+
+
+def test_classifiers(make_classifier_runner):
+    runner = make_classifier_runner('run', 1.0, log_level='INFO')
+    runner.train()
+    found, = found_by(runner)
+    assert found['images'] == 200
+    assert set(found['metrics']) == {'accuracy/top1'}
+
+
+@pytest.mark.parametrize(('check', 'images'), [(None, None), (True, None), (False, 0), ({}, None),
+                                               (dict(images=5), 5)])
+def test_config(check, images):
+    assert parse_teacher('k', dict(config='c', checkpoint='f', check=check)).check == images
+
+
+@pytest.mark.parametrize(('check', 'kind', 'message'), [
+    (3, ConfigTypeError, 'k.check = 3'), (dict(images=0), ConfigError, 'k.check.images = 0'),
+    (dict(image=3), UnknownKeyError, "k.check: unknown key 'image'")])
+def test_config_errors(check, kind, message):
+    with pytest.raises(kind, match=message):
+        parse_teacher('k', dict(config='c', checkpoint='f', check=check))
