@@ -60,7 +60,7 @@ def teacher_checkpoint(teacher_files: tuple[str, str]) -> str:
 @pytest.fixture
 def distill(teacher_config: str, teacher_checkpoint: str) -> dict[str, Any]:
     """A ``distill`` block for the tiny pair."""
-    return dict(teacher=dict(config=teacher_config, checkpoint=teacher_checkpoint),
+    return dict(teacher=dict(config=teacher_config, checkpoint=teacher_checkpoint, check=False),
                 losses=dict(neck=dict(type='SRDLoss', student='neck', teacher='neck', weight=2.0)))
 
 
@@ -152,7 +152,7 @@ def make_classifier_runner(digits: Path, classifier_teacher: dict[str, str], tmp
         config.log_level = 'ERROR'
         config.experiment_name = config.visualizer.name = f'{tmp_path.name}-{name}'
         if weight is not None:
-            config.distill.teacher = copy.deepcopy(classifier_teacher)
+            config.distill.teacher = dict(classifier_teacher, check=False)
             config.distill.losses.feature.weight = 2.0 * weight
             config.distill.losses.logits.weight = weight
         config.merge_from_dict(copy.deepcopy(overrides))

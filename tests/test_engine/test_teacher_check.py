@@ -117,6 +117,7 @@ def test_other_classes(make_runner, teacher, tmp_path, classes, message):
 
 def test_near_chance_is_a_warning(make_runner, distill):
     """The fixture's teacher has random weights in its file."""
+    distill['teacher'].pop('check')
     runner = make_runner('run', distill, **ONE_EPOCH)
     runner.train()
     assert 'WARNING - distill.teacher: coco/bbox_mAP = ' in log_of(runner)
@@ -145,7 +146,7 @@ def test_a_teacher_that_cannot_be_evaluated(make_runner, teacher):
 
 
 def test_classifiers(make_classifier_runner):
-    runner = make_classifier_runner('run', 1.0, log_level='INFO')
+    runner = make_classifier_runner('run', 1.0, **{'distill.teacher.check': True})
     runner.train()
     found, = found_by(runner)
     assert found['images'] == 200

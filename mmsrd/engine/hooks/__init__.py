@@ -1,6 +1,7 @@
 """Hooks of MMEngine that distil or look at distillation."""
 from .distill_hook import DistillHook
+from .no_effect_hook import NoEffectHook
 from .projector_diagnostics_hook import ProjectorDiagnosticsHook
 from .teacher_check_hook import TeacherCheckHook
 
-__all__ = ['DistillHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']
+__all__ = ['DistillHook', 'NoEffectHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']

@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook
+from ..hooks.no_effect_hook import NoEffectHook
 from ..hooks.teacher_check_hook import TeacherCheckHook
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
@@ -77,6 +78,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             self._prepare_wrapper(distiller)
             self.register_hook(DistillHook())
             self.register_hook(TeacherCheckHook())
+            self.register_hook(NoEffectHook())
             trained: nn.Module = super().train()
         return trained
 

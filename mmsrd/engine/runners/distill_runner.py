@@ -12,6 +12,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
 from ..hooks.distill_hook import DistillHook, distiller_of
+from ..hooks.no_effect_hook import NoEffectHook
 from ..hooks.teacher_check_hook import TeacherCheckHook
 from .atomic_checkpoint import AtomicCheckpointMixin
 
@@ -85,6 +86,7 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(DistillHook())
         self.register_hook(TeacherCheckHook())
+        self.register_hook(NoEffectHook())
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""

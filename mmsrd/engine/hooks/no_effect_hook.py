@@ -1,0 +1,108 @@
+"""``NoEffectHook``: says when a distillation loss does nothing."""
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ...distillers.feature_loss import FeatureLoss
+from ...registry import HOOKS
+from .distill_hook import distiller_of
+
+STEPS = 100
+"""Steps that are looked at, once the learning rate is a tenth of what it is to be."""
+ENDS = 20
+"""Steps at both ends of them whose means are compared."""
+STILL = 1e-3
+"""Largest change of the alignment that counts as none."""
+ALIKE = 0.95
+"""Alignment that is not expected to move."""
+
+
+@HOOKS.register_module()
+class NoEffectHook(Hook):
+    """Looks at the first steps with distillation, and warns once for each loss of what shows that it has no effect.
+
+    That is a loss that is constant, an alignment that does not move, a projector without a gradient, and a balance of
+    zero at all levels (a factor that has hit its limit is a warning of :class:`mmsrd.distillers.balance.Balance`).
+    What the steps have logged stays on the device, and is read once at the end. A resumed run is not looked at.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self) -> None:
+        self._logged: dict[str, list[Tensor]] = defaultdict(list)
+        self._gradients: dict[nn.Parameter, Tensor] = {}
+        self._handles: list[Any] = []
+        self._looking = False
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch the projectors' gradients from the first step on."""
+        self._looking = runner.iter == 0
+        for parameter in distiller_of(runner).parameters() if self._looking else ():
+            if parameter.requires_grad:
+                self._handles.append(parameter.register_hook(self._watch(parameter)))  # type: ignore[no-untyped-call]
+
+    def _watch(self, parameter: nn.Parameter) -> Any:
+        def look(gradient: Tensor) -> None:
+            largest = gradient.detach().abs().max()
+            known = self._gradients.get(parameter)
+            self._gradients[parameter] = largest if known is None else torch.maximum(known, largest)
+        return look
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Keep what the step has logged; after the last of them, look at it."""
+        distiller = distiller_of(runner)
+        if not self._looking or not distiller.schedule.active(runner.iter, runner.epoch) or _warms_up(runner):
+            return
+        for key, value in (outputs or {}).items():
+            if 'srd_' in key and isinstance(value, Tensor):
+                self._logged[key].append(value.detach())
+        if max(map(len, self._logged.values()), default=0) >= STEPS:
+            self._looking = False
+            for loss in distiller.feature_losses:
+                if loss.config.weight > 0:
+                    self._judge(loss)
+            for handle in self._handles:
+                handle.remove()
+            self._logged.clear()
+            self._gradients.clear()
+
+    def _judge(self, loss: FeatureLoss) -> None:
+        name = loss.config.name
+        values, alignment, balance = (torch.stack(self._logged[key]).float().cpu() if key in self._logged else None
+                                      for key in (f'loss_srd_{name}', f'srd_alignment/{name}', f'srd_balance/{name}'))
+        if values is not None and values.max() - values.min() <= 1e-6 * values.abs().max():
+            _warn(loss, f'the loss has been {float(values[0]):.6g} in all of {len(values)} steps')
+        if alignment is not None and alignment[-1] < ALIKE:
+            change = float(alignment[-ENDS:].mean() - alignment[:ENDS].mean())
+            if abs(change) < STILL:
+                _warn(loss, f'the alignment has stayed at {float(alignment[-1]):.3f} for {len(alignment)} steps. Is '
+                      'the learning rate of the projectors zero?')
+        if balance is not None and not balance[-ENDS:].any():
+            _warn(loss, "the balance is zero at all levels: the student's own losses send no gradient to "
+                  f'{loss.config.student!r}, so this loss does not, either')
+        idle = [path for path, parameter in loss.projectors.named_parameters()
+                if parameter not in self._gradients or not self._gradients[parameter].any()]
+        if idle:
+            _warn(loss, f'the projector gets no gradient ({", ".join(idle[:3])}{" ..." if len(idle) > 3 else ""})')
+
+
+def _warms_up(runner: Runner) -> bool:
+    """Whether no learning rate is a tenth of its initial one yet."""
+    optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+    groups = getattr(optimizer, 'param_groups', [])
+    return bool(groups) and all(group['lr'] < 0.1 * group.get('initial_lr', group['lr']) for group in groups)
+
+
+def _warn(loss: FeatureLoss, what: str) -> None:
+    config = loss.config
+    print_log(f'{config.key} (student {config.student!r}, teacher {config.teacher!r}) has no effect, it seems: {what}',
+              logger='current', level=logging.WARNING)
