@@ -20,6 +20,7 @@ import classification
 import coco
 import command_line
 import compose_digits
+import crop_classifier
 import detection
 import estimate
 import large_classifiers
@@ -30,6 +31,8 @@ import plots
 import prepare_data
 import runs
 from study import Choice, between
+
+from mmsrd.teachers.libraries import build_library_model
 
 STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY, coco.STUDY,
                                             large_classifiers.STUDY], ids=lambda study: study.name)
@@ -453,3 +456,20 @@ def test_the_method_page_shows_the_recorded_results(tmp_path):
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}
     assert all(any(f'pictures/{name}' in text for text in texts.values()) for name in drawn)
+
+
+def test_a_classifier_of_objects(coco, tmp_path):
+    """It has learned nothing in a step, and can teach."""
+    images, labels = crop_classifier.windows(coco, 'train', 5)
+    assert images.shape == (5, 3, 64, 64)
+    boxes = json.loads((coco / 'annotations/train.json').read_text())['annotations']
+    assert labels.tolist() == [box['category_id'] for box in boxes[:5]]
+    # The object is in the middle of its window, at its own scale.
+    box, image = boxes[0]['bbox'], cv2.imread(str(coco / f"train/{boxes[0]['image_id']:06d}.png"))
+    x, y = round(box[0] + box[2] / 2), round(box[1] + box[3] / 2)
+    assert images[0][:, 32, 32].tolist() == image[y, x, ::-1].tolist()
+    accuracy = crop_classifier.train(coco, tmp_path / 'out', 10, 1)
+    assert 0 <= accuracy <= 1
+    model = build_library_model(f'timm::{tmp_path / "out"}', 'k')
+    model.read_weights('auto', 'k')
+    assert model.model.fc.out_features == 10

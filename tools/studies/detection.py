@@ -14,6 +14,7 @@ from typing import Any
 
 from detection_rows import (
     ABLATED,
+    CROPS,
     DEFAULT,
     INIT,
     LONGER,
@@ -34,6 +35,7 @@ from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, ga
 sys.path.insert(0, str(ROOT / 'tools'))
 import compose_digits
 import compose_emoji
+import crop_classifier
 from compose_digits import SceneConfig
 from compose_emoji import EmojiConfig
 
@@ -67,9 +69,8 @@ def students(choice: Choice) -> list[Job]:
                      for row in ALONE_ROWS if choice.has(row) and (whole or row == ALONE)]
             rows = ROWS if whole else MAIN
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.name}.py'
-            weights = f'distill.teacher.checkpoint={_checkpoint(size, teacher, choice)}'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
-                         (*_block(row), weights, *_training(row, setting), *common))
+                         (*_block(row), *_weights(row, size, teacher, choice), *_training(row, setting), *common))
                      for row in rows if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
@@ -105,6 +106,18 @@ def _training(row: str, setting: Setting) -> tuple[str, ...]:
     return OPTIMIZER if end == SGD else ()
 
 
+def _weights(row: str, size: str, detector: str, choice: Choice) -> tuple[str, ...]:
+    """Options of the teacher."""
+    if row == CROPS:
+        return f'distill.teacher.config=timm::{_classifier(size, choice)}', 'distill.teacher.checkpoint=auto'
+    return (f'distill.teacher.checkpoint={_checkpoint(size, detector, choice)}',)
+
+
+def _classifier(size: str, choice: Choice) -> Path:
+    """Folder of the classifier of objects."""
+    return choice.work_dir / size / 'crop_classifier'
+
+
 def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
     steps = 2 if choice.smoke else SETTINGS[size].steps[1]
     return choice.work_dir / size / detector / TEACHER / 'seed0' / f'iter_{steps}.pth'
@@ -112,7 +125,7 @@ def _checkpoint(size: str, detector: str, choice: Choice) -> Path:
 
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     """Training of the teacher of a distilled student, and its last checkpoint."""
-    if job.row in ALONE_ROWS:
+    if job.row in ALONE_ROWS or job.row == CROPS:
         return None
     size, detector, _ = _names(job.dataset)
     setting = SETTINGS[size]
@@ -154,7 +167,7 @@ def _line(records: Records, size: str, title: str, dataset: str, row: str) -> li
 
 
 def prepare(choice: Choice) -> None:
-    """Compose the images of the chosen settings, unless they are there."""
+    """Compose the images of the chosen settings, and train the classifier of their objects, unless they are there."""
     for size in dict.fromkeys(_names(part)[0] for part in choice.parts):
         setting = SETTINGS[size]
         folder, images = (choice.work_dir, (4, 2)) if choice.smoke else (Path('data'), setting.images)
@@ -163,6 +176,9 @@ def prepare(choice: Choice) -> None:
             compose_emoji.compose(out, *images, EmojiConfig(setting.side, setting.objects, setting.object_size))
         else:
             compose_digits.compose(out, *images, SceneConfig(setting.side, setting.objects, setting.object_size))
+        whole = any(_names(part) == (size, *ABLATED) for part in choice.parts)
+        if choice.has(CROPS) and whole and not (_classifier(size, choice) / 'result.json').is_file():
+            crop_classifier.train(out, _classifier(size, choice), *((64, 1) if choice.smoke else (6000, 5)))
 
 
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS

@@ -48,6 +48,8 @@ OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.t
 INIT = ', init_student'
 DEFAULT = f'SRD{INIT}'
 """Row of the preset."""
+CROPS = 'SRD, a classifier teaches'
+"""A model of timm that has been trained on the objects alone; all pairs of the maps by stride."""
 SRD = dict(type='SRDLoss', student='neck', teacher='neck', alpha=4.0, balance=1.0)
 CONSTANT = {**{k: v for k, v in SRD.items() if k != 'balance'}, 'weight': 0.25}  # without balance
 PKD = dict(type='PKDLoss', student='neck', teacher='neck', projector=None, weight=6.0)
@@ -138,6 +140,7 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     f'PKD{SGD}': PKD,
     f'PKD, balance 1{SGD}': balanced(PKD),
     f'MSE, projector, balance 1{SGD}': balanced(MSE),
+    CROPS: {**SRD, 'teacher': 'backbone', 'levels': 'stride'},
     f'SRD{INIT}{LONG}': SRD,
     f'PKD, balance 1{INIT}{LONG}': balanced(PKD),
     f'MSE, projector, balance 1{INIT}{LONG}': balanced(MSE),
