@@ -31,10 +31,10 @@ def found_by(runner):
 @pytest.fixture
 def teacher(make_runner, student_config, tmp_path):
     """``distill.teacher`` of a trained model with the student's classes, and its runner."""
-    runner = make_runner('teacher')
+    runner = make_runner('teacher', **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9})
     runner.train()
     student_config.dump(str(tmp_path / 'trained.py'))
-    return dict(config=str(tmp_path / 'trained.py'), checkpoint=str(tmp_path / 'teacher/epoch_2.pth')), runner
+    return dict(config=str(tmp_path / 'trained.py'), checkpoint=str(tmp_path / 'teacher/epoch_1.pth')), runner
 
 
 def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):

@@ -109,9 +109,9 @@ def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int) -> dict[st
     Returns:
         dict: ``images`` that were evaluated and their ``metrics``; None where it could not be done, with a warning.
     """
-    options = copy.deepcopy(runner._val_dataloader)
+    options = runner._val_dataloader
     if isinstance(options, dict):  # its workers would live as long as the training
-        options.update(num_workers=0, persistent_workers=False)
+        options = {**copy.deepcopy(options), 'num_workers': 0, 'persistent_workers': False}
         options.pop('prefetch_factor', None)
     device = next(student_of(runner).parameters()).device
     with preserved_random_state():
