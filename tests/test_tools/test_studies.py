@@ -134,11 +134,12 @@ def test_a_table_goes_where_its_mark_is():
 
 
 def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
-    """The hook's lines have no loss either, and are not validations."""
+    """The hooks' lines have no loss either, and are not validations."""
     folder = tmp_path / '20260101' / 'vis_data'
     folder.mkdir(parents=True)
     rank = 'srd_effective_rank/neck.0'
-    logged = [{'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12341, 'step': 10},
+    logged = [{'teacher/coco/bbox_mAP': 0.7, 'step': 0},
+              {'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12341, 'step': 10},
               {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.2, 'time': 1.0, 'step': 10},
               {'loss': 0.5, 'srd_alignment/neck': 0.75, 'step': 20},
               {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4, 'time': 1.0, 'step': 20}, {rank: 6.0, 'step': 20}]
@@ -148,7 +149,7 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
     assert runs.outcome(tmp_path) == dict(
         metrics={'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4}, curve=[[10, 0.1], [20, 0.3]],
         alignment=dict(neck=0.75), diagnostics={rank: [[10, 7.123], [20, 6.0]]}, spectra={'neck.0': [20.1, 0.1]})
-    (folder / 'scalars.json').write_text(json.dumps(logged[0]))
+    (folder / 'scalars.json').write_text(json.dumps(logged[1]))
     for folder in (tmp_path, tmp_path / 'nothing'):
         with pytest.raises(ValueError, match='no result'):
             runs.outcome(folder)
