@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 import classification
 from detection import METRIC
-from detection_rows import DEFAULT, INIT, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
+from detection_rows import CROPS, DEFAULT, INIT, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import spread
 from study import ALONE, Records, by_seed, gains, of_row
 
@@ -35,7 +35,7 @@ CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, bal
            'SRD, balance 1, no normalisation', 'SRD, balance 1, orthogonal projector',
            'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector',
            f'SRD, balance 1, no projector{INIT}', 'SRD, balance 1, backbone',
-           'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1',
+           'SRD, balance 1, neck and backbone', 'SRD and dense logits, balance 1', 'dense logits, balance 1', CROPS,
            'PKD, balance 1', 'MSE, projector, balance 1', 'VkD, balance 1', CONSTANT, 'PKD', 'MSE, projector',
            'VkD, weight 1')
 WITH_INIT = tuple(row for row in MAIN if INIT in row)
