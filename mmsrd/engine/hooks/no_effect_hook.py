@@ -20,7 +20,7 @@ STEPS = 100
 ENDS = 20
 """Steps at both ends of them whose means are compared."""
 STILL = 1e-3
-"""Largest change of the alignment that counts as none."""
+"""Relative change of a projector's weights below which it has hardly moved; SGD in a warm-up moves it more."""
 ALIKE = 0.95
 """Alignment that is not expected to move."""
 
@@ -38,6 +38,7 @@ class NoEffectHook(Hook):
 
     def __init__(self) -> None:
         self._logged: dict[str, list[Tensor]] = defaultdict(list)
+        self._first: dict[nn.Parameter, Tensor] = {}
         self._gradients: dict[nn.Parameter, Tensor] = {}
         self._handles: list[Any] = []
         self._looking = False
@@ -62,6 +63,8 @@ class NoEffectHook(Hook):
         distiller = distiller_of(runner)
         if not self._looking or not distiller.schedule.active(runner.iter, runner.epoch) or _warms_up(runner):
             return
+        if not self._first:
+            self._first = {p: p.detach().clone() for p in distiller.parameters()}
         for key, value in (outputs or {}).items():
             if 'srd_' in key and isinstance(value, Tensor):
                 self._logged[key].append(value.detach())
@@ -72,8 +75,8 @@ class NoEffectHook(Hook):
                     self._judge(loss)
             for handle in self._handles:
                 handle.remove()
-            self._logged.clear()
-            self._gradients.clear()
+            for kept in (self._logged, self._gradients, self._first):
+                kept.clear()
 
     def _judge(self, loss: FeatureLoss) -> None:
         name = loss.config.name
@@ -81,11 +84,12 @@ class NoEffectHook(Hook):
                                       for key in (f'loss_srd_{name}', f'srd_alignment/{name}', f'srd_balance/{name}'))
         if values is not None and values.max() - values.min() <= 1e-6 * values.abs().max():
             _warn(loss, f'the loss has been {float(values[0]):.6g} in all of {len(values)} steps')
-        if alignment is not None and alignment[-1] < ALIKE:
-            change = float(alignment[-ENDS:].mean() - alignment[:ENDS].mean())
-            if abs(change) < STILL:
-                _warn(loss, f'the alignment has stayed at {float(alignment[-1]):.3f} for {len(alignment)} steps. Is '
-                      'the learning rate of the projectors zero?')
+        if alignment is not None and alignment[-1] < ALIKE and self._has_hardly_moved(loss):
+            ends = alignment[:ENDS], alignment[-ENDS:]
+            noise = sum(float(end.var()) / len(end) for end in ends) ** 0.5  # one batch is not like another
+            if abs(float(ends[1].mean() - ends[0].mean())) <= 2 * noise:
+                _warn(loss, f'the alignment has stayed at {float(alignment[-1]):.3f} for {len(alignment)} steps, and '
+                      'the projector as it was. Is its learning rate zero?')
         if balance is not None and not balance[-ENDS:].any():
             _warn(loss, "the balance is zero at all levels: the student's own losses send no gradient to "
                   f'{loss.config.student!r}, so this loss does not, either')
@@ -93,6 +97,11 @@ class NoEffectHook(Hook):
                 if parameter not in self._gradients or not self._gradients[parameter].any()]
         if idle:
             _warn(loss, f'the projector gets no gradient ({", ".join(idle[:3])}{" ..." if len(idle) > 3 else ""})')
+
+    def _has_hardly_moved(self, loss: FeatureLoss) -> bool:
+        changes = [float((parameter.detach() - first).norm() / first.norm().clamp(min=1e-12))
+                   for parameter in loss.projectors.parameters() if (first := self._first.get(parameter)) is not None]
+        return bool(changes) and max(changes) < STILL
 
 
 def _warms_up(runner: Runner) -> bool:
