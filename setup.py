@@ -49,7 +49,7 @@ setup(
     extras_require=dict(
         mmdet=['mmdet>=3.0.0,<3.4.0', 'pycocotools'],
         mmpretrain=['mmpretrain>=1.0.0'],
-        timm=['timm'],  # RegNetY, the teacher of the DeiT configs
+        timm=['timm>=1.0', 'huggingface_hub', 'safetensors'],  # teachers from timm
         lite=[*BASE, 'mmcv-lite>=2.0.0,<2.2.0'],
         dev=['pytest', 'pytest-xdist', 'ruff', 'mypy', 'scikit-learn', 'matplotlib', 'wheel'],
     ),

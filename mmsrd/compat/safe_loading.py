@@ -110,8 +110,16 @@ def _allowed_globals() -> dict[str, Any]:
 
 def _load(path: str) -> Any:
     if path.endswith('.safetensors'):  # a format that holds tensors and nothing else
-        from safetensors.torch import load_file
-        return load_file(path)
+        try:
+            from safetensors.torch import load_file
+        except ImportError:
+            raise ValueError('reading it needs "pip install safetensors"') from None
+        try:
+            return load_file(path)
+        except FileNotFoundError:
+            raise
+        except Exception as e:  # a class of its own, which is derived from no other
+            raise ValueError(str(e)) from e
     if ALLOW_LIST:
         # Not the context manager of PyTorch: on exit it would take the names from the list for good,
         # and MMEngine's own torch.load needs them there.

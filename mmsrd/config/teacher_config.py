@@ -11,6 +11,8 @@ from .checks import ROOT, boolean, check_keys, mapping, number, of_type, whole_n
 from .inference_config import InferenceConfig, parse_inference
 
 DEFAULT_MOMENTUM = 0.0002  # MMEngine's, of its EMA
+CHECK_IMAGES = 200
+"""Images that a teacher is evaluated on where the config does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
 
 def _parse_check(key: str, block: Any) -> int | None:
     if block is None or isinstance(block, bool):
-        return 0 if block is False else None
+        return None if block is None else CHECK_IMAGES * block
     options = mapping(key, block)
     check_keys(key, options, ('images',))
-    return None if options.get('images') is None else whole_number(f'{key}.images', options['images'], at_least=1)
+    return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
 
 
 def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:

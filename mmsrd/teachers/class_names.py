@@ -9,7 +9,9 @@ from torch import nn
 
 
 def num_classes(model: nn.Module) -> int | None:
-    """Classes that a model tells apart, as its head says; None where none does. Proposals have no class.
+    """Classes that a model tells apart, as its head says; None where none does.
+
+    Region proposals have no class; backbones and preprocessors of classifiers may have a number of their own.
 
     Example:
         >>> from torch import nn
@@ -20,9 +22,13 @@ def num_classes(model: nn.Module) -> int | None:
         >>> num_classes(model)
         10
     """
-    counts = [module.num_classes for name, module in model.named_modules()
-              if name and 'rpn' not in name and isinstance(getattr(module, 'num_classes', None), int)]
-    return int(counts[0]) if counts else None
+    counts = {name: module.num_classes for name, module in model.named_modules()
+              if isinstance(getattr(module, 'num_classes', None), int) and module.num_classes > 0}
+    for others in (('rpn', 'preprocessor', 'backbone'), ('rpn', 'preprocessor')):  # VGG's backbone has the logits
+        for name, count in counts.items():
+            if name and not any(other in name for other in others):
+                return int(count)
+    return None
 
 
 def saved_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -34,7 +40,8 @@ def saved_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
 
 
-def say_how_classes_differ(key: str, teacher: Sequence[str] | None, student: Sequence[str] | None) -> bool:
+def say_how_classes_differ(key: str, teacher: Sequence[str] | None, student: Sequence[str] | None,
+                           counts: tuple[int | None, int | None] = (None, None)) -> bool:
     """Log how the classes differ; whether they are the same, as far as known.
 
     Features can teach across classes, so this is an error for no loss but those on logits. Another order of the same
@@ -44,7 +51,11 @@ def say_how_classes_differ(key: str, teacher: Sequence[str] | None, student: Seq
         key: Config key of the teacher.
         teacher: Names of its classes; None where they are not known.
         student: Names of the student's.
+        counts: How many teacher and student have, where that is known.
     """
+    if (teacher is None or student is None) and None not in counts and counts[0] != counts[1]:
+        print_log(f'{key}: it has {counts[0]} classes, the student {counts[1]}', logger='current')
+        return False
     if teacher is None or student is None or tuple(teacher) == tuple(student):
         return True
     if sorted(teacher) == sorted(student):

@@ -24,6 +24,7 @@ class PretrainedTeacher(BaseTeacher):
 
     Attributes:
         check: Images that it is evaluated on before training; see :class:`PretrainedTeacherConfig`.
+        model_config: Text of the model's part of its config, preprocessing included; empty for a built model.
         weights_checksum: Of the weights, once they are read; None before, and of random ones.
         classes: Names of the classes that it was trained for, once they are read; None where the file has none.
 
@@ -36,9 +37,22 @@ class PretrainedTeacher(BaseTeacher):
         self.check = config.check
         self.weights_checksum: int | None = None
         self.classes: tuple[str, ...] | None = None
+        self.model_config = ''
         if model is None:
-            model = _build(config)
+            model = self._build(config)
         super().__init__(model, config)
+
+    def _build(self, config: PretrainedTeacherConfig) -> nn.Module:
+        """The model without its weights; with random ones where it is to have none."""
+        key = f'{config.key}.config'
+        if is_library_model(config.config):
+            return build_library_model(config.name, key)
+        loaded = load_config(config.config, key) if isinstance(config.config, str) else config.config
+        self.model_config = f'{loaded.model} {loaded.get("data_preprocessor")}'
+        model = build_model(loaded, key)
+        if config.checkpoint is None:
+            initialise(model)
+        return model
 
     def load_weights(self) -> None:
         """Read the checkpoint into the model, once; nothing where the weights are random.
@@ -55,14 +69,3 @@ class PretrainedTeacher(BaseTeacher):
             self.classes = read_weights(self.model, self.checkpoint, self.config.name, key)
         self.model.eval().requires_grad_(False)
         self.weights_checksum = weights_checksum(self.model)
-
-
-def _build(config: PretrainedTeacherConfig) -> nn.Module:
-    """The model without its weights; with random ones where it is to have none."""
-    key = f'{config.key}.config'
-    if is_library_model(config.config):
-        return build_library_model(config.name, key)
-    model = build_model(load_config(config.config, key) if isinstance(config.config, str) else config.config, key)
-    if config.checkpoint is None:
-        initialise(model)
-    return model

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.processes import ROOT, run
-from helpers.weights import same
+from helpers import knowing  # noqa: F401  registers a model
+from helpers.processes import ROOT, python
+from helpers.weights import load, same
+from torch import nn
 
 from mmsrd.config.teacher_config import parse_teacher
 from mmsrd.engine.hooks import teacher_check_hook
 from mmsrd.engine.hooks.teacher_check_hook import near_chance
 from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
+from mmsrd.teachers.class_names import num_classes
 
 ONE_EPOCH = {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9, 'log_level': 'INFO'}
 
@@ -29,28 +32,39 @@ def found_by(runner):
 
 
 @pytest.fixture
-def teacher(make_runner, student_config, tmp_path):
-    """``distill.teacher`` of a trained model with the student's classes, and its runner."""
-    runner = make_runner('teacher', **{'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9})
-    runner.train()
-    student_config.dump(str(tmp_path / 'trained.py'))
-    return dict(config=str(tmp_path / 'trained.py'), checkpoint=str(tmp_path / 'teacher/epoch_1.pth')), runner
+def teacher(student_config, make_runner, coco, tmp_path):
+    """``distill.teacher`` of a model with the student's classes that knows some of the boxes, and its runner."""
+    config = copy.deepcopy(student_config)
+    config.model.update(type='KnowingFCOS', answers=str(coco / 'annotations/val.json'))
+    config.custom_imports = dict(imports=['helpers.knowing'], allow_failed_imports=False)
+    config.dump(str(tmp_path / 'knowing.py'))
+    runner = make_runner('teacher', **{'model.type': 'KnowingFCOS', 'model.answers': config.model.answers})
+    meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
+    torch.save(dict(state_dict=runner.model.state_dict(), meta=meta), tmp_path / 'knowing.pth')
+    return dict(config=str(tmp_path / 'knowing.py'), checkpoint=str(tmp_path / 'knowing.pth')), runner
 
 
 def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):
-    """And a resume takes it from the file."""
+    """And a resume takes it from the file, unless the teacher's config has changed."""
     block, own = teacher
     expected = own.val()
+    assert 0.2 < expected['coco/bbox_mAP'] < 0.98
     runner = make_runner('run', dict(teacher=block), **ONE_EPOCH)
     runner.train()
     assert found_by(runner) == [dict(images=4, metrics=pytest.approx(expected))]
     figure = f"distill.teacher on 4 images of the student's validation set: teacher/coco/bbox_mAP " \
         f'{expected["coco/bbox_mAP"]:.4g}'
     assert figure in log_of(runner)
+    assert 'teacher/' not in next(Path(runner.log_dir).rglob('scalars.json')).read_text()
     monkeypatch.setattr(teacher_check_hook, 'evaluate', None)
     again = make_runner('run', dict(teacher=block), **ONE_EPOCH, resume=True)
     again.train()
     assert figure in log_of(again)
+    text = Path(block['config']).read_text()
+    Path(block['config']).write_text(text.replace('bgr_to_rgb=False', 'bgr_to_rgb=True'))
+    assert Path(block['config']).read_text() != text
+    with pytest.raises(TypeError, match='not callable'):
+        make_runner('run', dict(teacher=block), **ONE_EPOCH).train()
 
 
 def test_some_images(make_runner, teacher, coco, tmp_path):
@@ -62,11 +76,13 @@ def test_some_images(make_runner, teacher, coco, tmp_path):
     annotations['annotations'] = [box for box in annotations['annotations'] if box['image_id'] in kept]
     (tmp_path / 'two.json').write_text(json.dumps(annotations))
     two = make_runner('two', **{'val_dataloader.dataset.ann_file': str(tmp_path / 'two.json'),
-                                'val_evaluator.ann_file': str(tmp_path / 'two.json')})
-    two.model.load_state_dict(own.model.state_dict())
+                                'val_evaluator.ann_file': str(tmp_path / 'two.json'), 'model.type': 'KnowingFCOS',
+                                'model.answers': str(coco / 'annotations/val.json')})
+    expected = two.val()
     runner = make_runner('run', dict(teacher=dict(block, check=dict(images=2))), **ONE_EPOCH)
     runner.train()
-    assert found_by(runner) == [dict(images=2, metrics=pytest.approx(two.val()))]
+    assert found_by(runner) == [dict(images=2, metrics=pytest.approx(expected))]
+    assert expected['coco/bbox_mAP'] != pytest.approx(own.val()['coco/bbox_mAP'])
 
 
 def test_training_is_not_changed_by_it(make_runner, teacher):
@@ -79,20 +95,28 @@ def test_training_is_not_changed_by_it(make_runner, teacher):
     assert same(*weights)
 
 
-def test_two_processes_find_what_one_finds(student_config, teacher, tmp_path):
-    block, own = teacher
+@pytest.mark.parametrize('images', [4, 3])
+def test_two_processes_find_what_one_finds(student_config, make_runner, teacher, coco, tmp_path, images):
+    """Also where one of them has fewer batches than the other."""
     config = copy.deepcopy(student_config)
-    config.merge_from_dict({**ONE_EPOCH, 'distill': dict(teacher=block), 'runner_type': 'mmsrd.DistillRunner'})
+    config.merge_from_dict({**ONE_EPOCH, 'distill': dict(teacher=teacher[0]), 'runner_type': 'mmsrd.DistillRunner',
+                            'val_dataloader.batch_size': 1, 'val_dataloader.dataset.indices': images,
+                            'val_dataloader.sampler': dict(type='DefaultSampler', shuffle=False, round_up=False)})
     config.dump(str(tmp_path / 'student.py'))
-    run('bash', ROOT / 'tools/dist_train.sh', tmp_path / 'student.py', '2', '--work-dir', tmp_path / 'run',
-        cwd=tmp_path, PORT='29641')
+    python('-m', 'torch.distributed.run', '--nproc_per_node=2', '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0',
+           ROOT / 'tools/train.py', tmp_path / 'student.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
+           cwd=tmp_path, PYTHONPATH=f'{ROOT}:{ROOT / "tests"}')
     found, = json.loads((tmp_path / 'run/teacher_check.json').read_text()).values()
-    assert found == dict(images=4, metrics=pytest.approx(own.val()))
+    alone = make_runner('alone', dict(teacher=dict(teacher[0], check=dict(images=images))),
+                        **ONE_EPOCH, **{'val_dataloader.batch_size': 1})
+    alone.train()
+    assert [found] == found_by(alone)
+    assert found['images'] == images
 
 
 def relabelled(block, classes, tmp_path):
     """The teacher with other names of classes in its file."""
-    content = torch.load(block['checkpoint'], weights_only=False)
+    content = load(block['checkpoint'])
     content['meta']['dataset_meta']['classes'] = classes
     torch.save(content, tmp_path / 'relabelled.pth')
     return dict(block, checkpoint=str(tmp_path / 'relabelled.pth'))
@@ -113,6 +137,49 @@ def test_other_classes(make_runner, teacher, tmp_path, classes, message):
     runner = make_runner('forced', dict(teacher=dict(block, check=dict(images=4))), **ONE_EPOCH)
     runner.train()
     assert len(found_by(runner)) == 1
+
+
+def test_another_number_of_classes(make_runner, teacher, tmp_path):
+    """Also where the file has no names."""
+    content = load(teacher[0]['checkpoint'])
+    del content['meta']
+    torch.save(content, tmp_path / 'nameless.pth')
+    runner = make_runner('run', dict(teacher=dict(teacher[0], checkpoint=str(tmp_path / 'nameless.pth'))),
+                         **{**ONE_EPOCH, 'model.bbox_head.num_classes': 12})
+    runner.train()
+    assert 'distill.teacher: it has 10 classes, the student 12' in log_of(runner)
+    assert not found_by(runner)
+
+
+def test_an_evaluator_that_asks_for_more(make_runner, teacher):
+    """Masks of a teacher that has boxes only."""
+    runner = make_runner('run', dict(teacher=teacher[0]), **ONE_EPOCH, **{'val_evaluator.metric': ['bbox', 'segm'],
+                                                                          'train_cfg.val_begin': 9})
+    runner.train()
+    assert "cannot be evaluated on the student's validation set (KeyError: 'segm is not in results')" in log_of(runner)
+    assert runner.iter == 4
+
+
+def test_a_library_model_has_no_figure(make_runner):
+    block = dict(config='timm::resnet10t', checkpoint='auto', check=True)
+    runner = make_runner('run', dict(teacher=block), **ONE_EPOCH)
+    runner.model.distiller.teacher._ready = True  # there is no download here
+    with pytest.raises(ConfigError, match=r'distill.teacher.check = 200: timm::resnet10t has features only'):
+        runner.train()
+
+
+def test_what_says_how_many_classes():
+    """Not the preprocessor, nor a backbone that could have a classifier of its own."""
+    model = nn.Module()
+    for name, count in dict(data_preprocessor=1000, backbone=-1, rpn_head=1, head=10).items():
+        part = nn.Module()
+        part.num_classes = count
+        model.add_module(name, part)
+    assert num_classes(model) == 10
+    del model.head
+    assert num_classes(model) is None
+    model.backbone.num_classes = 7
+    assert num_classes(model) == 7
 
 
 def test_near_chance_is_a_warning(make_runner, distill):
@@ -153,7 +220,7 @@ def test_classifiers(make_classifier_runner):
     assert set(found['metrics']) == {'accuracy/top1'}
 
 
-@pytest.mark.parametrize(('check', 'images'), [(None, None), (True, None), (False, 0), ({}, None),
+@pytest.mark.parametrize(('check', 'images'), [(None, None), (True, 200), (False, 0), ({}, 200),
                                                (dict(images=5), 5)])
 def test_config(check, images):
     assert parse_teacher('k', dict(config='c', checkpoint='f', check=check)).check == images

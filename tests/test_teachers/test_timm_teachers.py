@@ -12,13 +12,14 @@ import timm
 import torch
 from helpers.processes import ROOT, python
 from mmengine.registry import RUNNERS
-from safetensors.torch import save_file
 from torch.nn import functional
 
 import mmsrd
+from mmsrd.compat import load_checkpoint_file
 from mmsrd.errors import CheckpointError, ConfigError, MMSRDError, TeacherError
 from mmsrd.teachers.libraries import build_library_model
 
+save_file = pytest.importorskip('safetensors.torch').save_file  # pinned by tools/requirements.txt
 VIT = 'vit_tiny_patch16_224'
 KEY = 'distill.teacher.config'
 MEAN, STD = torch.tensor([0.5, 0.5, 0.5]), torch.tensor([0.5, 0.5, 0.5])  # of this model, pixels of 0 to 1
@@ -172,6 +173,13 @@ def test_unknown_models(student, name, message):
     with pytest.raises(TeacherError, match=message) as error:
         mmsrd.attach(student, random_teacher(name))
     assert str(error.value).startswith(f"{KEY} = 'timm::{name}': ")
+
+
+def test_damaged_safetensors(tmp_path):
+    """For a teacher of a toolbox, too."""
+    (tmp_path / 'damaged.safetensors').write_bytes(b'no tensors')
+    with pytest.raises(CheckpointError, match=r"^k = '.*damaged.safetensors': cannot be read"):
+        load_checkpoint_file(str(tmp_path / 'damaged.safetensors'), 'k')
 
 
 @pytest.mark.parametrize(('content', 'message'), [

@@ -3,7 +3,8 @@
 
 ``tools/train.py STUDENT`` with and without ``--teacher``, each in a process of its own and in turns, until the first
 iteration begins; and the time that building the teacher and reading its file take by themselves. The student's data
-must exist. What is left is ours: imports, checks of the block, the dry run, folding, the projectors.
+must exist. The teacher is not evaluated (``teacher.check``). What is left is ours: imports, checks of the block, the
+dry run, folding, the projectors.
 """
 from __future__ import annotations
 
@@ -71,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('checkpoint', help='of the teacher')
     parser.add_argument('--repeats', type=int, default=5)
     args = parser.parse_args(argv)
-    given = ['--teacher', args.teacher, '--teacher-checkpoint', args.checkpoint]
+    given = ['--teacher', args.teacher, '--teacher-checkpoint', args.checkpoint,
+             '--cfg-options', 'distill.teacher.check=False']
     turns = [(until_first_iteration(args.student, []), until_first_iteration(args.student, given))
              for _ in range(args.repeats + 1)][1:]  # files are read from the disk in the first turn
     plain, distilled = (statistics.median(column) for column in zip(*turns))

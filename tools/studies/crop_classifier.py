@@ -47,10 +47,11 @@ def train(data: Path, out: Path, objects: int, epochs: int, seed: int = 0) -> fl
     model = timm.create_model(ARCHITECTURE, num_classes=classes)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ('mean', 'std'))
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05)
-    steps = epochs * (len(images) // BATCH)
+    batch = min(BATCH, len(images))
+    steps = epochs * (len(images) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, max(steps, 2))
     for _ in range(epochs):
-        for chosen in torch.randperm(len(images)).split(BATCH)[:len(images) // BATCH]:
+        for chosen in torch.randperm(len(images)).split(batch)[:len(images) // batch]:
             logits = model((images[chosen] / 255 - mean) / std)
             functional.cross_entropy(logits, labels[chosen]).backward()
             optimizer.step()

@@ -173,6 +173,4 @@ def _kind(line: dict[str, Any]) -> str:
     """Who logged a line."""
     if 'loss' in line:
         return 'training'
-    if any(key.partition('/')[0].endswith('teacher') for key in line):
-        return 'check of the teacher'
     return 'diagnostics' if any(key.startswith('srd_') for key in line) else 'validation'

@@ -27,7 +27,8 @@ class TimmModel(LibraryModel):
     library: ClassVar[str] = 'timm'
 
     def __init__(self, name: str, key: str) -> None:
-        self.source = f'local-dir:{name}' if Path(name).expanduser().is_dir() else name
+        folder = Path(name).expanduser()
+        self.source = f'local-dir:{folder}' if (folder / 'config.json').is_file() else name
         model = self._create(key)
         if not hasattr(model, 'forward_intermediates'):
             raise TeacherError.at(key, f'timm::{name}', f'{type(model).__name__} has no forward_intermediates, so it '

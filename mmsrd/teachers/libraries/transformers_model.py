@@ -33,7 +33,8 @@ class TransformersModel(LibraryModel):
     def __init__(self, name: str, key: str) -> None:
         transformers: Any = importlib.import_module('transformers')
         value = f'transformers::{name}'
-        self.source = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+        folder = Path(name).expanduser()
+        self.source = str(folder) if (folder / 'config.json').is_file() else name
         try:
             config = transformers.AutoConfig.from_pretrained(self.source)
             if hasattr(config, 'depths'):

@@ -1,0 +1,110 @@
+"""A teacher on the student's validation set, with the student's evaluator."""
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from typing import Any, Callable
+
+import numpy as np
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
+from mmengine.evaluator import Evaluator
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from ..teachers import PretrainedTeacher
+from ..utils.random_state import preserved_random_state
+
+SECONDS = 60.0
+"""Longest time for one teacher: what has been looked at by then is evaluated."""
+
+
+@torch.no_grad()
+def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: torch.device) -> dict[str, Any] | None:
+    """Run a teacher on the first images of the student's validation set.
+
+    Args:
+        runner: The student's.
+        teacher: The teacher, with its weights.
+        images: How many, in all processes together.
+        device: Where the teacher runs.
+
+    Returns:
+        dict: ``images`` that were evaluated and their ``metrics``; None where it could not be done, with a warning.
+    """
+    home = next(teacher.model.parameters()).device
+    with preserved_random_state():
+        loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
+        evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
+        evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
+        try:
+            ids, failure = _predict(teacher, loader, evaluator, images, device)
+        finally:
+            teacher.model.to(home)
+        seen = sorted({image for part in all_gather_object(ids) for image in part})
+        failures = [failure]
+        for metric in evaluator.metrics:
+            if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
+                metric.img_ids = seen
+            metric.compute_metrics = _guarded(metric.compute_metrics, failures)
+        size = min(len(seen), len(loader.dataset))
+        metrics = evaluator.evaluate(size) if not failure and seen else {}
+    failure = next(filter(None, (text for part in all_gather_object(failures) for text in part)), '')
+    if failure or not metrics:
+        print_log(f'{teacher.key}: it cannot be evaluated on the student\'s validation set '
+                  f'({failure or "which is empty"}); check=False of the teacher leaves this out', logger='current',
+                  level=logging.WARNING)
+        return None
+    return dict(images=size, metrics={key: float(value) for key, value in metrics.items() if _is_number(value)})
+
+
+def _without_workers(options: Any) -> Any:
+    """The options of a data loader, but with no workers that would live as long as the training."""
+    if not isinstance(options, dict):
+        return options
+    options = {**copy.deepcopy(options), 'num_workers': 0, 'persistent_workers': False}
+    options.pop('prefetch_factor', None)
+    return options
+
+
+def _predict(teacher: PretrainedTeacher, loader: Any, evaluator: Evaluator, images: int,
+             device: torch.device) -> tuple[list[Any], str]:
+    """Give the evaluator the teacher's predictions; what was seen, and why it failed in one of the processes.
+
+    All processes stop together, because the evaluator exchanges results; some have fewer batches than others.
+    """
+    ids: list[Any] = []
+    failure, started, batches, world_size = '', time.monotonic(), iter(loader), get_world_size()
+    while True:
+        batch = next(batches, None)
+        try:
+            if not ids:
+                teacher.model.to(device)  # a teacher that is kept in host memory may not fit
+            if batch is not None:
+                samples = teacher.model.test_step(batch)  # type: ignore[operator]
+                evaluator.process(data_samples=samples, data_batch=batch)
+                ids += [getattr(sample, 'img_id', (get_rank(), len(ids), i)) for i, sample in enumerate(samples)]
+        except Exception as e:
+            failure = f'{type(e).__name__}: {e}'
+        late = time.monotonic() - started > SECONDS
+        state = torch.tensor([len(ids), bool(failure), late, batch is None], dtype=torch.float32, device=device)
+        all_reduce(state)
+        count, failed, late_ones, ended = state.tolist()
+        if failed or late_ones or ended == world_size or count >= images:
+            return ids, next(filter(None, all_gather_object(failure)), '')
+
+
+def _guarded(compute: Callable[[Any], dict[str, Any]], failures: list[str]) -> Callable[[Any], dict[str, Any]]:
+    """A metric's computation, which only the first process does while others wait: it fails without an exception."""
+    def run(results: Any) -> dict[str, Any]:
+        try:
+            return compute(results)
+        except Exception as e:  # masks are asked for, and the teacher has boxes only
+            failures.append(f'{type(e).__name__}: {e}')
+            return {}
+    return run
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) or (isinstance(value, torch.Tensor) and value.numel() == 1)
