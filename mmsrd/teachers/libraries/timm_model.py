@@ -43,7 +43,8 @@ class TimmModel(LibraryModel):
         import timm
         known = timm.list_models(pretrained='.' in self.source)  # with tags, or without
         if ':' not in self.source and self.source not in known:
-            raise TeacherError.at(key, f'timm::{self.source}', f'timm {timm.__version__} has no such model'
+            folder = ' and the folder has no config.json' if Path(self.source).expanduser().is_dir() else ''
+            raise TeacherError.at(key, f'timm::{self.source}', f'timm {timm.__version__} has no such model{folder}'
                                   + did_you_mean(self.source, known))
         try:  # position embeddings for images of any size, where there are some
             return timm.create_model(self.source, dynamic_img_size=True, **options)
