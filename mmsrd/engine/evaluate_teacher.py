@@ -77,8 +77,9 @@ def _predict(teacher: PretrainedTeacher, loader: Any, evaluator: Evaluator, imag
     ids: list[Any] = []
     failure, started, batches, world_size = '', time.monotonic(), iter(loader), get_world_size()
     while True:
-        batch = next(batches, None)
+        batch = None
         try:
+            batch = next(batches, None)
             if not ids:
                 teacher.model.to(device)  # a teacher that is kept in host memory may not fit
             if batch is not None:
