@@ -95,9 +95,9 @@ def test_training_is_not_changed_by_it(make_runner, teacher):
     assert same(*weights)
 
 
-@pytest.mark.parametrize('images', [4, 3])
-def test_two_processes_find_what_one_finds(student_config, make_runner, teacher, coco, tmp_path, images):
-    """Also where one of them has fewer batches than the other."""
+def test_two_processes_find_what_one_finds(student_config, make_runner, teacher, tmp_path):
+    """One of them has fewer batches than the other."""
+    images = 3
     config = copy.deepcopy(student_config)
     config.merge_from_dict({**ONE_EPOCH, 'distill': dict(teacher=teacher[0]), 'runner_type': 'mmsrd.DistillRunner',
                             'val_dataloader.batch_size': 1, 'val_dataloader.dataset.indices': images,
