@@ -61,6 +61,7 @@ class EMATeacherConfig:
     # Its weights go on changing, so nothing is fused into them.
     inference: InferenceConfig = field(default=InferenceConfig(fold=False), init=False)
     init_student: None = field(default=None, init=False)
+    check: int = field(default=0, init=False)
 
     @property
     def name(self) -> str:

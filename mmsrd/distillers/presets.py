@@ -13,6 +13,7 @@ from ..config.checks import ROOT
 from ..config.loss_config import parse_loss
 from ..errors import ConfigError, TapError
 from ..recorders import DryRun, trained_part
+from ..teachers.libraries import LibraryModel
 from .classifier_layers import last_feature, last_linear
 from .level_matching import pairs_by_stride, stride_of
 
@@ -130,7 +131,7 @@ def choose_preset(name: str | None, student: nn.Module, teachers: Iterable[nn.Mo
     """
     name = name or fitting_preset(student)
     for side, model in (('student', student), *(('teacher', teacher) for teacher in teachers)):
-        if fitting_preset(model) != name and not getattr(model, 'any_task', False):
+        if fitting_preset(model) != name and not isinstance(model, LibraryModel):
             raise ConfigError.at(KEY, name, f'the {side} {type(model).__name__} is made for '
                                  f'{fitting_preset(model)}; write `{ROOT}.losses` for such a pair')
     return DetectionPreset() if name == 'detection' else ClassificationPreset()

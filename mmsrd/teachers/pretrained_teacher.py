@@ -23,7 +23,6 @@ class PretrainedTeacher(BaseTeacher):
         model: The model, where it is built already.
 
     Attributes:
-        check: Images that it is evaluated on before training; see :class:`PretrainedTeacherConfig`.
         model_config: Text of the model's part of its config, preprocessing included; empty for a built model.
         weights_checksum: Of the weights, once they are read; None before, and of random ones.
         classes: Names of the classes that it was trained for, once they are read; None where the file has none.
@@ -34,7 +33,6 @@ class PretrainedTeacher(BaseTeacher):
 
     def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
         self.checkpoint = config.checkpoint
-        self.check = config.check
         self.weights_checksum: int | None = None
         self.classes: tuple[str, ...] | None = None
         self.model_config = ''

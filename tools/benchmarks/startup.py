@@ -27,6 +27,7 @@ from mmsrd.utils.zoo import load_config
 
 HERE = Path(__file__).resolve()
 
+
 @HOOKS.register_module(force=True)
 class FirstIteration(Hook):
     """Ends the process when the first iteration begins, and says so."""

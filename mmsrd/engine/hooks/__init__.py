@@ -4,4 +4,7 @@ from .no_effect_hook import NoEffectHook
 from .projector_diagnostics_hook import ProjectorDiagnosticsHook
 from .teacher_check_hook import TeacherCheckHook
 
-__all__ = ['DistillHook', 'NoEffectHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']
+DISTILL_HOOKS = DistillHook, TeacherCheckHook, NoEffectHook
+"""What both runners register by themselves."""
+
+__all__ = ['DISTILL_HOOKS', 'DistillHook', 'NoEffectHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']

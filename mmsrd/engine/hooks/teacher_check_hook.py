@@ -52,15 +52,15 @@ class TeacherCheckHook(Hook):
         for name, teacher in distiller_of(runner).teachers.items():
             if not isinstance(teacher, PretrainedTeacher) or teacher.checkpoint is None:
                 continue
-            library = isinstance(teacher.model, LibraryModel)
-            if library and teacher.check:
-                raise ConfigError.at(f'{teacher.key}.check', teacher.check, f'{teacher.config.name} has features only, '
+            library, asked = isinstance(teacher.model, LibraryModel), teacher.config.check
+            if library and asked:
+                raise ConfigError.at(f'{teacher.key}.check', asked, f'{teacher.config.name} has features only, '
                                      'so it cannot be evaluated; leave it out')
             counts = num_classes(teacher.model), num_classes(student)
             same = library or say_how_classes_differ(teacher.key, teacher.classes, metainfo.get('classes'), counts)
             fits = same and not library and not teacher.config.offload \
                 and fitting_preset(student) == fitting_preset(teacher.model)
-            images = teacher.check if teacher.check is not None else CHECK_IMAGES if fits else 0
+            images = asked if asked is not None else CHECK_IMAGES if fits else 0
             if images and runner._val_dataloader is not None and runner._val_evaluator is not None:
                 self._report(runner, f'{name}_teacher' if name else 'teacher', teacher, images)
 
@@ -74,7 +74,7 @@ class TeacherCheckHook(Hook):
         found = known[0].get(key) or evaluate(runner, teacher, images, next(runner.model.parameters()).device)
         if not found:
             return
-        if is_main_process():
+        if is_main_process() and key not in known[0]:
             cache.write_text(json.dumps({**known[0], key: found}, indent=1) + '\n')
         scalars = {f'{name}/{metric}': value for metric, value in found['metrics'].items()}
         print_log(f'{teacher.key} on {found["images"]} images of the student\'s validation set: '

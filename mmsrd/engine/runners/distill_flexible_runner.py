@@ -16,9 +16,7 @@ from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distil
 from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
-from ..hooks.distill_hook import DistillHook
-from ..hooks.no_effect_hook import NoEffectHook
-from ..hooks.teacher_check_hook import TeacherCheckHook
+from ..hooks import DISTILL_HOOKS
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
 
@@ -76,9 +74,8 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             distiller = attach_distiller(student, self.distill_setup)
             distiller.teachers.prepare(None if self._resume else self._load_from)
             self._prepare_wrapper(distiller)
-            self.register_hook(DistillHook())
-            self.register_hook(TeacherCheckHook())
-            self.register_hook(NoEffectHook())
+            for hook in DISTILL_HOOKS:
+                self.register_hook(hook())
             trained: nn.Module = super().train()
         return trained
 

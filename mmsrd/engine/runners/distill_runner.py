@@ -11,9 +11,8 @@ from ...distillers import DistillSetup, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
-from ..hooks.distill_hook import DistillHook, distiller_of
-from ..hooks.no_effect_hook import NoEffectHook
-from ..hooks.teacher_check_hook import TeacherCheckHook
+from ..hooks import DISTILL_HOOKS
+from ..hooks.distill_hook import distiller_of
 from .atomic_checkpoint import AtomicCheckpointMixin
 
 
@@ -84,9 +83,8 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks and the distiller's."""
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(DistillHook())
-        self.register_hook(TeacherCheckHook())
-        self.register_hook(NoEffectHook())
+        for hook in DISTILL_HOOKS:
+            self.register_hook(hook())
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""

@@ -21,8 +21,9 @@ from ..weights import saved_state
 class LibraryModel(nn.Module, ABC):
     """A frozen model of another library, called as a model of MMEngine is.
 
-    Its feature maps go through ``backbone``, which hands them on: the place where presets and losses record them.
-    Paths below ``model`` name the library's own modules, ``model.blocks.6`` for instance.
+    It can teach students of all tasks, with its features at least. Its feature maps go through ``backbone``, which
+    hands them on: the place where presets and losses record them. Paths below ``model`` name the library's own
+    modules, ``model.blocks.6`` for instance.
 
     Args:
         name: Name of the model in its library.
@@ -31,12 +32,8 @@ class LibraryModel(nn.Module, ABC):
         mean: Subtracted per channel (RGB) from pixels of 0 to 1.
         std: Divided by per channel.
         patch: Side of a patch in pixels; images are resized to the nearest multiple of it. 1 where any size will do.
-
-    Attributes:
-        any_task: It can teach students of all tasks, with its features at least.
     """
 
-    any_task = True
     library: ClassVar[str]
 
     def __init__(self, name: str, key: str, model: nn.Module, mean: Sequence[float], std: Sequence[float],

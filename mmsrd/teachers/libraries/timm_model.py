@@ -27,9 +27,15 @@ class TimmModel(LibraryModel):
     library: ClassVar[str] = 'timm'
 
     def __init__(self, name: str, key: str) -> None:
+        import timm
         folder = Path(name).expanduser()
         self.source = f'local-dir:{folder}' if (folder / 'config.json').is_file() else name
-        model = self._create(key)
+        known = timm.list_models(pretrained='.' in self.source)  # with tags, or without
+        if ':' not in self.source and self.source not in known:
+            empty = ' and the folder has no config.json' if folder.is_dir() else ''
+            raise TeacherError.at(key, f'timm::{name}', f'timm {timm.__version__} has no such model{empty}'
+                                  + did_you_mean(self.source, known))
+        model = self._create()
         if not hasattr(model, 'forward_intermediates'):
             raise TeacherError.at(key, f'timm::{name}', f'{type(model).__name__} has no forward_intermediates, so it '
                                   'gives no feature maps; take another model')
@@ -39,13 +45,8 @@ class TimmModel(LibraryModel):
         patch = getattr(getattr(model, 'patch_embed', None), 'patch_size', 1) if self.flat else 1
         super().__init__(name, key, model, model.pretrained_cfg['mean'], model.pretrained_cfg['std'], patch)
 
-    def _create(self, key: str = '', **options: Any) -> Any:
+    def _create(self, **options: Any) -> Any:
         import timm
-        known = timm.list_models(pretrained='.' in self.source)  # with tags, or without
-        if ':' not in self.source and self.source not in known:
-            folder = ' and the folder has no config.json' if Path(self.source).expanduser().is_dir() else ''
-            raise TeacherError.at(key, f'timm::{self.source}', f'timm {timm.__version__} has no such model{folder}'
-                                  + did_you_mean(self.source, known))
         try:  # position embeddings for images of any size, where there are some
             return timm.create_model(self.source, dynamic_img_size=True, **options)
         except TypeError:
