@@ -17,6 +17,7 @@ from detection_rows import (
     CROPS,
     DEFAULT,
     INIT,
+    LAST_NORMS,
     LONGER,
     MAIN,
     OPTIMIZER,
@@ -99,6 +100,8 @@ def _block(row: str) -> tuple[str, ...]:
 
 def _training(row: str, setting: Setting) -> tuple[str, ...]:
     """Options of a row that is trained in another way than its config says."""
+    if row == LAST_NORMS:
+        return ('default_hooks.last_norms.type=studies.last_step_norms.LastStepNorms',)
     end = ending(row)
     if end in LONGER:
         steps = round(setting.steps[0] * LONGER[end])

@@ -44,6 +44,7 @@ SGD = ', SGD'
 OPTIMIZER = ('optim_wrapper.optimizer._delete_=True', 'optim_wrapper.optimizer.type=SGD',
              'optim_wrapper.optimizer.lr=0.1', 'optim_wrapper.optimizer.momentum=0.9',
              'optim_wrapper.optimizer.weight_decay=0.0001', 'optim_wrapper.clip_grad.max_norm=35')
+LAST_NORMS = 'SRD, balance 1, norms of the last step'
 # The student starts with the teacher's neck and head, as far as they are alike.
 INIT = ', init_student'
 DEFAULT = f'SRD{INIT}'
@@ -89,6 +90,7 @@ MAIN: dict[str, dict[str, Any]] = {
 }
 ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     **MAIN,
+    LAST_NORMS: SRD,
     'SRD, balance 0.3': {**SRD, 'balance': 0.3},
     'SRD, balance 3': {**SRD, 'balance': 3.0},
     **{f'SRD, balance 1, alpha {alpha:g}': {**SRD, 'alpha': alpha} for alpha in (1.0, 2.0, 6.0)},
