@@ -1,12 +1,13 @@
 """The whole ``distill`` block, checked before anything is built."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ..errors import ConfigError
 from .checks import ROOT, check_keys, mapping, one_of
 from .loss_config import LossConfig, parse_losses
+from .report_config import ReportConfig, parse_report
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
 
@@ -22,12 +23,14 @@ class DistillConfig:
         losses: None where a preset is to choose them.
         preset: The preset, or None for the one that fits.
         schedule: When distillation acts.
+        report: The page that is written while training; None for none.
     """
 
     teachers: Mapping[str, TeacherConfig]
     losses: list[LossConfig] | None
     preset: str | None
     schedule: Schedule
+    report: ReportConfig | None = field(default_factory=ReportConfig)
 
 
 def parse_distill(block: Any) -> DistillConfig:
@@ -49,13 +52,13 @@ def parse_distill(block: Any) -> DistillConfig:
         Traceback (most recent call last):
         ...
         mmsrd.errors.UnknownKeyError: distill: unknown key 'tacher' (did you mean 'teacher' or 'teachers'?). Known \
-keys: losses, preset, schedule, teacher, teachers
+keys: losses, preset, report, schedule, teacher, teachers
     """
     if block is None:
         raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "
                           'checkpoint=...)) or use the ordinary Runner')
     options = mapping(ROOT, block)
-    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule'))
+    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule', 'report'))
     preset, losses = options.get('preset'), options.get('losses')
     if preset is not None:
         one_of(f'{ROOT}.preset', preset, PRESETS)
@@ -63,4 +66,4 @@ keys: losses, preset, schedule, teacher, teachers
         raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
     teachers = parse_teachers(options)
     return DistillConfig(teachers, None if losses is None else parse_losses(losses, list(teachers)), preset,
-                         parse_schedule(options.get('schedule') or {}))
+                         parse_schedule(options.get('schedule') or {}), parse_report(options.get('report')))

@@ -1,10 +1,10 @@
 """Hooks of MMEngine that distil or look at distillation."""
+from .default_hooks import register_distill_hooks
 from .distill_hook import DistillHook
+from .distill_report_hook import DistillReportHook
 from .no_effect_hook import NoEffectHook
 from .projector_diagnostics_hook import ProjectorDiagnosticsHook
 from .teacher_check_hook import TeacherCheckHook
 
-DISTILL_HOOKS = DistillHook, TeacherCheckHook, NoEffectHook
-"""What both runners register by themselves."""
-
-__all__ = ['DISTILL_HOOKS', 'DistillHook', 'NoEffectHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook']
+__all__ = ['DistillHook', 'DistillReportHook', 'NoEffectHook', 'ProjectorDiagnosticsHook', 'TeacherCheckHook',
+           'register_distill_hooks']

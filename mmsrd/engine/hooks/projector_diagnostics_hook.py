@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from ...config.checks import whole_number
 from ...distillers.balance import GradientWatch
-from ...distillers.feature_loss import FeatureLoss
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
 from .distill_hook import distiller_of
+from .level_scalars import LevelScalars
 
 SPECTRA = 'projector_spectra.jsonl'
 """File in ``vis_data`` with all singular values: too many for a scalar each."""
@@ -42,7 +42,7 @@ class ProjectorDiagnosticsHook(Hook):
     def __init__(self, interval: int = 100) -> None:
         self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
         self._looking = False
-        self._passed = False
+        self._levels: list[LevelScalars] = []
         self._seen: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -53,23 +53,12 @@ class ProjectorDiagnosticsHook(Hook):
             name = loss.config.name
             for level, projector in enumerate(loss.projectors):
                 projector.register_forward_hook(self._projector_hook(f'{name}.{level}'))
-            loss.criterion.register_forward_hook(self._criterion_hook(name, len(loss.pairs)))
+            self._levels.append(LevelScalars(loss))
 
     def _projector_hook(self, name: str) -> Any:
         def look(module: nn.Module, args: tuple[Tensor], output: Tensor) -> None:
             if self._looking and matrices(module):
                 self._seen[f'srd_cross_correlation/{name}'] = cross_correlation(args[0].detach(), output.detach())
-        return look
-
-    def _criterion_hook(self, name: str, levels: int) -> Any:
-        calls = [0]
-
-        def look(module: nn.Module, args: Any, output: tuple[Tensor, dict[str, Tensor]]) -> None:
-            self._passed = True
-            if self._looking and 'alignment' in output[1]:
-                for value in output[1]['alignment'].flatten().tolist():  # of one level or of all
-                    self._seen[f'srd_level_alignment/{name}.{calls[0] % levels}'] = value
-                    calls[0] += 1
         return look
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
@@ -79,13 +68,15 @@ class ProjectorDiagnosticsHook(Hook):
             loss.watch = GradientWatch(loss.student_levels, next(runner.model.parameters()).device) \
                 if looking and loss.balance is None else None
         self._looking = looking and is_main_process()
-        self._passed = False
         self._seen.clear()
+        for levels in self._levels:
+            levels.clear()
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
         """Write what was seen, and the spectra."""
-        if not self._looking or not self._passed:  # nothing passes before distillation starts and after it has ended
+        # Nothing passes before distillation starts and after it has ended.
+        if not self._looking or not any(levels.passed for levels in self._levels):
             return
         self._looking = False
         step = runner.iter + 1
@@ -97,26 +88,10 @@ class ProjectorDiagnosticsHook(Hook):
                     self._seen[f'srd_effective_rank/{name}'] = effective_rank(values)
                     self._seen[f'srd_largest_singular_value/{name}'] = float(values[0])
                     spectra[name] = [round(float(value), 6) for value in values]
-            self._seen.update(gradient_scalars(loss))
+        for levels in self._levels:
+            self._seen.update(levels.take())
         runner.visualizer.add_scalars(dict(self._seen), step=step)
         folder = Path(runner.log_dir) / 'vis_data'
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / SPECTRA, 'a') as file:
             file.write(json.dumps(dict(step=step, spectra=spectra)) + '\n')
-
-
-def gradient_scalars(loss: FeatureLoss) -> dict[str, float]:
-    """Norms of the step's gradients at the student's level of each pair, and factors of the next if balanced.
-
-    ``srd_task_norm``: of the student's own losses, and of what other losses send there through other levels;
-    ``srd_distill_norm``: of this loss at weight 1 and unscaled.
-    """
-    measured = loss.measured
-    if measured is None or measured.last is None:
-        return {}
-    rows = dict(srd_task_norm=measured.last[0], srd_distill_norm=measured.last[1])
-    if loss.balance is not None:
-        rows['srd_balance'] = loss.balance.factors()
-    slots = [measured.levels.index(pair.student) for pair in loss.pairs]
-    return {f'{what}/{loss.config.name}.{i}': row[slot] for what, values in rows.items()
-            for row in [values.tolist()] for i, slot in enumerate(slots)}

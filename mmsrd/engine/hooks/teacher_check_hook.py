@@ -11,7 +11,6 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
-from mmengine.visualization import LocalVisBackend
 
 from ...config.teacher_config import CHECK_IMAGES
 from ...distillers.presets import fitting_preset
@@ -21,6 +20,7 @@ from ...teachers import PretrainedTeacher
 from ...teachers.class_names import num_classes, say_how_classes_differ
 from ...teachers.libraries import LibraryModel
 from ..evaluate_teacher import evaluate
+from ..services import services
 from .distill_hook import distiller_of, student_of
 
 CHANCE = 0.02
@@ -37,9 +37,17 @@ class TeacherCheckHook(Hook):
 
     Acts once, before training, and writes what it has found into ``teacher_check.json`` of the work directory, so
     that a resume does not do it again. Random states are left as they were.
+
+    Attributes:
+        same_task: Names of the teachers whose predictions can be compared with the student's.
+        found: Name of a teacher → number of ``images`` and ``metrics``.
     """
 
     priority = 'LOW'
+
+    def __init__(self) -> None:
+        self.same_task: set[str] = set()
+        self.found: dict[str, dict[str, Any]] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Check all teachers.
@@ -60,11 +68,13 @@ class TeacherCheckHook(Hook):
             same = library or say_how_classes_differ(teacher.key, teacher.classes, metainfo.get('classes'), counts)
             fits = same and not library and not teacher.config.offload \
                 and fitting_preset(student) == fitting_preset(teacher.model)
+            if fits:
+                self.same_task.add(name)
             images = asked if asked is not None else CHECK_IMAGES if fits else 0
             if images and runner._val_dataloader is not None and runner._val_evaluator is not None:
-                self._report(runner, f'{name}_teacher' if name else 'teacher', teacher, images)
+                self._check(runner, name, teacher, images)
 
-    def _report(self, runner: Runner, name: str, teacher: PretrainedTeacher, images: int) -> None:
+    def _check(self, runner: Runner, name: str, teacher: PretrainedTeacher, images: int) -> None:
         cache = Path(runner.work_dir, 'teacher_check.json')
         # What a user may have mended since the last start: data, evaluator, preprocessing, thresholds.
         settings = json.dumps([runner._val_dataloader, runner._val_evaluator, teacher.model_config], default=str)
@@ -74,15 +84,15 @@ class TeacherCheckHook(Hook):
         found = known[0].get(key) or evaluate(runner, teacher, images, next(runner.model.parameters()).device)
         if not found:
             return
+        self.found[name] = found
         if is_main_process() and key not in known[0]:
             cache.write_text(json.dumps({**known[0], key: found}, indent=1) + '\n')
-        scalars = {f'{name}/{metric}': value for metric, value in found['metrics'].items()}
+        scalars = {f'{name}_teacher/{metric}'.lstrip('_'): value for metric, value in found['metrics'].items()}
         print_log(f'{teacher.key} on {found["images"]} images of the student\'s validation set: '
                   + ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items()), logger='current')
-        for backend in runner.visualizer._vis_backends.values() if is_main_process() else ():
-            # Tools that read scalars.json would take the figure for the student's: they look at the end of its name.
-            if not isinstance(backend, LocalVisBackend):
-                backend.add_scalars(scalars, step=0)
+        # Tools that read scalars.json would take the figure for the student's: they look at the end of its name.
+        for backend in services(runner):
+            backend.add_scalars(scalars, step=0)
         worst = near_chance(found['metrics'], num_classes(teacher.model))
         if worst is not None:
             print_log(f'{teacher.key}: {worst} = {found["metrics"][worst]:.4g} is near chance. Look at the order of '

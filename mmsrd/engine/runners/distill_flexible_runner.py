@@ -16,7 +16,7 @@ from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distil
 from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
-from ..hooks import DISTILL_HOOKS
+from ..hooks import register_distill_hooks
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
 
@@ -74,8 +74,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
             distiller = attach_distiller(student, self.distill_setup)
             distiller.teachers.prepare(None if self._resume else self._load_from)
             self._prepare_wrapper(distiller)
-            for hook in DISTILL_HOOKS:
-                self.register_hook(hook())
+            register_distill_hooks(self, self.distill_setup.config)
             trained: nn.Module = super().train()
         return trained
 

@@ -11,7 +11,7 @@ from ...distillers import DistillSetup, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
-from ..hooks import DISTILL_HOOKS
+from ..hooks import register_distill_hooks
 from ..hooks.distill_hook import distiller_of
 from .atomic_checkpoint import AtomicCheckpointMixin
 
@@ -83,8 +83,7 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks and the distiller's."""
         super().register_hooks(default_hooks, custom_hooks)
-        for hook in DISTILL_HOOKS:
-            self.register_hook(hook())
+        register_distill_hooks(self, self.distill_setup.config)
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""

@@ -1,0 +1,20 @@
+"""Hooks that both runners register by themselves."""
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from mmengine.runner import FlexibleRunner, Runner
+
+from ...config.distill_config import DistillConfig
+from .distill_hook import DistillHook
+from .distill_report_hook import DistillReportHook
+from .no_effect_hook import NoEffectHook
+from .teacher_check_hook import TeacherCheckHook
+
+
+def register_distill_hooks(runner: Runner | FlexibleRunner, config: DistillConfig) -> None:
+    """Register what distillation needs and reports, after the hooks of the config."""
+    for hook in (DistillHook, TeacherCheckHook, NoEffectHook):
+        runner.register_hook(hook())
+    if config.report is not None and not any(isinstance(hook, DistillReportHook) for hook in runner.hooks):
+        runner.register_hook(DistillReportHook(**asdict(config.report)))

@@ -1,0 +1,189 @@
+"""``DistillReportHook``: a page in the work directory that shows what distillation gives."""
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Sequence
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook, LoggerHook
+from mmengine.logging import print_log
+from mmengine.registry import MODELS
+from mmengine.runner import Runner, find_latest_checkpoint
+from torch import nn
+
+from ...compat import load_checkpoint_file
+from ...config.report_config import IMAGES, parse_report
+from ...distillers.summary import HEADER
+from ...errors import ConfigError
+from ...registry import HOOKS
+from ...report import PAGE, ReportNotes, RunLog, write_report
+from ...teachers import PretrainedTeacher
+from ...utils.random_state import preserved_random_state
+from ..report_pictures import ReportPictures
+from ..services import services
+from .distill_hook import distiller_of
+from .level_scalars import LevelScalars
+from .teacher_check_hook import TeacherCheckHook
+
+LOG_INTERVAL = 50
+"""Iterations between two looks at the levels, where no ``LoggerHook`` says it."""
+STUDENT, TEACHER, ALONE = 'student', 'teacher', 'student alone'
+
+
+@HOOKS.register_module()
+class DistillReportHook(Hook):
+    """Writes ``distill_report/index.html`` of the work directory after every validation; it needs no other file.
+
+    Curves of the metric, the losses, and alignment and balance by level; the plan; the teacher's own figure; ground
+    truth, teacher and student on the same validation images. With a baseline, its curves and pictures, too, and the
+    gain in points and in time. Scalars by level and the pictures also go to TensorBoard, Weights & Biases and what
+    else ``visualizer.vis_backends`` has.
+
+    Registered by both runners with what ``distill.report`` says, unless that is False or a config has one of its own.
+    Acts in the main process. A report that cannot be written is a warning, and training goes on.
+
+    Args:
+        images: Validation images that are shown; 0 for none.
+        baseline: Work directory of the student alone; None for none.
+        metric: Name of the metric that the report is about; None for the main one that is logged.
+
+    Raises:
+        ConfigError: An argument is not acceptable, or there is no baseline.
+
+    Example:
+        ``distill = dict(..., report=dict(baseline='work_dirs/retinanet_r18'))``, or
+        ``custom_hooks = [dict(type='mmsrd.DistillReportHook', baseline='work_dirs/retinanet_r18')]``.
+    """
+
+    priority = 'LOW'  # after LoggerHook has written the validation's results, and TeacherCheckHook the teacher's
+
+    def __init__(self, images: int = IMAGES, baseline: Optional[str] = None, metric: Optional[str] = None) -> None:
+        parse_report(dict(images=images, baseline=baseline, metric=metric), 'DistillReportHook')
+        if baseline is not None and not Path(baseline).is_dir():
+            raise ConfigError.at('distill.report.baseline', baseline, 'there is no such directory; give the work '
+                                 'directory of a training of the student alone')
+        self.images, self.baseline, self.metric = images, baseline, metric
+        self._levels: list[LevelScalars] = []
+        self._interval = LOG_INTERVAL
+        self._pictures: Optional[ReportPictures] = None
+        self._notes = ReportNotes()
+        self._written: Optional[int] = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Watch the levels, write down the plan, and let those that are finished predict: teacher and baseline."""
+        if not is_main_process():
+            return
+        self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), LOG_INTERVAL)
+        self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
+        with _survived('begun'):
+            self._notes = self._plan(runner)
+            if self.images and runner._val_dataloader is not None:
+                self._pictures = ReportPictures(runner, self.images, Path(runner.work_dir, PAGE).parent)
+                self._predict(runner, self._pictures)
+
+    def _plan(self, runner: Runner) -> ReportNotes:
+        distiller, check = distiller_of(runner), _check_of(runner)
+        teachers = [dict(name=name, config=teacher.config.name,
+                         checkpoint=getattr(teacher, 'checkpoint', None), **check.found.get(name, {}))
+                    for name, teacher in distiller.teachers.items()]
+        return ReportNotes(Path(runner.cfg.filename or runner.experiment_name).stem, list(HEADER),
+                           [list(row) for loss in distiller.feature_losses for row in loss.summary_rows()],
+                           teachers, baseline=self.baseline or '')
+
+    def _predict(self, runner: Runner, pictures: ReportPictures) -> None:
+        device = next(runner.model.parameters()).device
+        for name, teacher in distiller_of(runner).teachers.items():
+            if isinstance(teacher, PretrainedTeacher) and name in _check_of(runner).same_task and not teacher.released:
+                with _survived(f'complete: {teacher.key} does not predict'), _on(teacher.model, device):
+                    pictures.predict(f'{name} {TEACHER}'.strip(), teacher.model.test_step)  # type: ignore[arg-type]
+        if self.baseline is not None:
+            with _survived(f'complete: no pictures of the baseline {self.baseline!r}'):
+                model = _baseline(runner, self.baseline)
+                with _on(model, device):
+                    pictures.predict(ALONE, model.test_step)  # type: ignore[arg-type]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
+        """Forget the step before."""
+        for levels in self._levels:
+            levels.clear()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Log what the step does at each level, as often as ``LoggerHook`` logs."""
+        if (runner.iter + 1) % self._interval == 0:
+            scalars = {key: value for levels in self._levels if levels.passed for key, value in levels.take().items()}
+            if scalars:
+                runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                       outputs: Optional[Sequence[Any]] = None) -> None:
+        """Draw the student's predictions of the images that are shown."""
+        if self._pictures is not None:
+            with _survived('complete: the student\'s predictions cannot be drawn'):
+                self._pictures.look(STUDENT, outputs or ())
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
+        """Write the page, and send the pictures."""
+        if self._levels:  # not for a validation without a training
+            self._write(runner)
+            for i, picture in enumerate(self._pictures.side_by_side() if self._pictures else ()):
+                for backend in services(runner):
+                    backend.add_image(f'distill_report/{i}', picture, step=runner.iter)
+
+    def after_train(self, runner: Runner) -> None:
+        """Write the page of a training that does not end with a validation."""
+        if self._levels and self._written != runner.iter:
+            self._write(runner)
+
+    def _write(self, runner: Runner) -> None:
+        with _survived('written'):
+            if self._pictures is not None:
+                self._notes.columns, self._notes.pictures = self._pictures.columns, self._pictures.rows()
+            work_dir = Path(runner.work_dir)
+            self._notes.write(work_dir)
+            baselines = [] if self.baseline is None else [RunLog(self.baseline)]
+            write_report([RunLog(work_dir)], work_dir / PAGE, baselines, self.metric)
+            if self._written is None:
+                print_log(f'Distillation report: {work_dir / PAGE}', logger='current')
+            self._written = runner.iter
+
+
+def _check_of(runner: Runner) -> TeacherCheckHook:
+    """The hook that has looked at the teachers."""
+    return next((hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook)), TeacherCheckHook())
+
+
+def _baseline(runner: Runner, work_dir: str) -> nn.Module:
+    """The student as another training has left it."""
+    path = find_latest_checkpoint(work_dir)
+    if path is None:
+        raise ConfigError.at('distill.report.baseline', work_dir, 'it has no checkpoint')
+    with preserved_random_state():
+        model: nn.Module = MODELS.build(copy.deepcopy(runner.cfg.model))
+    model.load_state_dict(load_checkpoint_file(path, 'distill.report.baseline')['state_dict'])
+    return model.eval()
+
+
+@contextlib.contextmanager
+def _on(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """A model on a device for a while."""
+    home = next(model.parameters()).device
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(home)
+
+
+@contextlib.contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Say what has failed, and go on: a report is not worth a training."""
+    try:
+        yield
+    except Exception as e:
+        print_log(f'The distillation report could not be {what} ({type(e).__name__}: {e}); report=False of the '
+                  '`distill` block leaves it out', logger='current', level=logging.WARNING)

@@ -1,0 +1,182 @@
+"""``ReportPictures``: the same validation images as several models see them."""
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterable
+
+import numpy as np
+import torch
+from mmengine.dist import get_world_size
+from mmengine.fileio import get
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+
+from ..utils.random_state import preserved_random_state
+from .evaluate_teacher import without_workers
+
+SIDE = 480
+"""Longest side of a picture in pixels."""
+SCORE = 0.3
+"""Lowest score of a box that is drawn, where the visualizer has a threshold: that of mmdet's tools."""
+TRUTH = 'ground truth'
+
+
+@dataclass(eq=False)
+class _Item:
+    """One image: a batch of it alone, and what models say about it."""
+
+    batch: Any
+    title: str
+    truth: Any
+    shown: dict[str, dict[str, str]] = field(default_factory=dict)
+    drawn: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class ReportPictures:
+    """Draws ground truth and predictions with the visualizer of the student's config.
+
+    Images are chosen evenly from those that the main process validates. A classifier's label is written, not drawn.
+
+    Args:
+        runner: The student's.
+        count: How many images.
+        folder: Where the pictures are written.
+
+    Attributes:
+        columns: What there are pictures of.
+    """
+
+    def __init__(self, runner: Runner, count: int, folder: Path) -> None:
+        self.columns: list[str] = []
+        self._folder = folder
+        self._items: dict[Any, _Item] = {}
+        with preserved_random_state():
+            # A data set of its own: files that it opens are not shared with the workers of the validation.
+            loader = runner.build_dataloader(without_workers(runner._val_dataloader))
+            dataset, world_size = loader.dataset, get_world_size()
+            own = -(-len(dataset) // world_size)
+            for place in sorted({round(i * (own - 1) / max(count - 1, 1)) for i in range(min(count, own))}):
+                index = place * world_size
+                batch = loader.collate_fn([dataset[index]])
+                sample = batch['data_samples'][0]
+                self._items[_identity(sample)] = _Item(batch, Path(str(_path(sample) or index)).name,
+                                                       _truth(dataset, index, sample))
+        self._items.pop(None, None)  # nothing tells these images apart
+        meta = getattr(dataset, 'metainfo', {})
+        self._classes = list(meta.get('classes') or ())
+        options = {key: value for key, value in (runner.cfg.get('visualizer') or {}).items()
+                   if key not in ('type', 'name', 'vis_backends', 'save_dir')}
+        # Not by a registry, which would make it the current visualizer of everybody.
+        self._visualizer: Any = type(runner.visualizer)(**copy.deepcopy(options))
+        self._visualizer.dataset_meta = meta
+        for item in self._items.values():
+            self._draw(TRUTH, item, item.truth)
+
+    @torch.no_grad()
+    def predict(self, column: str, predict: Callable[[Any], Iterable[Any]]) -> None:
+        """Show what a model says.
+
+        Args:
+            column: Whose pictures they are.
+            predict: ``test_step`` of the model: a batch → its data samples with predictions.
+        """
+        for item in self._items.values():
+            self._draw(column, item, next(iter(predict(copy.deepcopy(item.batch)))))
+
+    def look(self, column: str, samples: Iterable[Any]) -> None:
+        """Show those of ``samples``, with predictions, that are of these images."""
+        for sample in samples:
+            item = self._items.get(_identity(sample))
+            if item is not None:
+                self._draw(column, item, sample)
+
+    def _draw(self, column: str, item: _Item, sample: Any) -> None:
+        if column not in self.columns:
+            self.columns.append(column)
+        image, text = _image(item.batch, sample), ''
+        if hasattr(self._visualizer, 'add_datasample'):
+            options = dict(pred_score_thr=SCORE) if 'pred_instances' in sample else {}
+            self._visualizer.add_datasample('', image, sample, draw_gt=column == TRUTH, draw_pred=column != TRUTH,
+                                            show=False, **options)
+            image = self._visualizer.get_image()
+        if 'pred_label' in sample or 'gt_label' in sample:
+            text = self._label(column, sample)
+        file = f'pictures/{list(self._items.values()).index(item)}_{column.replace(" ", "_")}.jpg'
+        item.drawn[column] = _save(image, self._folder / file)
+        item.shown[column] = dict(file=file, text=text)
+
+    def _label(self, column: str, sample: Any) -> str:
+        truth = sample.gt_label.flatten().tolist() if 'gt_label' in sample else []
+        labels = truth if column == TRUTH else sample.pred_label.flatten().tolist()
+        text = ', '.join(str(self._classes[i]) if i < len(self._classes) else str(i) for i in labels)
+        if column == TRUTH:
+            return text
+        score = f' ({float(sample.pred_score.max()):.0%})' if 'pred_score' in sample else ''
+        return text + score + ('' if not truth or set(labels) == set(truth) else ', wrong')
+
+    def rows(self) -> list[dict[str, Any]]:
+        """For :class:`mmsrd.report.ReportNotes`: what there is of each image, in the order of the columns."""
+        return [dict(title=item.title, shown=[item.shown.get(column, {}) for column in self.columns])
+                for item in self._items.values()]
+
+    def side_by_side(self) -> list[np.ndarray]:
+        """All columns of each image in one picture (H, W, 3), RGB, uint8; without a classifier's labels."""
+        return [np.concatenate(_of_one_height(item.drawn), axis=1) for item in self._items.values()]
+
+
+def _identity(sample: Any) -> Any:
+    """What tells an image from others in all passes through the data set; None where nothing does."""
+    keys = [key for key in ('img_id', 'sample_idx', 'img_path') if sample.get(key) is not None]
+    return tuple((key, str(sample.get(key))) for key in keys) or None
+
+
+def _truth(dataset: Any, index: int, sample: Any) -> Any:
+    """A sample with the boxes of the annotations, also where the pipeline of the validation does not load them."""
+    boxes = [entry for entry in dataset.get_data_info(index).get('instances') or () if 'bbox' in entry] \
+        if hasattr(dataset, 'get_data_info') else []
+    if not boxes or any(key.startswith('gt_') for key in sample.keys()):
+        return sample
+    truth = copy.deepcopy(sample)
+    truth.gt_instances = InstanceData(bboxes=torch.tensor([entry['bbox'] for entry in boxes], dtype=torch.float32),
+                                      labels=torch.tensor([entry['bbox_label'] for entry in boxes]))
+    return truth
+
+
+def _path(sample: Any) -> str | None:
+    path = sample.get('img_path')
+    return path if isinstance(path, str) else None
+
+
+def _image(batch: Any, sample: Any) -> np.ndarray:
+    """The image (H, W, 3), RGB, uint8: its file, to which predictions are scaled back, or else the model's input."""
+    if _path(sample) is not None:
+        import mmcv  # part of both toolboxes
+
+        image: np.ndarray = mmcv.imfrombytes(get(_path(sample)), channel_order='rgb')
+        return image
+    array = batch['inputs'][0].permute(1, 2, 0).cpu().numpy()[..., ::-1]
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)).clip(0, 255).astype(np.uint8))
+
+
+def _save(image: np.ndarray, path: Path) -> np.ndarray:
+    """Write a picture, and return it as it is written."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(image)
+    picture.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    picture.save(file, 'JPEG', quality=85)
+    path.write_bytes(file.getvalue())
+    return np.asarray(picture)
+
+
+def _of_one_height(drawn: dict[str, np.ndarray]) -> list[np.ndarray]:
+    from PIL import Image
+
+    height = max(image.shape[0] for image in drawn.values())
+    return [np.asarray(Image.fromarray(image).resize((round(image.shape[1] * height / image.shape[0]), height)))
+            for image in drawn.values()]

@@ -1,0 +1,144 @@
+"""What distillation gave: groups of runs, and how two of them compare."""
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import Sequence
+
+from .run_log import Curve, RunLog
+
+PREFERRED = ('coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1', 'mIoU', 'coco/AP', 'dota/mAP', 'pascal_voc/mAP')
+
+
+def main_metric(runs: Sequence[RunLog]) -> str | None:
+    """The metric that a report is about: the best known one that a run has, else the first; None without any.
+
+    Example:
+        >>> from mmsrd.report import main_metric
+        >>> main_metric([]) is None
+        True
+    """
+    names = [name for run in runs for validation in run.validations[-1:] for name in validation.metrics]
+    return next((name for name in PREFERRED if name in names), names[0] if names else None)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        name: What they are called.
+        runs: One or more of them.
+        metric: Name of the metric.
+        scale: What it is multiplied by for points.
+    """
+
+    name: str
+    runs: Sequence[RunLog]
+    metric: str
+    scale: float = 1.0
+
+    def curves(self, in_time: bool = False) -> list[Curve]:
+        """The metric in points of each run that has it."""
+        curves = [[(x, value * self.scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
+        return [curve for curve in curves if curve]
+
+    def last(self) -> list[float]:
+        """Points of each run's last validation."""
+        return [curve[-1][1] for curve in self.curves()]
+
+    def best(self) -> list[float]:
+        """Points of each run's best validation."""
+        return [max(value for _, value in curve) for curve in self.curves()]
+
+    def seconds_per_step(self) -> float:
+        """Mean time of an iteration."""
+        return statistics.fmean(run.seconds_per_step for run in self.runs)
+
+
+def mean_and_spread(values: Sequence[float], sign: bool = False) -> str:
+    """For people: the mean, and the standard deviation where there are several.
+
+    Example:
+        >>> from mmsrd.report.comparison import mean_and_spread
+        >>> mean_and_spread([52.0, 54.0]), mean_and_spread([1.25], sign=True)
+        ('53.0 ± 1.4', '+1.2')
+    """
+    if not values:
+        return '–'
+    text = f'{statistics.fmean(values):{"+" if sign else ""}.1f}'
+    return f'{text} ± {statistics.stdev(values):.1f}' if len(values) > 1 else text
+
+
+def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, list[tuple[float, float]]]:
+    """Mean of curves where all have a point, and the smallest and largest value there."""
+    known = [dict(curve) for curve in curves]
+    xs = [x for x in known[0] if all(x in values for values in known)] if known else []
+    columns = [[values[x] for values in known] for x in xs]
+    return ([(x, statistics.fmean(column)) for x, column in zip(xs, columns)],
+            [(min(column), max(column)) for column in columns])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Distilled runs beside runs of the student alone.
+
+    Attributes:
+        distilled: Runs with distillation.
+        alone: Runs without, of the same metric.
+    """
+
+    distilled: Group
+    alone: Group
+
+    def gain(self, in_time: bool = False) -> list[float]:
+        """Points of each distilled run over the mean of those alone, after as many iterations or as much time.
+
+        That is where the shorter training ends; between validations, points are interpolated.
+        """
+        alone, gains = self.alone.curves(in_time), []
+        for curve in self.distilled.curves(in_time):
+            end = min(other[-1][0] for other in (curve, *alone))
+            own, others = _value_at(curve, end), [_value_at(other, end) for other in alone]
+            known = [value for value in others if value is not None]
+            if own is not None and known:
+                gains.append(own - statistics.fmean(known))
+        return gains
+
+    def cost_of_step(self) -> float | None:
+        """Time of a distilled iteration over that of one alone; None where it is not known."""
+        alone = self.alone.seconds_per_step()
+        return self.distilled.seconds_per_step() / alone if alone else None
+
+    def time_to_match(self) -> float | None:
+        """Training time, over that of the runs alone, until the distilled runs are as good as those at their end.
+
+        None where one of them is not, or where times are not known.
+        """
+        distilled, alone = self.distilled.curves(in_time=True), self.alone.curves(in_time=True)
+        if not distilled or not alone:
+            return None
+        goal, total = (statistics.fmean(values) for values in zip(*((y, x) for x, y in (c[-1] for c in alone))))
+        reached = [_reaches(curve, goal) for curve in distilled]
+        known = [x for x in reached if x is not None]
+        return statistics.fmean(known) / total if len(known) == len(reached) and total else None
+
+
+def _value_at(curve: Curve, x: float) -> float | None:
+    """Value of a curve at a place; None before it begins."""
+    for (x0, y0), (x1, y1) in zip(curve, curve[1:]):
+        if x0 <= x < x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return curve[-1][1] if x >= curve[-1][0] else None
+
+
+def _reaches(curve: Curve, y: float) -> float | None:
+    """Where a curve is as high as ``y`` for the first time; None where it never is."""
+    before = None
+    for point in curve:
+        if point[1] >= y:
+            if before is None or point[1] == before[1]:
+                return point[0]
+            return before[0] + (point[0] - before[0]) * (y - before[1]) / (point[1] - before[1])
+        before = point
+    return None

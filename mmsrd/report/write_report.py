@@ -1,0 +1,129 @@
+"""``write_report``: the page of one or several distilled trainings."""
+from __future__ import annotations
+
+import os
+import time
+from itertools import takewhile
+from pathlib import Path
+from typing import Sequence
+
+from .comparison import Comparison, Group, main_metric, mean_and_spread
+from .notes import NOTES, ReportNotes
+from .page import page
+from .panels import level_charts, loss_charts, metric_chart
+from .run_log import LOGS, RunLog
+
+PAGE = 'distill_report/index.html'
+"""Where the page of a training is, seen from its work directory."""
+
+
+def write_report(runs: Sequence[RunLog], out: Path, baselines: Sequence[RunLog] = (), metric: str | None = None
+                 ) -> None:
+    """Write the page of runs that differ in their seed, or of one.
+
+    Args:
+        runs: With distillation.
+        out: File of the page.
+        baselines: Runs of the student alone.
+        metric: Name of the metric that it is about; None for the main one that was logged.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mmsrd.report import RunLog, write_report
+        >>> write_report([RunLog('work_dirs/srd_retinanet')], Path('report.html'))  # doctest: +SKIP
+    """
+    notes = ReportNotes.read(runs[0].work_dir)
+    metric = metric or main_metric([*runs, *baselines])
+    charts, tiles = [], []
+    tables: list[tuple[str, Sequence[Sequence[str]]]] = []
+    if metric is not None:
+        # AP and the like are fractions, accuracies are percentages already.
+        values = [value for run in (*runs, *baselines) for _, value in run.metric(metric)]
+        scale = 100.0 if values and max(map(abs, values)) <= 1 else 1.0
+        groups = [Group('distilled', runs, metric, scale)]
+        if baselines:
+            groups.append(Group('student alone', baselines, metric, scale))
+        teacher = notes.points_of_teacher(metric)
+        teacher = None if teacher is None else teacher * scale
+        charts.append(metric_chart(groups, teacher, 'points (0 to 100)' if scale > 1 else ''))
+        if baselines:
+            charts.append(metric_chart(groups, teacher, '', in_time=True))
+        tiles = _tiles(groups, teacher, notes)
+        tables.append(('Results', _results(groups, notes, scale)))
+    charts += [*loss_charts(runs, baselines), *level_charts(runs)]
+    tables += [('What is compared', [notes.header, *notes.plan]),
+               ('Teachers', [('teacher', 'weights'), *((teacher['config'], teacher['checkpoint'] or 'random')
+                                                       for teacher in notes.teachers)])]
+    hints = [] if any(run.training for run in runs) else [
+        f"There are no curves, because the log has no {LOGS}: add dict(type='LocalVisBackend') to "
+        'visualizer.vis_backends.']
+    steps = max((run.training[-1]['step'] for run in runs if run.training), default=0)
+    several = f'{len(runs)} runs, ' if len(runs) > 1 else ''
+    text = page(f'Distillation report: {notes.title or runs[0].name}',
+                f'{several}{steps} iterations; written {time.strftime("%Y-%m-%d %H:%M")}', tiles, charts, tables, notes,
+                (runs[0].work_dir / NOTES).parent, hints)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + '.part')
+    part.write_text(text)
+    os.replace(part, out)  # whoever reads it meanwhile has a whole page
+
+
+def _tiles(groups: Sequence[Group], teacher: float | None, notes: ReportNotes) -> list[tuple[str, str, str]]:
+    distilled = groups[0]
+    tiles = [('Student, distilled', mean_and_spread(distilled.last()),
+              f'{distilled.metric}, last; best {mean_and_spread(distilled.best())}')]
+    if len(groups) > 1:
+        compared = Comparison(*groups)
+        tiles.append(('Student alone', mean_and_spread(groups[1].last()),
+                      f'last; best {mean_and_spread(groups[1].best())}'))
+        tiles.append(('Gain', mean_and_spread(compared.gain(), sign=True), 'points after as many iterations'))
+        tiles.append(('Gain in equal time', mean_and_spread(compared.gain(in_time=True), sign=True),
+                      'points after as much training time'))
+        matched, cost = compared.time_to_match(), compared.cost_of_step()
+        tiles.append(('Time to match', f'{matched:.0%}' if matched is not None else 'not yet',
+                      "of the time alone, until the distilled student is as good as the other's last"))
+        if cost is not None:
+            tiles.append(('Time of a step', f'× {cost:.2f}', 'of a step alone'))
+    if teacher is not None:
+        images = next((entry['images'] for entry in notes.teachers if entry.get('images')), 0)
+        tiles.append(('Teacher', f'{teacher:.1f}', f'on {images} validation images'))
+    return tiles
+
+
+def _results(groups: Sequence[Group], notes: ReportNotes, scale: float) -> list[tuple[str, ...]]:
+    """The last validation of each run, by metric."""
+    names = list(dict.fromkeys(name for group in groups for run in group.runs for validation in run.validations[-1:]
+                               for name in validation.metrics))
+    rows: list[tuple[str, ...]] = [('last validation', *names)]
+    for group in groups:
+        for run in group.runs:
+            known = run.validations[-1].metrics if run.validations else {}
+            label = f'{group.name}: {run.name}' if len(group.runs) > 1 else group.name
+            rows.append((label, *(_cell(known.get(name), scale) for name in names)))
+    return [*rows, *((f'teacher {teacher["name"]}'.strip(), *(_cell(teacher['metrics'].get(name), scale)
+                                                               for name in names))
+                     for teacher in notes.teachers if teacher.get('metrics'))]
+
+
+def _cell(value: float | None, scale: float) -> str:
+    return '–' if value is None or value < 0 else f'{value * scale:.1f}'  # -1: there is no object of that kind
+
+
+def names_of(work_dirs: Sequence[Path]) -> list[str]:
+    """What tells work directories apart: their paths without what all begin and end with.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from mmsrd.report.write_report import names_of
+        >>> names_of([Path('/a/seed0/x'), Path('/a/seed1/x')])
+        ['seed0', 'seed1']
+    """
+    parts = [path.resolve().parts for path in work_dirs]
+    start = _shared(parts)
+    end = _shared([p[start:][::-1] for p in parts])
+    return ['/'.join(p[start:len(p) - end]) or path.name for p, path in zip(parts, work_dirs)]
+
+
+def _shared(sequences: Sequence[Sequence[str]]) -> int:
+    """How many items all begin with."""
+    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*sequences)))

@@ -1,0 +1,37 @@
+#!/usr/bin/env python
+"""The report of trainings that are over, from what they have logged: one, or several that differ in their seed.
+
+``report.py WORK_DIR... [--baseline WORK_DIR...] [--out FILE]`` draws mean and range of several runs, and says mean and
+standard deviation. Pictures and plan are those that the first run's ``DistillReportHook`` has left in its work directory.
+"""
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Sequence
+
+from mmsrd.errors import MMSRDError
+from mmsrd.report import PAGE, RunLog, names_of, write_report
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
+    parser.add_argument('--baseline', type=Path, nargs='+', default=[], metavar='WORK_DIR',
+                        help='work directories of the student alone')
+    parser.add_argument('--metric', help='what the report is about; the main metric unless given')
+    parser.add_argument('--out', type=Path, help=f'the page; {PAGE} of the first work directory unless given')
+    args = parser.parse_args(argv)
+    out = args.out or args.work_dirs[0] / PAGE
+    try:
+        runs, baselines = ([RunLog.of(path, name) for path, name in zip(paths, names_of(paths))]
+                           for paths in (args.work_dirs, args.baseline))
+        write_report(runs, out, baselines, args.metric)
+    except MMSRDError as e:
+        sys.exit(str(e))
+    print(out)
+
+
+if __name__ == '__main__':
+    main()
