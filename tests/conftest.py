@@ -153,6 +153,7 @@ def make_classifier_runner(digits: Path, classifier_teacher: dict[str, str], tmp
         config.experiment_name = config.visualizer.name = f'{tmp_path.name}-{name}'
         if weight is not None:
             config.distill.teacher = dict(classifier_teacher, check=False)
+            config.distill.report = False
             config.distill.losses.feature.weight = 2.0 * weight
             config.distill.losses.logits.weight = weight
         config.merge_from_dict(copy.deepcopy(overrides))

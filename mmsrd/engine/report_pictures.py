@@ -68,7 +68,7 @@ class ReportPictures:
         meta = getattr(dataset, 'metainfo', {})
         self._classes = list(meta.get('classes') or ())
         options = {key: value for key, value in (runner.cfg.get('visualizer') or {}).items()
-                   if key not in ('type', 'name', 'vis_backends', 'save_dir')}
+                   if key not in ('type', '_scope_', 'name', 'vis_backends', 'save_dir')}
         # Not by a registry, which would make it the current visualizer of everybody.
         self._visualizer: Any = type(runner.visualizer)(**copy.deepcopy(options))
         self._visualizer.dataset_meta = meta
@@ -97,13 +97,14 @@ class ReportPictures:
         if column not in self.columns:
             self.columns.append(column)
         image, text = _image(item.batch, sample), ''
-        if hasattr(self._visualizer, 'add_datasample'):
+        if 'pred_label' in sample or 'gt_label' in sample:
+            text = self._label(column, sample)
+        else:
             options = dict(pred_score_thr=SCORE) if 'pred_instances' in sample else {}
+            self._visualizer.set_image(image)  # MMEngine's own visualizer draws nothing
             self._visualizer.add_datasample('', image, sample, draw_gt=column == TRUTH, draw_pred=column != TRUTH,
                                             show=False, **options)
             image = self._visualizer.get_image()
-        if 'pred_label' in sample or 'gt_label' in sample:
-            text = self._label(column, sample)
         file = f'pictures/{list(self._items.values()).index(item)}_{column.replace(" ", "_")}.jpg'
         item.drawn[column] = _save(image, self._folder / file)
         item.shown[column] = dict(file=file, text=text)
@@ -137,7 +138,9 @@ def _truth(dataset: Any, index: int, sample: Any) -> Any:
     """A sample with the boxes of the annotations, also where the pipeline of the validation does not load them."""
     boxes = [entry for entry in dataset.get_data_info(index).get('instances') or () if 'bbox' in entry] \
         if hasattr(dataset, 'get_data_info') else []
-    if not boxes or any(key.startswith('gt_') for key in sample.keys()):
+    # mmdet packs instances without boxes where none are loaded, and segmentations only where they are.
+    given = [value for key, value in sample.items() if key.startswith('gt_')]
+    if not boxes or any(not isinstance(truth, InstanceData) or len(truth) for truth in given):
         return sample
     truth = copy.deepcopy(sample)
     truth.gt_instances = InstanceData(bboxes=torch.tensor([entry['bbox'] for entry in boxes], dtype=torch.float32),

@@ -1,6 +1,7 @@
 """Line charts as SVG that takes its colours from the page it is in."""
 from __future__ import annotations
 
+import html
 import io
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from .run_log import Curve
 
 SERIES = 8
 """Colours of lines, ``--series-0`` and so on in the page; then they begin again, with dashes."""
+ITERATION = 'iteration'
 POINTS = 300
 """Most points of a line; of more, neighbours are averaged."""
 # Colours that nobody would choose, replaced by names of the page's colours in what has been drawn.
@@ -51,7 +53,7 @@ class Chart:
 
     title: str
     lines: Sequence[Line]
-    x: str = 'iteration'
+    x: str = ITERATION
     note: str = ''
     level: tuple[str, float] | None = None
     logarithmic: bool = False
@@ -61,6 +63,7 @@ class Chart:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         style: Any = {'svg.fonttype': 'none', 'svg.hashsalt': self.title, 'font.size': 10, 'text.color': INK,
                  'axes.edgecolor': GRID, 'axes.labelcolor': INK, 'xtick.color': GRID, 'ytick.color': GRID,
@@ -78,6 +81,8 @@ class Chart:
             if self.logarithmic and _spans_decades(self.lines):
                 axes.set_yscale('log')
             axes.set_xlabel(self.x)
+            if self.x == ITERATION:
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.margins(x=0.01)
             file = io.StringIO()
             figure.savefig(file, format='svg', transparent=True, metadata={'Date': None})
@@ -116,5 +121,5 @@ def _for_page(svg: str, title: str) -> str:
     svg = re.sub(r"font: ([0-9.]+px) [^;\"]*", r'font-size: \1', svg)
     for colour, name in _NAMES.items():
         svg = svg.replace(colour, name)
-    return re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{title}">', svg,
-                  count=1)
+    head = f'role="img" aria-label="{html.escape(title)}"'
+    return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f'<svg {found[1]} {head}>', svg, count=1)

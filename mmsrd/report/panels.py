@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from typing import Sequence
 
-from .charts import Chart, Line
+from .charts import ITERATION, Chart, Line
 from .comparison import Group, mean_curve
 from .run_log import Curve, RunLog
 
@@ -17,7 +17,7 @@ def metric_chart(groups: Sequence[Group], teacher: float | None, unit: str, in_t
             lines += [Line('', curve, series, faint=True) for curve in curves]
         if len(curves) == 1 or not in_time:  # points in time of several runs do not meet
             lines += _mean(group.name, curves, series)
-    where = 'minutes of training' if in_time else 'iteration'
+    where = 'minutes of training' if in_time else ITERATION
     return Chart(f'{groups[0].metric} by {"training time" if in_time else "iteration"}', lines, where,
                  f'In {unit}.' if unit else '', None if teacher is None else ('teacher', teacher))
 

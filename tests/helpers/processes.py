@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = Path(__file__).parent
@@ -33,3 +36,18 @@ def launch(processes: int, worker: str, *arguments: object) -> str:
                                           '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0']
     return python(*launcher, WORKERS / worker, *map(str, arguments), timeout=900 if processes == 1 else 300,
                   PYTHONPATH=f'{ROOT}:{WORKERS.parent}').stdout
+
+
+def run_cases(package: str, cases: str, cwd: Path, **env: str) -> int:
+    """Run tests of a file in a process that finds a package which ``tools/setup_env.sh`` has put beside the others.
+
+    Returns:
+        int: How many have passed.
+    """
+    folder = Path(sys.prefix, package)
+    if not Path(sys.prefix, 'mmsrd-stamp').is_file():
+        pytest.skip(f'an environment of the compatibility matrix, which has no {package}')
+    assert (folder / package).is_dir(), f'no {package} in {folder}; run tools/setup_env.sh'
+    done = python('-m', 'pytest', '-p', 'no:cacheprovider', '-p', 'no:xdist', '--confcutdir', ROOT / 'tests',
+                  ROOT / 'tests' / cases, cwd=cwd, PYTHONPATH=os.pathsep.join(map(str, (folder, ROOT))), **env)
+    return int(re.search(r'(\d+) passed', done.stdout)[1])

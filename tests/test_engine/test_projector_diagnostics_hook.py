@@ -3,13 +3,10 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
-from helpers.processes import ROOT, python
 from torch import nn
 
 from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA, ProjectorDiagnosticsHook
@@ -94,25 +91,6 @@ def test_gradient_norms_are_measured_with_a_constant_weight_too(run, make_runner
     assert 'srd_balance/neck.0' not in looks[0][0]
 
 
-def test_other_backends_get_the_scalars(make_runner, distill, tmp_path, monkeypatch):
-    """TensorBoard's file is read back; for Weights & Biases, which is not installed, a mock takes what it is sent."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    sent = {}
-    service = MagicMock()
-    service.log.side_effect = lambda scalars, commit: sent.update(scalars)
-    monkeypatch.setitem(sys.modules, 'wandb', service)
-    backends = [dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend')]
-    runner = make_runner('run', distill, custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)],
-                         visualizer=dict(vis_backends=backends))
-    runner.train()
-    events = EventAccumulator(str(next((tmp_path / 'run').glob('*/vis_data/events*'))))
-    events.Reload()
-    for level in range(3):
-        assert [e.step for e in events.Scalars(f'srd_effective_rank/neck.{level}')] == [1, 4, 7]
-        last = events.Scalars(f'srd_effective_rank/neck.{level}')[-1].value
-        assert sent[f'srd_effective_rank/neck.{level}'] == pytest.approx(last, rel=1e-6)  # float32 in the file
-
-
 def test_training_is_the_same_with_it(run, make_runner, distill):
     _, runner = run
     other = make_runner('other', distill)
@@ -124,29 +102,3 @@ def test_training_is_the_same_with_it(run, make_runner, distill):
 def test_wrong_interval(interval):
     with pytest.raises(ConfigError, match=r'ProjectorDiagnosticsHook\.interval = '):
         ProjectorDiagnosticsHook(interval)
-
-
-def test_pictures(run, tmp_path):
-    folder, _ = run
-    python(ROOT / 'tools/analysis/plot_distill.py', str(folder), '--out', str(tmp_path / 'plots'), timeout=120)
-    names = {path.name for path in (tmp_path / 'plots').iterdir()}
-    assert names == {'index.html', 'losses.png', 'alignment.png', 'level_alignment.png', 'effective_rank.png',
-                     'cross_correlation.png', 'coco_bbox_mAP.png', 'spectra_run.png'}
-    text = (tmp_path / 'plots/index.html').read_text()
-    assert text.count('data:image/png;base64,') == 7
-    assert 'src="http' not in text
-    failed = python(ROOT / 'tools/analysis/plot_distill.py', str(tmp_path / 'plots'), ok=False, timeout=120)
-    assert 'is it the work directory of a training?' in failed.stderr
-
-
-@pytest.mark.slow
-def test_runs_are_told_apart_and_need_no_projector(make_runner, distill, tmp_path):
-    """Work directories of a study: all end alike, and some losses compare without a projector."""
-    hook = dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)
-    make_runner('SRD/seed0', distill, custom_hooks=[hook]).train()
-    losses = dict(logits=dict(type='KLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls'))
-    make_runner('KL/seed0', {**distill, 'losses': losses}, custom_hooks=[hook]).train()
-    work_dirs = [str(tmp_path / name / 'seed0') for name in ('SRD', 'KL')]
-    python(ROOT / 'tools/analysis/plot_distill.py', *work_dirs, '--out', str(tmp_path / 'plots'), timeout=120)
-    assert {path.name for path in (tmp_path / 'plots').glob('spectra*')} == {'spectra_SRD.png'}
-    assert '<h1>SRD, KL</h1>' in (tmp_path / 'plots/index.html').read_text()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import knowing  # noqa: F401  registers a model
 from helpers.processes import ROOT, python
 from helpers.weights import load, same
 from torch import nn
@@ -29,19 +28,6 @@ def found_by(runner):
     """What the check has written into the work directory."""
     path = Path(runner.work_dir, 'teacher_check.json')
     return list(json.loads(path.read_text()).values()) if path.is_file() else []
-
-
-@pytest.fixture
-def teacher(student_config, make_runner, coco, tmp_path):
-    """``distill.teacher`` of a model with the student's classes that knows some of the boxes, and its runner."""
-    config = copy.deepcopy(student_config)
-    config.model.update(type='KnowingFCOS', answers=str(coco / 'annotations/val.json'))
-    config.custom_imports = dict(imports=['helpers.knowing'], allow_failed_imports=False)
-    config.dump(str(tmp_path / 'knowing.py'))
-    runner = make_runner('teacher', **{'model.type': 'KnowingFCOS', 'model.answers': config.model.answers})
-    meta = dict(dataset_meta=dict(classes=tuple('0123456789')))
-    torch.save(dict(state_dict=runner.model.state_dict(), meta=meta), tmp_path / 'knowing.pth')
-    return dict(config=str(tmp_path / 'knowing.py'), checkpoint=str(tmp_path / 'knowing.pth')), runner
 
 
 def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):
@@ -112,6 +98,7 @@ def test_two_processes_find_what_one_finds(student_config, make_runner, teacher,
     alone.train()
     assert [found] == found_by(alone)
     assert found['images'] == images
+    assert (tmp_path / 'run/distill_report/index.html').read_text().count('<img') == 3 * 2  # half of the images
 
 
 def relabelled(block, classes, tmp_path):

@@ -2,7 +2,7 @@
 """The report of trainings that are over, from what they have logged: one, or several that differ in their seed.
 
 ``report.py WORK_DIR... [--baseline WORK_DIR...] [--out FILE]`` draws mean and range of several runs, and says mean and
-standard deviation. Pictures and plan are those that the first run's ``DistillReportHook`` has left in its work directory.
+standard deviation. Pictures and plan are those that ``DistillReportHook`` has left in the first work directory.
 """
 from __future__ import annotations
 

@@ -1,0 +1,168 @@
+"""The report of a training: what is on the page, and that the training does not notice it."""
+from __future__ import annotations
+
+import io
+import json
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.processes import ROOT, python, run_cases
+from helpers.weights import same
+from PIL import Image
+
+from mmsrd.config.report_config import parse_report
+from mmsrd.engine.hooks import DistillReportHook, distill_report_hook
+from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
+from mmsrd.report import PAGE
+
+SHORT = {'log_level': 'INFO', 'default_hooks.logger.interval': 2}
+
+
+class Page(HTMLParser):
+    """What a page says and shows."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.texts, self.pictures, self.links = [], {}, []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == 'img':
+            self.pictures[given['alt']] = np.asarray(Image.open(io.BytesIO(b64decode(given['src'].partition(',')[2]))))
+        elif given.get('src') or given.get('href', '#')[0] != '#':
+            self.links.append(given)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def after(self, text):
+        """What is said next."""
+        return self.texts[self.texts.index(text) + 1]
+
+
+def log_of(runner):
+    return next(Path(runner.log_dir).glob('*.log')).read_text()
+
+
+def metric_of(runner):
+    records = [json.loads(line) for line in next(Path(runner.log_dir).rglob('scalars.json')).open()]
+    return 100 * [record['coco/bbox_mAP'] for record in records if 'coco/bbox_mAP' in record][-1]
+
+
+def test_the_page(make_runner, teacher, coco):
+    block, own = teacher
+    figure = 100 * own.val()['coco/bbox_mAP']
+    alone = make_runner('alone', **SHORT)
+    alone.train()
+    runner = make_runner('run', dict(teacher=block, report=dict(images=3, baseline=alone.work_dir)), **SHORT)
+    runner.train()
+    assert 'could not be' not in log_of(runner)
+    page = Page(Path(runner.work_dir, PAGE))
+    assert not page.links
+    assert page.after('Student, distilled') == f'{metric_of(runner):.1f}'
+    assert page.after('Student alone') == f'{metric_of(alone):.1f}'
+    assert page.after('Gain') == f'{metric_of(runner) - metric_of(alone):+.1f}'
+    assert page.after('Teacher') == f'{figure:.1f}'
+    assert {'Alignment by level', 'Balance by level', 'Losses of the student', 'neck[0]', block['config']} <= \
+        set(page.texts)
+    shown = sorted(page.pictures)
+    assert sorted(name.partition(':')[0] for name in shown) == sorted(
+        ['ground truth', 'student', 'student alone', 'teacher'] * 3)
+    # The teacher knows all boxes of images of odd ids, the student none.
+    ids = {Path(image['file_name']).name: image['id'] for image in json.loads(
+        (coco / 'annotations/val.json').read_text())['images']}
+    name = next(name.partition(': ')[2] for name in shown if ids[name.partition(': ')[2]] % 2)
+    plain = np.asarray(Image.open(next(coco.rglob(f'val/{name}'))).convert('RGB')).astype(int)
+    changed = {column: int((np.abs(page.pictures[f'{column}: {name}'] - plain).max(2) > 60).sum())
+               for column in ('ground truth', 'teacher', 'student')}  # a JPEG changes pixels a little
+    assert min(changed['ground truth'], changed['teacher']) > 10 * changed['student'], changed
+
+
+def test_training_is_the_same_with_it(make_runner, distill):
+    """And ``scalars.json`` has what the page shows by level."""
+    weights = []
+    for name, report in (('with', dict(images=2)), ('without', False)):
+        runner = make_runner(name, {**distill, 'report': report}, **SHORT)
+        runner.train()
+        weights.append(runner.model.state_dict())
+        assert Path(runner.work_dir, 'distill_report').is_dir() == (name == 'with')
+        if name == 'with':
+            records = [json.loads(line) for line in next(Path(runner.log_dir).rglob('scalars.json')).open()]
+    assert same(*weights)
+    levels = [record for record in records if 'srd_level_alignment/neck.0' in record]
+    assert [record['step'] for record in levels] == [2, 4, 6, 8]
+    assert all(-1 <= record[f'srd_level_alignment/neck.{level}'] <= 1 for record in levels for level in range(3))
+
+
+def test_a_failure_is_survived(make_runner, distill, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(distill_report_hook, 'write_report', full)
+    runner = make_runner('run', {**distill, 'report': True}, **SHORT)
+    runner.train()
+    assert runner.iter == 8
+    assert 'WARNING - The distillation report could not be written (OSError: [Errno 28] No space left' in log_of(runner)
+
+
+def test_a_hook_of_the_config_replaces_it(make_runner, distill):
+    runner = make_runner('run', {**distill, 'report': True}, custom_hooks=[
+        dict(type='mmsrd.DistillReportHook', images=0, metric='coco/bbox_mAP_50')], **SHORT)
+    assert [hook.images for hook in runner.hooks if isinstance(hook, DistillReportHook)] == [0]
+    runner.train()
+    page = Page(Path(runner.work_dir, PAGE))
+    assert 'coco/bbox_mAP_50 by iteration' in page.texts
+    assert not page.pictures
+
+
+def test_classifiers(make_classifier_runner):
+    """Labels are written, and where they are wrong is said so."""
+    runner = make_classifier_runner('run', 1.0, **{'distill.report': dict(images=4, _delete_=True), 'log_level': 'INFO',
+                                                   'train_cfg.val_interval': 1})
+    runner.train()
+    page = Page(Path(runner.work_dir, PAGE))
+    assert page.after('Student, distilled') != '–'
+    assert 'could not be' not in log_of(runner)
+    labels = [text for text in page.texts if re.fullmatch(r'\d \(\d+%\)(, wrong)?', text)]
+    assert len(labels) == 4 * 2  # of the teacher and the student
+    assert any(text.endswith('wrong') for text in labels)  # neither has learned anything
+    assert len(page.pictures) == 4 * 3
+
+
+def test_report_of_several_runs(make_runner, distill, tmp_path):
+    """Made from logs afterwards."""
+    dirs = []
+    for seed in (0, 1):
+        runner = make_runner(f'srd/seed{seed}', distill, **SHORT, randomness=dict(seed=seed))
+        runner.train()
+        dirs.append(runner.work_dir)
+    out = tmp_path / 'page.html'
+    python(ROOT / 'tools/analysis/report.py', *dirs, '--baseline', dirs[0], '--out', out)
+    page = Page(out)
+    assert ' ± ' in page.after('Student, distilled')
+    assert {'distilled: seed0', 'distilled: seed1', 'student alone'} <= set(page.texts)
+    failed = python(ROOT / 'tools/analysis/report.py', tmp_path, ok=False)
+    assert 'nothing was logged there' in failed.stderr
+
+
+def test_services(tmp_path):
+    """TensorBoard and Weights & Biases, in a process that finds the latter."""
+    assert run_cases('wandb', 'test_engine/services_cases.py', tmp_path) == 1
+
+
+@pytest.mark.parametrize(('block', 'kind', 'message'), [
+    ('yes', ConfigTypeError, "distill.report = 'yes'"), (dict(image=3), UnknownKeyError, "unknown key 'image'"),
+    (dict(images=-1), ConfigError, 'distill.report.images = -1'), (dict(baseline=3), ConfigTypeError, 'baseline = 3')])
+def test_config_errors(block, kind, message):
+    with pytest.raises(kind, match=message):
+        parse_report(block)
+
+
+def test_no_baseline_there(make_runner, distill):
+    with pytest.raises(ConfigError, match=r"distill.report.baseline = 'nowhere': there is no such directory"):
+        make_runner('run', {**distill, 'report': dict(baseline='nowhere')})

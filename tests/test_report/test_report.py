@@ -1,0 +1,112 @@
+"""Logs, comparisons and charts against what was written into them by hand."""
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from mmsrd.errors import MMSRDError
+from mmsrd.report import Comparison, Group, RunLog, main_metric
+from mmsrd.report.charts import POINTS, Chart, Line
+from mmsrd.report.comparison import mean_and_spread
+
+
+def train(step, time=1.0, **scalars):
+    return dict(iter=step, step=step, time=time, loss=3.0, loss_srd_neck=1.0, **scalars)
+
+
+def val(step, value):
+    return dict({'coco/bbox_mAP': value}, step=step, time=0.1, data_time=0.1)
+
+
+def write(folder, start, records, end=''):
+    path = folder / start / 'vis_data/scalars.json'
+    path.parent.mkdir(parents=True)
+    path.write_text('\n'.join(map(json.dumps, records)) + end)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Ends in the middle of its second epoch, of four iterations, and is resumed from the end of the first."""
+    write(tmp_path, '1', [train(2), train(4), val(1, 0.3), train(6, 2.0), {'srd_balance/neck.0': 0.5, 'step': 6}],
+          end='\n{"iter": 7, "st')
+    write(tmp_path, '2', [train(6, 3.0), {'srd_balance/neck.0': 0.7, 'step': 6}, train(8, 3.0), val(2, 0.5)])
+    return RunLog.of(tmp_path, 'run')
+
+
+def test_a_resumed_training(log):
+    assert [record['step'] for record in log.training] == [2, 4, 6, 8]
+    assert [(v.step, v.metrics) for v in log.validations] == [(4, {'coco/bbox_mAP': 0.3}), (8, {'coco/bbox_mAP': 0.5})]
+    assert log.curves('srd_balance/') == {'neck.0': [(6, 0.7)]}
+    # 4 iterations of 1 s; the first record after a validation would have its time, too; 2 iterations of 3 s.
+    assert [v.seconds for v in log.validations] == [4, 4 + 2 * 1 + 2 * 3]
+    assert log.own_loss() == [(step, 2.0) for step in (2, 4, 6, 8)]
+    assert log.metric('coco/bbox_mAP', in_time=True) == [(4 / 60, 0.3), (12 / 60, 0.5)]
+    assert main_metric([log]) == 'coco/bbox_mAP'
+
+
+def test_a_run_that_was_started_anew_forgets_the_old_one(tmp_path, log):
+    write(tmp_path, '3', [train(2), val(1, 0.1)])
+    again = RunLog(tmp_path)
+    assert [record['step'] for record in again.training] == [2]
+    assert [v.metrics['coco/bbox_mAP'] for v in again.validations] == [0.1]
+
+
+def test_nothing_was_logged(tmp_path):
+    with pytest.raises(MMSRDError, match='nothing was logged there'):
+        RunLog.of(tmp_path)
+    assert RunLog(tmp_path).seconds_per_step == 0
+
+
+def group(tmp_path, name, seconds, *curves):
+    """Validations every 10 iterations."""
+    runs = []
+    for i, values in enumerate(curves):
+        records = [record for j, value in enumerate(values, 1)
+                   for record in (train(10 * j, seconds), val(10 * j, value))]
+        write(tmp_path / f'{name}{i}', '1', records)
+        runs.append(RunLog(tmp_path / f'{name}{i}'))
+    return Group(name, runs, 'coco/bbox_mAP', 100)
+
+
+def test_comparison(tmp_path):
+    distilled = group(tmp_path, 'distilled', 1.5, [0.4, 0.6, 0.7], [0.4, 0.6, 0.8])
+    compared = Comparison(distilled, group(tmp_path, 'alone', 1.0, [0.3, 0.4, 0.5]))
+    assert compared.gain() == pytest.approx([20, 30])
+    assert compared.cost_of_step() == pytest.approx(1.5)
+    # After the 30 s that those alone have had, the distilled ones have done 20 iterations.
+    assert compared.gain(in_time=True) == pytest.approx([10, 10])
+    assert compared.time_to_match() == pytest.approx(22.5 / 30)  # 50 points half-way between iterations 10 and 20
+    worse = Comparison(group(tmp_path, 'worse', 1.0, [0.2]), compared.alone)
+    assert worse.gain() == pytest.approx([-10])
+    assert worse.time_to_match() is None
+    early = group(tmp_path, 'early', 1.0, [0.2])
+    early.runs[0].validations[0] = early.runs[0].validations[0].__class__(5, 5.0, {'coco/bbox_mAP': 0.2})
+    assert Comparison(early, compared.alone).gain() == []  # there is nothing yet to compare it with
+    assert mean_and_spread(distilled.last()) == '75.0 ± 7.1'
+
+
+def test_chart():
+    """A line of many points is thinned by averaging; colours are the page's, at all places."""
+    count = 4 * POINTS
+    points = [(float(x), float(x % 4)) for x in range(count)]
+    svg = Chart('a & b', [Line('', points), Line('x', [(0, 1.0), (count, 2.0)], 1, band=[(0.5, 1.5), (1, 3)])],
+                level=('teacher', 2.5)).svg()
+    # In HTML, xlink need not be declared.
+    root = ElementTree.fromstring(svg.replace('<svg ', '<svg xmlns:xlink="http://www.w3.org/1999/xlink" ', 1))
+    assert root.get('aria-label') == 'a & b'
+    assert root.get('width') is None
+    paths = [element.get('d') for element in root.iter() if element.tag.endswith('path')
+             and 'stroke: var(--series-0)' in (element.get('style') or '')]
+    longest = max(paths, key=len)
+    ys = {line.split()[2] for line in longest.splitlines() if line.startswith(('M', 'L'))}
+    assert len(ys) == 1  # the mean of 0, 1, 2, 3
+    assert len(longest.splitlines()) <= POINTS
+    assert '#f000' not in svg
+
+
+@pytest.mark.parametrize(('values', 'logarithmic'), [((1, 1e-6), True), ((1, 2), False)])
+def test_logarithmic_axis(values, logarithmic):
+    svg = Chart('c', [Line('', list(enumerate(values)))], logarithmic=True).svg()
+    assert ('10^{' in svg or '−' in svg) == logarithmic
