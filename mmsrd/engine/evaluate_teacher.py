@@ -35,7 +35,7 @@ def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: to
     """
     home = next(teacher.model.parameters()).device
     with preserved_random_state():
-        loader = runner.build_dataloader(without_workers(runner._val_dataloader))
+        loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
         evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
         evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
         try:
@@ -59,7 +59,7 @@ def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: to
     return dict(images=size, metrics={key: float(value) for key, value in metrics.items() if _is_number(value)})
 
 
-def without_workers(options: Any) -> Any:
+def _without_workers(options: Any) -> Any:
     """The options of a data loader, but with no workers that would live as long as the training."""
     if not isinstance(options, dict):
         return options

@@ -9,13 +9,14 @@ from typing import Any, Callable, Iterable
 
 import numpy as np
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size
 from mmengine.fileio import get
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from ..utils.random_state import preserved_random_state
-from .evaluate_teacher import without_workers
 
 SIDE = 480
 """Longest side of a picture in pixels."""
@@ -54,13 +55,12 @@ class ReportPictures:
         self._folder = folder
         self._items: dict[Any, _Item] = {}
         with preserved_random_state():
-            # A data set of its own: files that it opens are not shared with the workers of the validation.
-            loader = runner.build_dataloader(without_workers(runner._val_dataloader))
-            dataset, world_size = loader.dataset, get_world_size()
+            dataset, world_size = _dataset(runner._val_dataloader), get_world_size()
             own = -(-len(dataset) // world_size)
-            for place in sorted({round(i * (own - 1) / max(count - 1, 1)) for i in range(min(count, own))}):
-                index = place * world_size
-                batch = loader.collate_fn([dataset[index]])
+            number = min(count, own)
+            for place in range(number):
+                index = round(place * (own - 1) / max(number - 1, 1)) * world_size
+                batch = pseudo_collate([dataset[index]])
                 sample = batch['data_samples'][0]
                 self._items[_identity(sample)] = _Item(batch, Path(str(_path(sample) or index)).name,
                                                        _truth(dataset, index, sample))
@@ -126,6 +126,17 @@ class ReportPictures:
     def side_by_side(self) -> list[np.ndarray]:
         """All columns of each image in one picture (H, W, 3), RGB, uint8; without a classifier's labels."""
         return [np.concatenate(_of_one_height(item.drawn), axis=1) for item in self._items.values()]
+
+
+def _dataset(loader: Any) -> Any:
+    """The data set of a validation, built once more: files that it opens are not shared with the other's workers.
+
+    Without a loader, whose sampler would wait for the other processes.
+    """
+    if not isinstance(loader, dict):
+        return loader.dataset
+    dataset = copy.deepcopy(loader['dataset'])
+    return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
 
 
 def _identity(sample: Any) -> Any:
