@@ -25,7 +25,7 @@ else
 fi
 
 stamp=$venv/mmsrd-stamp
-wanted=$(cat "$root"/tools/requirements{,-torch,-transformers,-wandb}.txt "$root/setup.py" \
+wanted=$(cat "$root"/tools/requirements{,-torch,-transformers,-wandb,-mmseg}.txt "$root/setup.py" \
   <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1)-$root
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
   echo "setup_env: $venv is up to date"
@@ -57,7 +57,7 @@ else
 fi
 echo "setup_env: installing MMDetection, MMPretrain and tools"
 "${pip[@]}" install --quiet --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
-for beside in transformers wandb; do
+for beside in transformers wandb mmseg; do
   "${pip[@]}" install --quiet --only-binary :all: --no-deps --upgrade --target "$venv/$beside" \
     -r "$root/tools/requirements-$beside.txt"
 done

@@ -14,7 +14,7 @@ from ..errors import MissingPackageError
 from ..utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..utils.zoo import package_files
 
-_TOOLBOXES = ('mmdet', 'mmpretrain')
+_TOOLBOXES = ('mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'mmrotate', 'mmyolo')
 
 
 def toolbox_of(config: Config) -> str:

@@ -11,7 +11,7 @@ from .report_config import ReportConfig, parse_report
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
 
-PRESETS = ('detection', 'classification')
+PRESETS = ('detection', 'classification', 'segmentation', 'keypoints')
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.zoo import load_config, package_files
 
 OTHER_TEACHER = dict(mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
-                     mmpretrain='mmpretrain::resnet/resnet50_8xb32_in1k.py')
-SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192, 448))
+                     mmpretrain='mmpretrain::resnet/resnet50_8xb32_in1k.py',
+                     mmseg='mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py')
+SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192, 448), mmseg=(128, 256, 512))
 # Of the configs of a folder the first in this order: small models are quicker, and all are built the same way.
 _ORDER = ('nano', 'tiny', 'r18', 'resnet18', 'xxs', 'xs', 'small', '-s0', 'r50', 'resnet50', '-b0', '400mf', 'mbv2', '',
           '101', '32x4d', 'base', '-b_', '64x4d', '152', 'x101', '200', '269', 'large', '-l_', '-l-', 'swin-l', 'xl',
@@ -52,8 +53,10 @@ def _rank(stem: str) -> tuple[int, int, str]:
 
 
 def is_trainable(package: str, config: Config) -> bool:
-    """Whether a config trains a detector or a classifier with labels; trackers and language models do not count."""
+    """Whether a config trains a model of the toolbox's task with labels; trackers and language models do not count."""
     model = config.get('model') or {}
+    if package == 'mmseg':
+        return 'backbone' in model and 'decode_head' in model
     if package == 'mmdet':
         return ('backbone' in model or 'detector' in model) and not {'tracker', 'language_model'} & set(model) \
             and model.get('type') not in ('ImageClassifier', 'BaseReID')
@@ -90,6 +93,8 @@ def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict
     """Arguments of the model's forward in mode 'loss' for two random images."""
     if package == 'mmpretrain':
         return _classifier_batch(model, config, side)
+    if package == 'mmseg':
+        return _segmentor_batch(model, side)
     from mmdet.testing import demo_mm_inputs
     text = str(config.model)
     options = dict(image_shapes=(3, side, side), num_items=[3, 3], num_classes=5,
@@ -122,6 +127,21 @@ def _classifier_batch(model: nn.Module, config: Config, side: int) -> dict[str, 
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (4, channels, side, side), generator=generator, dtype=torch.uint8)
     processed: dict[str, Any] = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
+    return processed
+
+
+def _segmentor_batch(model: nn.Module, side: int) -> dict[str, Any]:
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+    if hasattr(model.data_preprocessor, 'size'):  # images are cropped to the size of the real training
+        model.data_preprocessor.size = (side, side)
+        model.data_preprocessor.size_divisor = None
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(0, max(classes_of(model), 2), (2, 1, side, side), generator=generator)
+    samples = [SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side)),
+                             gt_sem_seg=PixelData(data=mask), gt_edge_map=PixelData(data=mask % 2)) for mask in masks]
+    images = torch.randint(0, 256, (2, 3, side, side), generator=generator, dtype=torch.uint8)
+    processed: dict[str, Any] = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
     return processed
 
 

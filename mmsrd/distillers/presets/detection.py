@@ -1,0 +1,52 @@
+"""Presets that compare feature maps by stride: detectors, rotated ones too, and keypoint estimators."""
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ...config.checks import ROOT
+from ...errors import ConfigError, TapError
+from ...recorders import DryRun
+from ..level_matching import pairs_by_stride, stride_of
+from .base_preset import KEY, SRD, Preset, parts_of
+
+
+class DetectionPreset(Preset):
+    """SRD on the levels of the neck that both have, by stride; of the backbone where there is no neck."""
+
+    name = 'detection'
+    init_student = True
+
+    def paths(self, model: nn.Module) -> dict[str, str]:
+        """Neck and backbone, those that there are."""
+        return dict.fromkeys(parts_of(model, ('neck', 'backbone')), KEY)
+
+    def blocks(self, student: DryRun, teacher: DryRun) -> dict[str, dict[str, Any]]:
+        """See :class:`Preset`."""
+        (path, strides), (other_path, other) = (_strides(side, run, self.name) for side, run in (
+            ('student', student), ('teacher', teacher)))
+        return {path.rpartition('.')[2]: dict(
+            SRD, student=path, teacher=other_path, balance=1.0, levels=pairs_by_stride(strides, other))}
+
+
+class KeypointPreset(DetectionPreset):
+    """The same for estimators of keypoints; heads are left as they are. Nothing was measured with it."""
+
+    name = 'keypoints'
+    init_student = False
+
+
+def _strides(side: str, run: DryRun, preset: str) -> tuple[str, list[float | None]]:
+    """Path of neck or backbone, and the strides of its levels."""
+    reason = ''
+    for path in parts_of(run.model, ('neck', 'backbone')):
+        try:
+            strides = [stride_of(shape, run.image, 'patch') for shape in run.shapes(path, KEY)]
+        except TapError as e:
+            reason = f' ({e})'
+            continue
+        if any(strides):
+            return path, strides
+    raise ConfigError.at(KEY, preset, f'taps neck or backbone, and the {side} {type(run.model).__name__} has none '
+                         f'that gives feature maps{reason}; write `{ROOT}.losses`')
