@@ -74,7 +74,7 @@ PSPNET = 'srd_backbone_pspnet-r50_pspnet-r18_80k_cityscapes.py'
                  marks=needs('mmpose')),
     pytest.param(RTMPOSE, keypoints_batch, 'keypoints', {'backbone'}, marks=needs('mmpose')),
     pytest.param('srd_neck_yolov5-s_yolov5-n_300e_coco.py', yolo_batch, 'detection', {'neck'}, marks=needs('mmyolo')),
-    pytest.param('srd_neck_oriented-rcnn-swin-t_rotated-retinanet-r50_1x_dota.py', rotated_batch, 'detection', {'neck'},
+    pytest.param('srd_neck_oriented-rcnn-swin-t_rotated-fcos-r50_1x_dota.py', rotated_batch, 'detection', {'neck'},
                  marks=needs('mmrotate')),
 ])
 def test_a_training_step(pair, batch, preset, losses):

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 import classification
 from detection import METRIC
-from detection_rows import CROPS, DEFAULT, INIT, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
+from detection_rows import CROPS, DEFAULT, INIT, LAST_NORMS, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import spread
 from study import ALONE, Records, by_seed, gains, of_row
 
@@ -32,6 +32,7 @@ REASONS = {
 CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, balance 3',
            'SRD, balance 1, alpha 1', 'SRD, balance 1, alpha 2',
            'SRD, balance 1, alpha 6', 'SRD, balance 1, correlation form', 'SRD, balance 1, spatial normalisation',
+           LAST_NORMS,
            'SRD, balance 1, no normalisation', 'SRD, balance 1, orthogonal projector',
            'SRD, balance 1, projector of 2 layers', 'SRD, balance 1, no projector',
            f'SRD, balance 1, no projector{INIT}', 'SRD, balance 1, backbone',

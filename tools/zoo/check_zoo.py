@@ -7,6 +7,7 @@ folders are recorded and not repeated. ``configs/ZOO.md`` is the table of the re
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -23,16 +24,16 @@ from zoo_cases import OTHER_TEACHER, check, folders, pick, tidy
 
 RESULTS = Path('docs/results/zoo.jsonl')
 TABLE = Path('configs/ZOO.md')
-PACKAGES = ('mmdet', 'mmpretrain')
+PACKAGES = ('mmdet', 'mmpretrain', 'mmseg')
 LIMIT_S = 900
-NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain')
+NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain', mmseg='MMSegmentation')
 
 
 def case(package: str, folder: str) -> dict[str, Any]:
     """Run one folder in this process: its first config that trains undistilled is the student."""
     names = pick(package, folder)
     record: dict[str, Any] = dict(package=package, folder=folder, config=None, teacher=None,
-                                  alone='no config that trains a detector or classifier with labels')
+                                  alone='no config that trains a model of this task with labels')
     failed = set()
     for name in names:
         outcome = check(package, name, None)
@@ -66,7 +67,7 @@ def in_process(package: str, folder: str, results: Path, threads: int) -> dict[s
             **record, 'alone': f'the process ended with code {done.returncode}: {tidy(done.stderr.strip()[-200:])}'}
     except subprocess.TimeoutExpired:
         record['alone'] = f'took more than {LIMIT_S} s'
-    record['seconds'] = round(time.time() - started, 1)
+    record.update(seconds=round(time.time() - started, 1), folders=len(folders(package)))
     with open(results, 'a') as file:
         file.write(json.dumps(record) + '\n')
     print(f'{package}/{folder}: {record["alone"][:60]}, {record.get("family", "-")[:60]}, '
@@ -80,9 +81,10 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = [
         '# The model zoos', '',
         'One full optimisation step (forward, backward, optimizer) on two to four random images, with random weights',
-        'and the preset: the student alone, with a teacher of the same folder, and with RetinaNet-R50 (detectors) or',
-        'ResNet-50 (classifiers). "works" says that the step ran, the distillation losses were finite and every',
-        'projector got a gradient; not that the student got better. Made on a CPU with mmcv-lite by', '',
+        'and the preset: the student alone, with a teacher of the same folder, and with RetinaNet-R50 (detectors),',
+        'ResNet-50 (classifiers) or FCN-R50 (segmentors). "works" says that the step ran, the distillation losses were',
+        'finite and every projector got a gradient; not that the student got better. Made on a CPU with mmcv-lite by',
+        '',
         '```bash', 'python tools/zoo/check_zoo.py', '```', '',
         'which goes on where it was interrupted; the records are in `docs/results/zoo.jsonl`. Folders that do not',
         'train undistilled in that environment are listed below, with the reason, and count for nothing.']
@@ -91,7 +93,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         trained = [r for r in mine if r['alone'] == 'ok']
         both = sum(r.get('family') == r.get('other') == 'ok' for r in trained)
         lines += ['', f'## {NAMES[package]}', '',
-                  f'{len(mine)} of {len(folders(package))} folders tried; {len(trained)} train undistilled, and of '
+                  f'{len(mine)} of {_count(package, mine)} folders tried; {len(trained)} train undistilled, and of '
                   f'these {both} with both teachers.', '',
                   '| folder | student | teacher of the folder | same folder | other teacher |', '|---|---|---|---|---|']
         for r in trained:
@@ -112,13 +114,21 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def _count(package: str, mine: Sequence[dict[str, Any]]) -> int:
+    """Folders of a zoo, as its toolbox has them here or as the records say."""
+    if importlib.util.find_spec(package) is not None:
+        return len(folders(package))
+    return max((r.get('folders', 0) for r in mine), default=len(mine))
+
+
 def _cell(outcome: str | None) -> str:
     return 'works' if outcome == 'ok' else str(outcome).replace('|', '\\|').replace('<', '&lt;')[:160]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--packages', nargs='+', choices=PACKAGES, default=PACKAGES)
+    installed = [package for package in PACKAGES if importlib.util.find_spec(package) is not None]
+    parser.add_argument('--packages', nargs='+', choices=PACKAGES, default=installed)
     parser.add_argument('--folders', nargs='+', help='only these, again if they are recorded already')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1)
     parser.add_argument('--results', type=Path, default=RESULTS)

@@ -5,9 +5,15 @@ from typing import Any
 
 from torch import nn
 
+from ...config.checks import ROOT
+from ...errors import ConfigError
 from ...recorders import DryRun, trained_part
 from .base_preset import KEY
 from .detection import DetectionPreset
+
+
+_CHANGING = ('DDRNet', 'PIDNet')
+"""Backbones with maps for auxiliary losses, in training alone."""
 
 
 class SegmentationPreset(DetectionPreset):
@@ -28,6 +34,10 @@ class SegmentationPreset(DetectionPreset):
     def blocks(self, student: DryRun, teacher: DryRun) -> dict[str, dict[str, Any]]:
         """See :class:`Preset`."""
         losses = super().blocks(student, teacher)
+        backbone = type(trained_part(student.model)[1].backbone).__name__
+        if backbone in _CHANGING:
+            losses.clear()
+            self.warn(f'the features are not distilled, because {backbone} returns other maps in training than else')
         runs = dict(student=student, teacher=teacher)
         found = {side: _logits(run.model) for side, run in runs.items()}
         missing = [side for side, path in found.items() if path is None or not runs[side].num_calls(path)]
@@ -42,6 +52,8 @@ class SegmentationPreset(DetectionPreset):
                          f'the student has {classes[0]} classes and the teacher {classes[1]}'))
         else:
             losses['logits'] = dict(type='KLDivLoss', balance=1.0, **found)
+        if not losses:
+            raise ConfigError.at(KEY, self.name, f'finds nothing to distil; write `{ROOT}.losses`')
         return losses
 
 
