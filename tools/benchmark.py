@@ -17,10 +17,10 @@ from typing import Any, Sequence
 
 sys.path[:0] = [str(Path(__file__).resolve().parent / folder) for folder in ('benchmarks', 'helpers')]
 import torch
+from benchmark_tables import chart, scaling_table, table, title
 from harness import measure
 from machine import machine
 from pairs import DEFAULTS, PAIRS, Case, mmcv_ops, variants_of
-from report import chart, scaling_table, table, title
 from scaling import measure_scaling
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.processes import ROOT, python, run_cases
+import report
+from helpers.processes import run_cases
 from helpers.weights import same
 from PIL import Image
 
@@ -86,8 +87,8 @@ def test_the_page(make_runner, teacher, coco):
 def test_training_is_the_same_with_it(make_runner, distill):
     """And ``scalars.json`` has what the page shows by level."""
     weights = []
-    for name, report in (('with', dict(images=2)), ('without', False)):
-        runner = make_runner(name, {**distill, 'report': report}, **SHORT)
+    for name, asked in (('with', dict(images=2)), ('without', False)):
+        runner = make_runner(name, {**distill, 'report': asked}, **SHORT)
         runner.train()
         weights.append(runner.model.state_dict())
         assert Path(runner.work_dir, 'distill_report').is_dir() == (name == 'with')
@@ -134,20 +135,21 @@ def test_classifiers(make_classifier_runner):
     assert len(page.pictures) == 4 * 3
 
 
-def test_report_of_several_runs(make_runner, distill, tmp_path):
+def test_report_of_several_runs(tmp_path):
     """Made from logs afterwards."""
-    dirs = []
-    for seed in (0, 1):
-        runner = make_runner(f'srd/seed{seed}', distill, **SHORT, randomness=dict(seed=seed))
-        runner.train()
-        dirs.append(runner.work_dir)
-    out = tmp_path / 'page.html'
-    python(ROOT / 'tools/analysis/report.py', *dirs, '--baseline', dirs[0], '--out', out)
-    page = Page(out)
-    assert ' ± ' in page.after('Student, distilled')
+    for seed, value in ((0, 0.4), (1, 0.5)):
+        path = tmp_path / f'srd/seed{seed}/1/vis_data/scalars.json'
+        path.parent.mkdir(parents=True)
+        records = dict(iter=5, step=5, time=1.0, loss=2.0), {'coco/bbox_mAP': value, 'time': 0.1, 'step': 1}
+        path.write_text('\n'.join(map(json.dumps, records)))
+    dirs = sorted((tmp_path / 'srd').iterdir())
+    report.main([*map(str, dirs), '--baseline', str(dirs[0]), '--out', str(tmp_path / 'page.html')])
+    page = Page(tmp_path / 'page.html')
+    assert page.after('Student, distilled') == '45.0 ± 7.1'
+    assert page.after('Gain') == '+5.0 ± 7.1'
     assert {'distilled: seed0', 'distilled: seed1', 'student alone'} <= set(page.texts)
-    failed = python(ROOT / 'tools/analysis/report.py', tmp_path, ok=False)
-    assert 'nothing was logged there' in failed.stderr
+    with pytest.raises(SystemExit, match='nothing was logged there'):
+        report.main([str(tmp_path)])
 
 
 def test_services(tmp_path):

@@ -12,6 +12,7 @@ from helpers.processes import ROOT, python, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 import benchmark
+import benchmark_tables
 import count_passes
 import harness
 import host_time
@@ -19,7 +20,6 @@ import kernels_on_device
 import one_process
 import one_read
 import profile_step
-import report
 import scaling
 import startup
 from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
@@ -245,9 +245,9 @@ def test_the_documentation_has_what_was_measured(path):
     text = (ROOT / 'docs/en/notes/performance.md').read_text()
     result = json.loads(path.read_text())
     if 'rows' in result:
-        assert f'**{report.title(result)}**\n\n{report.table(result)}\n' in text
+        assert f'**{benchmark_tables.title(result)}**\n\n{benchmark_tables.table(result)}\n' in text
     else:
-        assert f'**{report.title(result)}**\n\n{report.scaling_table(result)}\n' in text
+        assert f'**{benchmark_tables.title(result)}**\n\n{benchmark_tables.scaling_table(result)}\n' in text
     assert path.name in text
 
 

@@ -11,7 +11,6 @@ from ...recorders import DryRun, trained_part
 from .base_preset import KEY
 from .detection import DetectionPreset
 
-
 _CHANGING = ('DDRNet', 'PIDNet')
 """Backbones with maps for auxiliary losses, in training alone."""
 
