@@ -68,6 +68,7 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
         Path(teacher['checkpoint'] + '.gone').rename(teacher['checkpoint'])
 
 
+@pytest.mark.slow
 def test_train_without_a_teacher_is_the_stock_run(student_file, tmp_path):
     run(sys.executable, ROOT / 'tools/train.py', student_file, '--work-dir', tmp_path / 'ours', cwd=tmp_path)
     run(sys.executable, '-m', 'mmsrd', STOCK_TRAIN, student_file, '--work-dir', tmp_path / 'stock', cwd=tmp_path)

@@ -28,6 +28,7 @@ RESULTS = sorted((ROOT / 'docs/results/performance').glob('*.json'))
 TINY = Case('tiny', 64, 64, 2)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     done = python('tools/benchmark.py', '--pair', 'tiny', '--variants', 'ours', '--repeats', '2',
                   '--steps', '1', '--threads', '1', '--device', 'cpu', '--out', tmp_path, cwd=ROOT)

@@ -296,6 +296,7 @@ def test_smoke_run_of_classification_records_and_resumes(tmp_path):
     assert set(records[1]['alignment']) == {'feature'}
 
 
+@pytest.mark.slow
 def test_smoke_run_of_detection_records_and_resumes(tmp_path):
     printed = smoke('detection.py', '--parts', 'reduced/fcos_fcos', '--rows', 'SRD', '--work-dir', str(tmp_path))
     assert printed.count('1 trainings recorded') == 2
