@@ -26,7 +26,7 @@ from tiny import build_detector as build
 from tiny import compose_set, tiny_student, tiny_teacher
 
 torch.set_num_threads(1)  # two test processes share two cores
-# MMEngine formats a config when a run starts and with every checkpoint, half a second each time; its layout is not tested.
+# MMEngine formats a config at each start and with each checkpoint, half a second every time; its layout is not tested.
 mmengine_config.FormatCode = lambda text, **style: (text, True)
 
 
