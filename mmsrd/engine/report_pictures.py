@@ -1,6 +1,7 @@
 """``ReportPictures``: the same validation images as several models see them."""
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size
 from mmengine.fileio import get
-from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
@@ -55,7 +55,8 @@ class ReportPictures:
         self._folder = folder
         self._items: dict[Any, _Item] = {}
         with preserved_random_state():
-            dataset, world_size = _dataset(runner._val_dataloader), get_world_size()
+            # The data set as it is: some wait for the other processes where they are built.
+            dataset, world_size = runner.val_loop.dataloader.dataset, get_world_size()
             own = -(-len(dataset) // world_size)
             number = min(count, own)
             for place in range(number):
@@ -72,8 +73,9 @@ class ReportPictures:
         # Not by a registry, which would make it the current visualizer of everybody.
         self._visualizer: Any = type(runner.visualizer)(**copy.deepcopy(options))
         self._visualizer.dataset_meta = meta
-        for item in self._items.values():
-            self._draw(TRUTH, item, item.truth)
+        with preserved_random_state():  # masks are drawn in random colours
+            for item in self._items.values():
+                self._draw(TRUTH, item, item.truth)
 
     @torch.no_grad()
     def predict(self, column: str, predict: Callable[[Any], Iterable[Any]]) -> None:
@@ -83,15 +85,17 @@ class ReportPictures:
             column: Whose pictures they are.
             predict: ``test_step`` of the model: a batch → its data samples with predictions.
         """
-        for item in self._items.values():
-            self._draw(column, item, next(iter(predict(copy.deepcopy(item.batch)))))
+        with preserved_random_state():
+            for item in self._items.values():
+                self._draw(column, item, next(iter(predict(copy.deepcopy(item.batch)))))
 
     def look(self, column: str, samples: Iterable[Any]) -> None:
         """Show those of ``samples``, with predictions, that are of these images."""
         for sample in samples:
             item = self._items.get(_identity(sample))
             if item is not None:
-                self._draw(column, item, sample)
+                with preserved_random_state():
+                    self._draw(column, item, sample)
 
     def _draw(self, column: str, item: _Item, sample: Any) -> None:
         if column not in self.columns:
@@ -128,17 +132,6 @@ class ReportPictures:
         return [np.concatenate(_of_one_height(item.drawn), axis=1) for item in self._items.values()]
 
 
-def _dataset(loader: Any) -> Any:
-    """The data set of a validation, built once more: files that it opens are not shared with the other's workers.
-
-    Without a loader, whose sampler would wait for the other processes.
-    """
-    if not isinstance(loader, dict):
-        return loader.dataset
-    dataset = copy.deepcopy(loader['dataset'])
-    return DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-
-
 def _identity(sample: Any) -> Any:
     """What tells an image from others in all passes through the data set; None where nothing does."""
     keys = [key for key in ('img_id', 'sample_idx', 'img_path') if sample.get(key) is not None]
@@ -147,15 +140,15 @@ def _identity(sample: Any) -> Any:
 
 def _truth(dataset: Any, index: int, sample: Any) -> Any:
     """A sample with the boxes of the annotations, also where the pipeline of the validation does not load them."""
-    boxes = [entry for entry in dataset.get_data_info(index).get('instances') or () if 'bbox' in entry] \
-        if hasattr(dataset, 'get_data_info') else []
+    entries = dataset.get_data_info(index).get('instances') if hasattr(dataset, 'get_data_info') else None
+    boxes = [entry for entry in entries or () if 'bbox' in entry and not entry.get('ignore_flag')]
     # mmdet packs instances without boxes where none are loaded, and segmentations only where they are.
     given = [value for key, value in sample.items() if key.startswith('gt_')]
     if not boxes or any(not isinstance(truth, InstanceData) or len(truth) for truth in given):
         return sample
     truth = copy.deepcopy(sample)
     truth.gt_instances = InstanceData(bboxes=torch.tensor([entry['bbox'] for entry in boxes], dtype=torch.float32),
-                                      labels=torch.tensor([entry['bbox_label'] for entry in boxes]))
+                                      labels=torch.tensor([entry.get('bbox_label', 0) for entry in boxes]))
     return truth
 
 
@@ -169,8 +162,9 @@ def _image(batch: Any, sample: Any) -> np.ndarray:
     if _path(sample) is not None:
         import mmcv  # part of both toolboxes
 
-        image: np.ndarray = mmcv.imfrombytes(get(_path(sample)), channel_order='rgb')
-        return image
+        with contextlib.suppress(Exception):  # in an archive that only the pipeline can open
+            image: np.ndarray = mmcv.imfrombytes(get(_path(sample)), channel_order='rgb')
+            return image
     array = batch['inputs'][0].permute(1, 2, 0).cpu().numpy()[..., ::-1]
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)).clip(0, 255).astype(np.uint8))
 

@@ -22,6 +22,18 @@ def main_metric(runs: Sequence[RunLog]) -> str | None:
     return next((name for name in PREFERRED if name in names), names[0] if names else None)
 
 
+def scale_of(metric: str) -> float:
+    """What a metric is multiplied by for points: average precision and the like are fractions, others percentages.
+
+    Example:
+        >>> from mmsrd.report.comparison import scale_of
+        >>> scale_of('coco/bbox_mAP_50'), scale_of('accuracy/top1'), scale_of('coco_panoptic/PQ')
+        (100.0, 1.0, 1.0)
+    """
+    name = metric.rpartition('/')[2]
+    return 100.0 if 'mAP' in name or name.startswith(('AP', 'AR', 'PCK', 'AUC')) else 1.0
+
+
 @dataclass(frozen=True)
 class Group:
     """Runs that differ in their seed only.
@@ -29,18 +41,17 @@ class Group:
     Attributes:
         name: What they are called.
         runs: One or more of them.
-        metric: Name of the metric.
-        scale: What it is multiplied by for points.
+        metric: Name of the metric, of which more is better.
     """
 
     name: str
     runs: Sequence[RunLog]
     metric: str
-    scale: float = 1.0
 
     def curves(self, in_time: bool = False) -> list[Curve]:
         """The metric in points of each run that has it."""
-        curves = [[(x, value * self.scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
+        scale = scale_of(self.metric)
+        curves = [[(x, value * scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
         return [curve for curve in curves if curve]
 
     def last(self) -> list[float]:

@@ -36,15 +36,15 @@ class ReportNotes:
     def read(cls, work_dir: Path) -> ReportNotes:
         """The notes of a work directory; empty ones where there are none."""
         path = work_dir / NOTES
-        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+        return cls(**json.loads(path.read_text(encoding='utf-8'))) if path.is_file() else cls()
 
     def write(self, work_dir: Path) -> None:
         """Write them into a work directory."""
         path = work_dir / NOTES
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + '\n')
+        path.write_text(json.dumps(asdict(self), indent=1) + '\n', encoding='utf-8')
 
-    def points_of_teacher(self, metric: str) -> float | None:
-        """The best teacher's figure of a metric, as evaluated; None where there is none."""
-        return max((teacher['metrics'][metric] for teacher in self.teachers if metric in teacher.get('metrics', {})),
-                   default=None)
+    def best_teacher(self, metric: str) -> dict[str, Any] | None:
+        """The teacher that was best by a metric; None where none was evaluated."""
+        known = [teacher for teacher in self.teachers if metric in teacher.get('metrics', {})]
+        return max(known, key=lambda teacher: teacher['metrics'][metric], default=None)

@@ -14,7 +14,8 @@ def metric_chart(groups: Sequence[Group], teacher: float | None, unit: str, in_t
     for series, group in enumerate(groups):
         curves = group.curves(in_time)
         if len(curves) > 1:
-            lines += [Line('', curve, series, faint=True) for curve in curves]
+            lines += [Line(group.name if in_time and curve is curves[0] else '', curve, series, faint=True)
+                      for curve in curves]
         if len(curves) == 1 or not in_time:  # points in time of several runs do not meet
             lines += _mean(group.name, curves, series)
     where = 'minutes of training' if in_time else ITERATION

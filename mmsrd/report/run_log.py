@@ -57,6 +57,7 @@ class RunLog:
         self.validations: list[Validation] = []
         self.spectra: dict[str, list[float]] = {}
         self._clock: list[float] = []  # seconds at each record of training
+        self._pace = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
             self._add(_records(path))
             moments = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
@@ -98,12 +99,13 @@ class RunLog:
 
     def _tick(self, record: Record) -> None:
         """Count the time of the iterations that a record is of."""
-        before: Record = self.training[-1] if self.training else dict(step=0)
+        before = self.training[-1]['step'] if self.training else 0
         seconds = record.get('time', 0.0)
-        if self.validations and self.validations[-1].step == before['step']:
-            # A loop that counts iterations adds the time of the validation to that of the next iteration.
-            seconds = min(seconds, before.get('time', seconds))
-        self._clock.append(self.seconds + seconds * (record['step'] - before['step']))
+        if self.validations and self.validations[-1].step >= before:
+            # A loop that counts iterations adds the time of the validation, report included, to that of the next one.
+            seconds = min(seconds, self._pace or seconds)
+        self._pace = seconds
+        self._clock.append(self.seconds + seconds * (record['step'] - before))
 
     @property
     def seconds(self) -> float:
@@ -142,7 +144,7 @@ def _of_distiller(record: Record) -> Iterable[float]:
 def _records(path: Path) -> list[Record]:
     """Lines of a file of JSON; a last one that is being written does not count."""
     records = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding='utf-8').splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -5,9 +5,9 @@ import os
 import time
 from itertools import takewhile
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
-from .comparison import Comparison, Group, main_metric, mean_and_spread
+from .comparison import Comparison, Group, main_metric, mean_and_spread, scale_of
 from .notes import NOTES, ReportNotes
 from .page import page
 from .panels import level_charts, loss_charts, metric_chart
@@ -34,41 +34,41 @@ def write_report(runs: Sequence[RunLog], out: Path, baselines: Sequence[RunLog] 
     """
     notes = ReportNotes.read(runs[0].work_dir)
     metric = metric or main_metric([*runs, *baselines])
-    charts, tiles = [], []
+    charts, tiles, hints = [], [], []
     tables: list[tuple[str, Sequence[Sequence[str]]]] = []
     if metric is not None:
-        # AP and the like are fractions, accuracies are percentages already.
-        values = [value for run in (*runs, *baselines) for _, value in run.metric(metric)]
-        scale = 100.0 if values and max(map(abs, values)) <= 1 else 1.0
-        groups = [Group('distilled', runs, metric, scale)]
-        if baselines:
-            groups.append(Group('student alone', baselines, metric, scale))
-        teacher = notes.points_of_teacher(metric)
-        teacher = None if teacher is None else teacher * scale
-        charts.append(metric_chart(groups, teacher, 'points (0 to 100)' if scale > 1 else ''))
+        groups = [Group(name, group, metric) for name, group in (('distilled', runs), ('student alone', baselines))
+                  if group]
+        best = notes.best_teacher(metric)
+        teacher = None if best is None else best['metrics'][metric] * scale_of(metric)
+        charts.append(metric_chart(groups, teacher, 'points (0 to 100)' if scale_of(metric) > 1 else ''))
         if baselines:
             charts.append(metric_chart(groups, teacher, '', in_time=True))
-        tiles = _tiles(groups, teacher, notes)
-        tables.append(('Results', _results(groups, notes, scale)))
+        tiles = _tiles(groups, teacher, 0 if best is None else best['images'])
+        tables.append(('Results', _results(groups, notes)))
+        if not groups[0].curves():
+            known = sorted({name for run in runs for validation in run.validations for name in validation.metrics})
+            hints.append(f'No validation has {metric!r}; there are: {", ".join(known) or "none"}.')
     charts += [*loss_charts(runs, baselines), *level_charts(runs)]
     tables += [('What is compared', [notes.header, *notes.plan]),
-               ('Teachers', [('teacher', 'weights'), *((teacher['config'], teacher['checkpoint'] or 'random')
+               ('Teachers', [('teacher', 'weights'), *((teacher['config'], teacher['checkpoint'])
                                                        for teacher in notes.teachers)])]
-    hints = [] if any(run.training for run in runs) else [
-        f"There are no curves, because the log has no {LOGS}: add dict(type='LocalVisBackend') to "
-        'visualizer.vis_backends.']
+    if not any(run.training for run in runs):
+        hints.append(f"There are no curves: no iteration is in {LOGS} yet. They need dict(type='LocalVisBackend') in "
+                     'visualizer.vis_backends.')
     steps = max((run.training[-1]['step'] for run in runs if run.training), default=0)
     several = f'{len(runs)} runs, ' if len(runs) > 1 else ''
-    text = page(f'Distillation report: {notes.title or runs[0].name}',
+    name = runs[0].name if len(runs) == 1 else runs[0].work_dir.resolve().parent.name
+    text = page(f'Distillation report: {notes.title or name}',
                 f'{several}{steps} iterations; written {time.strftime("%Y-%m-%d %H:%M")}', tiles, charts, tables, notes,
                 (runs[0].work_dir / NOTES).parent, hints)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + '.part')
-    part.write_text(text)
+    part.write_text(text, encoding='utf-8')
     os.replace(part, out)  # whoever reads it meanwhile has a whole page
 
 
-def _tiles(groups: Sequence[Group], teacher: float | None, notes: ReportNotes) -> list[tuple[str, str, str]]:
+def _tiles(groups: Sequence[Group], teacher: float | None, images: int) -> list[tuple[str, str, str]]:
     distilled = groups[0]
     tiles = [('Student, distilled', mean_and_spread(distilled.last()),
               f'{distilled.metric}, last; best {mean_and_spread(distilled.best())}')]
@@ -81,16 +81,15 @@ def _tiles(groups: Sequence[Group], teacher: float | None, notes: ReportNotes) -
                       'points after as much training time'))
         matched, cost = compared.time_to_match(), compared.cost_of_step()
         tiles.append(('Time to match', f'{matched:.0%}' if matched is not None else 'not yet',
-                      "of the time alone, until the distilled student is as good as the other's last"))
+                      "of the baseline's training time, until the distilled student reaches its final figure"))
         if cost is not None:
             tiles.append(('Time of a step', f'× {cost:.2f}', 'of a step alone'))
     if teacher is not None:
-        images = next((entry['images'] for entry in notes.teachers if entry.get('images')), 0)
         tiles.append(('Teacher', f'{teacher:.1f}', f'on {images} validation images'))
     return tiles
 
 
-def _results(groups: Sequence[Group], notes: ReportNotes, scale: float) -> list[tuple[str, ...]]:
+def _results(groups: Sequence[Group], notes: ReportNotes) -> list[tuple[str, ...]]:
     """The last validation of each run, by metric."""
     names = list(dict.fromkeys(name for group in groups for run in group.runs for validation in run.validations[-1:]
                                for name in validation.metrics))
@@ -99,14 +98,14 @@ def _results(groups: Sequence[Group], notes: ReportNotes, scale: float) -> list[
         for run in group.runs:
             known = run.validations[-1].metrics if run.validations else {}
             label = f'{group.name}: {run.name}' if len(group.runs) > 1 else group.name
-            rows.append((label, *(_cell(known.get(name), scale) for name in names)))
-    return [*rows, *((f'teacher {teacher["name"]}'.strip(), *(_cell(teacher['metrics'].get(name), scale)
-                                                               for name in names))
+            rows.append((label, *(_cell(known, name) for name in names)))
+    return [*rows, *((f'teacher {teacher["name"]}'.strip(), *(_cell(teacher['metrics'], name) for name in names))
                      for teacher in notes.teachers if teacher.get('metrics'))]
 
 
-def _cell(value: float | None, scale: float) -> str:
-    return '–' if value is None or value < 0 else f'{value * scale:.1f}'  # -1: there is no object of that kind
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    value = metrics.get(name, -1)
+    return '–' if value < 0 else f'{value * scale_of(name):.1f}'  # -1: there is no object of that kind
 
 
 def names_of(work_dirs: Sequence[Path]) -> list[str]:

@@ -16,7 +16,7 @@ from helpers.weights import same
 from PIL import Image
 
 from mmsrd.config.report_config import parse_report
-from mmsrd.engine.hooks import DistillReportHook, distill_report_hook
+from mmsrd.engine.hooks import DistillReportHook, TeacherCheckHook, distill_report_hook
 from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
 from mmsrd.report import PAGE
 
@@ -111,11 +111,24 @@ def test_a_failure_is_survived(make_runner, distill, monkeypatch):
     assert 'WARNING - The distillation report could not be written (OSError: [Errno 28] No space left' in log_of(runner)
 
 
+def test_a_service_that_refuses_pictures_is_survived(make_runner, distill, monkeypatch):
+    class Service:
+        def add_image(self, *args, **kwargs):
+            raise ConnectionError('no route to host')
+
+    monkeypatch.setattr(distill_report_hook, 'services', lambda runner: [Service()])
+    runner = make_runner('run', {**distill, 'report': dict(images=1)}, **SHORT)
+    runner.train()
+    assert runner.iter == 8
+    assert log_of(runner).count('could not be sent to Service (ConnectionError: no route to host)') == 1
+
+
 def test_a_hook_of_the_config_replaces_it(make_runner, distill):
     runner = make_runner('run', {**distill, 'report': True}, custom_hooks=[
         dict(type='mmsrd.DistillReportHook', images=0, metric='coco/bbox_mAP_50')], **SHORT)
     assert [hook.images for hook in runner.hooks if isinstance(hook, DistillReportHook)] == [0]
     runner.train()
+    assert [hook for hook in runner.hooks if isinstance(hook, (TeacherCheckHook, DistillReportHook))][1].images == 0
     page = Page(Path(runner.work_dir, PAGE))
     assert 'coco/bbox_mAP_50 by iteration' in page.texts
     assert not page.pictures
@@ -166,5 +179,6 @@ def test_config_errors(block, kind, message):
 
 
 def test_no_baseline_there(make_runner, distill):
+    runner = make_runner('run', {**distill, 'report': dict(baseline='nowhere')})
     with pytest.raises(ConfigError, match=r"distill.report.baseline = 'nowhere': there is no such directory"):
-        make_runner('run', {**distill, 'report': dict(baseline='nowhere')})
+        runner.train()

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mmsrd.errors import MMSRDError
-from mmsrd.report import Comparison, Group, RunLog, main_metric
+from mmsrd.report import Comparison, Group, RunLog, main_metric, write_report
 from mmsrd.report.charts import POINTS, Chart, Line
 from mmsrd.report.comparison import mean_and_spread
 
@@ -46,6 +46,12 @@ def test_a_resumed_training(log):
     assert main_metric([log]) == 'coco/bbox_mAP'
 
 
+def test_time_of_a_validation_within_an_interval(tmp_path):
+    """It is in the next record of a loop by iterations, and not counted as time of training."""
+    write(tmp_path, '1', [train(3), val(4, 0.3), train(6, 9.0), val(6, 0.4), train(9, 7.0)])
+    assert RunLog(tmp_path).seconds == 9
+
+
 def test_a_run_that_was_started_anew_forgets_the_old_one(tmp_path, log):
     write(tmp_path, '3', [train(2), val(1, 0.1)])
     again = RunLog(tmp_path)
@@ -67,7 +73,7 @@ def group(tmp_path, name, seconds, *curves):
                    for record in (train(10 * j, seconds), val(10 * j, value))]
         write(tmp_path / f'{name}{i}', '1', records)
         runs.append(RunLog(tmp_path / f'{name}{i}'))
-    return Group(name, runs, 'coco/bbox_mAP', 100)
+    return Group(name, runs, 'coco/bbox_mAP')
 
 
 def test_comparison(tmp_path):
@@ -85,6 +91,18 @@ def test_comparison(tmp_path):
     early.runs[0].validations[0] = early.runs[0].validations[0].__class__(5, 5.0, {'coco/bbox_mAP': 0.2})
     assert Comparison(early, compared.alone).gain() == []  # there is nothing yet to compare it with
     assert mean_and_spread(distilled.last()) == '75.0 ± 7.1'
+
+
+def test_metrics_of_several_kinds_and_one_that_does_not_exist(tmp_path):
+    """Fractions become points, each metric by itself; an unknown one is answered with those that there are."""
+    metrics = {'accuracy/top1': 0.6, 'coco/bbox_mAP': 0.25, 'coco_panoptic/PQ': 52.1}
+    write(tmp_path, '1', [train(5), {**metrics, 'time': 0.1, 'step': 1}])
+    write_report([RunLog(tmp_path)], tmp_path / 'page.html')
+    text = (tmp_path / 'page.html').read_text(encoding='utf-8')
+    assert all(f'<td>{cell}</td>' in text for cell in ('0.6', '25.0', '52.1'))
+    write_report([RunLog(tmp_path)], tmp_path / 'page.html', metric='bbox_mAP')
+    assert 'No validation has &#x27;bbox_mAP&#x27;; there are: accuracy/top1, coco/bbox_mAP, ' in \
+        (tmp_path / 'page.html').read_text(encoding='utf-8')
 
 
 def test_chart():

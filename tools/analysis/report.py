@@ -12,21 +12,22 @@ from pathlib import Path
 from typing import Sequence
 
 from mmsrd.errors import MMSRDError
-from mmsrd.report import PAGE, RunLog, names_of, write_report
+from mmsrd.report import PAGE, ReportNotes, RunLog, names_of, write_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
     parser.add_argument('work_dirs', type=Path, nargs='+', metavar='WORK_DIR')
     parser.add_argument('--baseline', type=Path, nargs='+', default=[], metavar='WORK_DIR',
-                        help='work directories of the student alone')
+                        help='work directories of the student alone; those of the training unless given')
     parser.add_argument('--metric', help='what the report is about; the main metric unless given')
     parser.add_argument('--out', type=Path, help=f'the page; {PAGE} of the first work directory unless given')
     args = parser.parse_args(argv)
     out = args.out or args.work_dirs[0] / PAGE
+    known = Path(ReportNotes.read(args.work_dirs[0]).baseline or 'nowhere')
     try:
         runs, baselines = ([RunLog.of(path, name) for path, name in zip(paths, names_of(paths))]
-                           for paths in (args.work_dirs, args.baseline))
+                           for paths in (args.work_dirs, args.baseline or [path for path in [known] if path.is_dir()]))
         write_report(runs, out, baselines, args.metric)
     except MMSRDError as e:
         sys.exit(str(e))

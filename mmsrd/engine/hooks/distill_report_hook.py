@@ -52,45 +52,51 @@ class DistillReportHook(Hook):
         metric: Name of the metric that the report is about; None for the main one that is logged.
 
     Raises:
-        ConfigError: An argument is not acceptable, or there is no baseline.
+        ConfigError: An argument is not acceptable.
 
     Example:
         ``distill = dict(..., report=dict(baseline='work_dirs/retinanet_r18'))``, or
         ``custom_hooks = [dict(type='mmsrd.DistillReportHook', baseline='work_dirs/retinanet_r18')]``.
     """
 
-    priority = 'LOW'  # after LoggerHook has written the validation's results, and TeacherCheckHook the teacher's
+    priority = 'VERY_LOW'  # after LoggerHook has written the validation's results, and TeacherCheckHook the teacher's
 
     def __init__(self, images: int = IMAGES, baseline: Optional[str] = None, metric: Optional[str] = None) -> None:
         parse_report(dict(images=images, baseline=baseline, metric=metric), 'DistillReportHook')
-        if baseline is not None and not Path(baseline).is_dir():
-            raise ConfigError.at('distill.report.baseline', baseline, 'there is no such directory; give the work '
-                                 'directory of a training of the student alone')
         self.images, self.baseline, self.metric = images, baseline, metric
         self._levels: list[LevelScalars] = []
         self._interval = LOG_INTERVAL
         self._pictures: Optional[ReportPictures] = None
         self._notes = ReportNotes()
         self._written: Optional[int] = None
+        self._failed: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the levels, write down the plan, and let those that are finished predict: teacher and baseline."""
+        """Watch the levels, write down the plan, and let those that are finished predict: teacher and baseline.
+
+        Raises:
+            ConfigError: There is no such baseline.
+        """
         if not is_main_process():
             return
+        if self.baseline is not None and not Path(self.baseline).is_dir():
+            raise ConfigError.at('distill.report.baseline', self.baseline, 'there is no such directory; give the work '
+                                 'directory of a training of the student alone')
         self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), LOG_INTERVAL)
         self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
-        with _survived('begun'):
+        with self._survived('begun'):
             self._notes = self._plan(runner)
-            if self.images and runner._val_dataloader is not None:
+            if self.images and runner._val_loop is not None:
                 self._pictures = ReportPictures(runner, self.images, Path(runner.work_dir, PAGE).parent)
                 self._predict(runner, self._pictures)
 
     def _plan(self, runner: Runner) -> ReportNotes:
         distiller, check = distiller_of(runner), _check_of(runner)
-        teachers = [dict(name=name, config=teacher.config.name,
-                         checkpoint=getattr(teacher, 'checkpoint', None), **check.found.get(name, {}))
+        teachers = [dict(name=name, config=teacher.config.name, **check.found.get(name, {}), checkpoint=(
+                         teacher.checkpoint or 'random') if isinstance(teacher, PretrainedTeacher) else "the student's")
                     for name, teacher in distiller.teachers.items()]
-        return ReportNotes(Path(runner.cfg.filename or runner.experiment_name).stem, list(HEADER),
+        title = Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name
+        return ReportNotes(title, list(HEADER),
                            [list(row) for loss in distiller.feature_losses for row in loss.summary_rows()],
                            teachers, baseline=self.baseline or '')
 
@@ -98,10 +104,10 @@ class DistillReportHook(Hook):
         device = next(runner.model.parameters()).device
         for name, teacher in distiller_of(runner).teachers.items():
             if isinstance(teacher, PretrainedTeacher) and name in _check_of(runner).same_task and not teacher.released:
-                with _survived(f'complete: {teacher.key} does not predict'), _on(teacher.model, device):
+                with self._survived(f'complete, {teacher.key} does not predict'), _on(teacher.model, device):
                     pictures.predict(f'{name} {TEACHER}'.strip(), teacher.model.test_step)  # type: ignore[arg-type]
         if self.baseline is not None:
-            with _survived(f'complete: no pictures of the baseline {self.baseline!r}'):
+            with self._survived(f'complete, there are no pictures of the baseline {self.baseline!r}'):
                 model = _baseline(runner, self.baseline)
                 with _on(model, device):
                     pictures.predict(ALONE, model.test_step)  # type: ignore[arg-type]
@@ -123,24 +129,28 @@ class DistillReportHook(Hook):
                        outputs: Optional[Sequence[Any]] = None) -> None:
         """Draw the student's predictions of the images that are shown."""
         if self._pictures is not None:
-            with _survived('complete: the student\'s predictions cannot be drawn'):
+            with self._survived("complete, the student's predictions cannot be drawn"):
                 self._pictures.look(STUDENT, outputs or ())
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
         """Write the page, and send the pictures."""
         if self._levels:  # not for a validation without a training
             self._write(runner)
-            for i, picture in enumerate(self._pictures.side_by_side() if self._pictures else ()):
-                for backend in services(runner):
-                    backend.add_image(f'distill_report/{i}', picture, step=runner.iter)
+            for backend in services(runner) if self._pictures else ():
+                with self._survived(f'sent to {type(backend).__name__}'):
+                    for i, picture in enumerate(self._pictures.side_by_side() if self._pictures else ()):
+                        backend.add_image(f'distill_report/{i}', picture, step=runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Write the page of a training that does not end with a validation."""
+        """Write the page of a training that does not end with a validation, and look no longer."""
         if self._levels and self._written != runner.iter:
             self._write(runner)
+        for levels in self._levels:
+            levels.close()
+        self._levels = []
 
     def _write(self, runner: Runner) -> None:
-        with _survived('written'):
+        with self._survived('written'):
             if self._pictures is not None:
                 self._notes.columns, self._notes.pictures = self._pictures.columns, self._pictures.rows()
             work_dir = Path(runner.work_dir)
@@ -150,6 +160,17 @@ class DistillReportHook(Hook):
             if self._written is None:
                 print_log(f'Distillation report: {work_dir / PAGE}', logger='current')
             self._written = runner.iter
+
+    @contextlib.contextmanager
+    def _survived(self, done: str) -> Iterator[None]:
+        """Say once what has failed, and go on: a report is not worth a training."""
+        try:
+            yield
+        except Exception as e:
+            if done not in self._failed:
+                print_log(f'The distillation report could not be {done} ({type(e).__name__}: {e}); report=False of the '
+                          '`distill` block leaves it out', logger='current', level=logging.WARNING)
+            self._failed.add(done)
 
 
 def _check_of(runner: Runner) -> TeacherCheckHook:
@@ -162,9 +183,14 @@ def _baseline(runner: Runner, work_dir: str) -> nn.Module:
     path = find_latest_checkpoint(work_dir)
     if path is None:
         raise ConfigError.at('distill.report.baseline', work_dir, 'it has no checkpoint')
+    beside = Path(work_dir, Path(path).name)  # MMEngine writes down where it was before the directory was moved
+    config = copy.deepcopy(runner.cfg.model)
+    if runner.cfg.get('data_preprocessor') is not None:
+        config.setdefault('data_preprocessor', copy.deepcopy(runner.cfg.data_preprocessor))
     with preserved_random_state():
-        model: nn.Module = MODELS.build(copy.deepcopy(runner.cfg.model))
-    model.load_state_dict(load_checkpoint_file(path, 'distill.report.baseline')['state_dict'])
+        model: nn.Module = MODELS.build(config)
+    checkpoint = load_checkpoint_file(str(beside) if beside.is_file() else path, 'distill.report.baseline')
+    model.load_state_dict(checkpoint['state_dict'])
     return model.eval()
 
 
@@ -172,18 +198,8 @@ def _baseline(runner: Runner, work_dir: str) -> nn.Module:
 def _on(model: nn.Module, device: torch.device) -> Iterator[None]:
     """A model on a device for a while."""
     home = next(model.parameters()).device
-    model.to(device)
     try:
+        model.to(device)  # there may be no room for all of it
         yield
     finally:
         model.to(home)
-
-
-@contextlib.contextmanager
-def _survived(what: str) -> Iterator[None]:
-    """Say what has failed, and go on: a report is not worth a training."""
-    try:
-        yield
-    except Exception as e:
-        print_log(f'The distillation report could not be {what} ({type(e).__name__}: {e}); report=False of the '
-                  '`distill` block leaves it out', logger='current', level=logging.WARNING)

@@ -23,13 +23,18 @@ class LevelScalars:
         self.passed = False
         self._loss = loss
         self._alignment: list[Tensor] = []
-        loss.criterion.register_forward_hook(self._keep)
+        self._handle = loss.criterion.register_forward_hook(self._keep)
 
     def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
         self.passed = True
         logs = output[1] if isinstance(output, tuple) and len(output) == 2 else {}
         if 'alignment' in logs:
             self._alignment.append(logs['alignment'].detach().flatten())  # of one level or of all
+
+    def close(self) -> None:
+        """Look no longer."""
+        self.clear()
+        self._handle.remove()
 
     def clear(self) -> None:
         """Forget the step."""
@@ -39,9 +44,11 @@ class LevelScalars:
     def take(self) -> dict[str, float]:
         """``srd_<what>/<loss>.<level>`` of the step; read it once the step's norms are in the balances.
 
-        ``level_alignment``: mean over several batches; ``task_norm`` and ``distill_norm``: norms of the step's
-        gradients at the student's level, of its own losses and of what other losses send there through other levels,
-        and of this loss at weight 1 and unscaled; ``balance``: the factor of the next step.
+        * ``level_alignment``: alignment, the mean over several batches.
+        * ``task_norm``: norm of the gradient at the student's level, without that of this loss. What other losses send
+          there through other levels is part of it.
+        * ``distill_norm``: norm of this loss's gradient there, at weight 1 and unscaled.
+        * ``balance``: the factor of the next step.
         """
         loss, count = self._loss, len(self._loss.pairs)
         scalars: dict[str, float] = {}

@@ -61,6 +61,12 @@ class ProjectorDiagnosticsHook(Hook):
                 self._seen[f'srd_cross_correlation/{name}'] = cross_correlation(args[0].detach(), output.detach())
         return look
 
+    def after_train(self, runner: Runner) -> None:
+        """Look no longer."""
+        for levels in self._levels:
+            levels.close()
+        self._levels.clear()
+
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""
         looking = runner.iter % self.interval == 0
