@@ -25,6 +25,8 @@ from zoo_cases import OTHER_TEACHER, check, folders, pick, tidy
 RESULTS = Path('docs/results/zoo.jsonl')
 TABLE = Path('configs/ZOO.md')
 PACKAGES = ('mmdet', 'mmpretrain', 'mmseg')
+WHY = dict(mmpretrain=" RepMLP takes images of one size, and the teacher's is another. HiViT keeps its default "
+                      '`out_indices` in one list, which each instance changes for its own depth.')
 LIMIT_S = 900
 NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain', mmseg='MMSegmentation')
 
@@ -102,9 +104,8 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                          f'| {_cell(r.get("family"))} | {_cell(r.get("other"))} |')
         unfit = [(r, *pair) for r in trained for pair in r.get('unfit', {}).items()]
         if unfit:
-            lines += ['', f'### {NAMES[package]}: pairs that do not work', '', 'The student config itself was the '
-                      "teacher then. RepMLP takes images of one size, and the teacher's is another. HiViT keeps its "
-                      'default `out_indices` in one list, which each instance changes for its own depth.', '',
+            lines += ['', f'### {NAMES[package]}: pairs that do not work', '',
+                      f'The student config itself was the teacher then.{WHY.get(package, "")}', '',
                       '| student | teacher | why |', '|---|---|---|']
             lines += [f'| {r["config"].partition("::")[2]} | {teacher.partition("::")[2]} | {_cell(why)} |'
                       for r, teacher, why in unfit]
