@@ -12,7 +12,7 @@ Curve = List[Tuple[float, float]]
 Record = Dict[str, Any]
 LOGS = '*/vis_data/scalars.json'
 SPECTRA = 'projector_spectra.jsonl'
-"""File beside it with the singular values of the projectors, of :class:`mmsrd.ProjectorDiagnosticsHook`."""
+"""File beside it in which :class:`mmsrd.ProjectorDiagnosticsHook` writes all singular values: too many for scalars."""
 
 
 @dataclass(frozen=True)

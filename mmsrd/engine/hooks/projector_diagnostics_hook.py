@@ -14,11 +14,9 @@ from ...config.checks import whole_number
 from ...distillers.balance import GradientWatch
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
+from ...report.run_log import SPECTRA
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
-
-SPECTRA = 'projector_spectra.jsonl'
-"""File in ``vis_data`` with all singular values: too many for a scalar each."""
 
 
 @HOOKS.register_module()
