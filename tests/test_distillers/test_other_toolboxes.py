@@ -11,6 +11,7 @@ from helpers.processes import ROOT, run_cases
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope
 from PIL import Image
+from zoo_cases import segmentor_inputs
 
 import mmsrd
 from mmsrd.distillers.presets import fitting_preset
@@ -29,13 +30,7 @@ def images(height=128, width=128):
 
 
 def segmentors_batch(model):
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-    model.data_preprocessor.size = (128, 128)
-    mask = torch.randint(0, 19, (1, 128, 128), generator=torch.Generator().manual_seed(0))
-    meta = dict(img_shape=(128, 128), ori_shape=(128, 128), pad_shape=(128, 128))
-    return dict(inputs=list(images()), data_samples=[
-        SegDataSample(metainfo=meta, gt_sem_seg=PixelData(data=mask)) for _ in range(2)])
+    return segmentor_inputs(model, 128)
 
 
 def keypoints_batch(model):

@@ -94,7 +94,8 @@ def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict
     if package == 'mmpretrain':
         return _classifier_batch(model, config, side)
     if package == 'mmseg':
-        return _segmentor_batch(model, side)
+        prepared: dict[str, Any] = model.data_preprocessor(segmentor_inputs(model, side), True)
+        return prepared
     from mmdet.testing import demo_mm_inputs
     text = str(config.model)
     options = dict(image_shapes=(3, side, side), num_items=[3, 3], num_classes=5,
@@ -130,7 +131,8 @@ def _classifier_batch(model: nn.Module, config: Config, side: int) -> dict[str, 
     return processed
 
 
-def _segmentor_batch(model: nn.Module, side: int) -> dict[str, Any]:
+def segmentor_inputs(model: nn.Module, side: int) -> dict[str, Any]:
+    """Two random images and masks for a model of MMSegmentation, before its preprocessor."""
     from mmengine.structures import PixelData
     from mmseg.structures import SegDataSample
     if hasattr(model.data_preprocessor, 'size'):  # images are cropped to the size of the real training
@@ -141,8 +143,7 @@ def _segmentor_batch(model: nn.Module, side: int) -> dict[str, Any]:
     samples = [SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side)),
                              gt_sem_seg=PixelData(data=mask), gt_edge_map=PixelData(data=mask % 2)) for mask in masks]
     images = torch.randint(0, 256, (2, 3, side, side), generator=generator, dtype=torch.uint8)
-    processed: dict[str, Any] = model.data_preprocessor(dict(inputs=list(images), data_samples=samples), True)
-    return processed
+    return dict(inputs=list(images), data_samples=samples)
 
 
 @torch.no_grad()
