@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ..errors import ConfigError
-from .checks import ROOT, check_keys, mapping, one_of
+from .checks import ROOT, boolean, check_keys, mapping, one_of
 from .loss_config import LossConfig, parse_losses
+from .preemption_config import PreemptionConfig, parse_preemption
 from .report_config import ReportConfig, parse_report
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
@@ -24,6 +25,8 @@ class DistillConfig:
         preset: The preset, or None for the one that fits.
         schedule: When distillation acts.
         report: The page that is written while training; None for none.
+        exact_resume: Whether checkpoints keep random states and the place in the data.
+        preemption: What happens when a scheduler takes the machine; None for what it would be without mmsrd.
     """
 
     teachers: Mapping[str, TeacherConfig]
@@ -31,6 +34,8 @@ class DistillConfig:
     preset: str | None
     schedule: Schedule
     report: ReportConfig | None = field(default_factory=ReportConfig)
+    exact_resume: bool = True
+    preemption: PreemptionConfig | None = field(default_factory=PreemptionConfig)
 
 
 def parse_distill(block: Any) -> DistillConfig:
@@ -52,13 +57,14 @@ def parse_distill(block: Any) -> DistillConfig:
         Traceback (most recent call last):
         ...
         mmsrd.errors.UnknownKeyError: distill: unknown key 'tacher' (did you mean 'teacher' or 'teachers'?). Known \
-keys: losses, preset, report, schedule, teacher, teachers
+keys: exact_resume, losses, preemption, preset, report, schedule, teacher, teachers
     """
     if block is None:
         raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "
                           'checkpoint=...)) or use the ordinary Runner')
     options = mapping(ROOT, block)
-    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule', 'report'))
+    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule', 'report', 'exact_resume',
+                               'preemption'))
     preset, losses = options.get('preset'), options.get('losses')
     if preset is not None:
         one_of(f'{ROOT}.preset', preset, PRESETS)
@@ -66,4 +72,6 @@ keys: losses, preset, report, schedule, teacher, teachers
         raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
     teachers = parse_teachers(options)
     return DistillConfig(teachers, None if losses is None else parse_losses(losses, list(teachers)), preset,
-                         parse_schedule(options.get('schedule') or {}), parse_report(options.get('report')))
+                         parse_schedule(options.get('schedule') or {}), parse_report(options.get('report')),
+                         boolean(f'{ROOT}.exact_resume', options.get('exact_resume', True)),
+                         parse_preemption(options.get('preemption')))

@@ -8,6 +8,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from ...config.distill_config import DistillConfig
 from .distill_hook import DistillHook
 from .distill_report_hook import DistillReportHook
+from .exact_resume_hook import ExactResumeHook
 from .no_effect_hook import NoEffectHook
 from .teacher_check_hook import TeacherCheckHook
 
@@ -16,5 +17,7 @@ def register_distill_hooks(runner: Runner | FlexibleRunner, config: DistillConfi
     """Register what distillation needs and reports, after the hooks of the config."""
     for hook in (DistillHook, TeacherCheckHook, NoEffectHook):
         runner.register_hook(hook())
+    if config.exact_resume:
+        runner.register_hook(ExactResumeHook())
     if config.report is not None and not any(isinstance(hook, DistillReportHook) for hook in runner.hooks):
         runner.register_hook(DistillReportHook(**asdict(config.report)))

@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 
 from ...compat import load_checkpoint_file
 from ...errors import CheckpointError
+from ..loops import resumable
 
 PARTIAL = '.partial'
 """Ending of a file that is being written."""
@@ -103,6 +104,7 @@ def automatic_resume(folder: Path) -> str | None:
 class AtomicCheckpointMixin:
     """Checkpoints that are complete or absent; stands before a runner of MMEngine among the bases."""
 
+    distill_setup: Any
     work_dir: Any
     _resume: Any
     _load_from: Any
@@ -116,6 +118,22 @@ class AtomicCheckpointMixin:
             return
         with atomic_write(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
             save(out_dir, partial, **kwargs)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """As MMEngine's, but its own two loops resume exactly, unless ``distill.exact_resume`` is False."""
+        exact = self.distill_setup.config.exact_resume
+        return super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
+
+    def resumes_from(self) -> str | None:
+        """Path of the checkpoint that training will go on from; None where it begins anew.
+
+        Raises:
+            CheckpointError: Checkpoints were saved, and none is complete.
+        """
+        if not self._resume:
+            return None
+        named = self._resume if isinstance(self._resume, str) else self._load_from
+        return named or newest_complete(Path(self.work_dir))
 
     def load_or_resume(self) -> None:
         """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.

@@ -1,0 +1,56 @@
+"""``distill.preemption``: what happens when a scheduler takes the machine."""
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Any, Sequence
+
+from ..errors import ConfigError, ConfigTypeError
+from .checks import ROOT, check_keys, mapping, whole_number
+
+INTERVAL = 10
+SIGNALS = ('SIGTERM', 'SIGUSR1')
+
+
+@dataclass(frozen=True)
+class PreemptionConfig:
+    """What :class:`mmsrd.PreemptionHook` is given.
+
+    Attributes:
+        interval: Iterations between two looks at whether any process has had a signal.
+        signals: Names of the signals.
+    """
+
+    interval: int = INTERVAL
+    signals: Sequence[str] = SIGNALS
+
+
+def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionConfig | None:
+    """Check the part of the ``distill`` block; None where signals are to end the training as they would without it.
+
+    Args:
+        block: A dict; True or None for the defaults, False for none.
+        key: Config key, for messages.
+
+    Raises:
+        ConfigError: And its kinds.
+
+    Example:
+        >>> from mmsrd.config.preemption_config import parse_preemption
+        >>> parse_preemption(dict(interval=1)).signals
+        ('SIGTERM', 'SIGUSR1')
+        >>> parse_preemption(False) is None
+        True
+    """
+    if block is None or isinstance(block, bool):
+        return None if block is False else PreemptionConfig()
+    options = mapping(key, block)
+    check_keys(key, options, ('interval', 'signals'))
+    signals = options.get('signals', SIGNALS)
+    if not isinstance(signals, (list, tuple)):
+        raise ConfigTypeError.at(f'{key}.signals', signals, "must be a list of names such as 'SIGTERM'")
+    for name in signals:
+        if not isinstance(name, str) or not name.startswith('SIG') or not hasattr(signal, name):
+            raise ConfigError.at(f'{key}.signals', name, "is no signal of this system; accepted are names such as "
+                                 f"{', '.join(map(repr, SIGNALS))}")
+    return PreemptionConfig(whole_number(f'{key}.interval', options.get('interval', INTERVAL), 1), tuple(signals))

@@ -1,0 +1,118 @@
+"""Random states of the processes that load data."""
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from ...utils.random_state import STATE_SIZE, random_state, set_random_state
+
+
+class WorkerStates:
+    """What the random states of a loader's workers were after the batches that training has had.
+
+    Workers are ahead of training by the batches that they prefetch, so each writes its state into memory shared with
+    the main process after every batch, and the main process reads that of the last batch which it was given. Nothing
+    that the workers draw changes.
+
+    Args:
+        loader: Before its first iteration. With ``num_workers=0`` it is left as it is.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.workers = loader.num_workers
+        self._persistent = loader.persistent_workers
+        self._initial: list[Tensor | None] = [None] * self.workers
+        self._consumed = [0] * self.workers
+        self._processes = [0] * self.workers
+        if not self.workers:
+            return
+        # One for each batch that may be under way, for the last that was given out, and for the one being written.
+        slots = (loader.prefetch_factor or 2) + 2
+        self._ring = torch.zeros(self.workers, slots, STATE_SIZE, dtype=torch.uint8)
+        self._ids = torch.zeros(self.workers, dtype=torch.int64)
+        for tensor in (self._ring, self._ids):
+            tensor.share_memory_()  # type: ignore[no-untyped-call]
+        self._start = _Start(loader.worker_init_fn, self._ids)
+        loader.collate_fn = _Collate(loader.collate_fn, self._ring)
+        loader.worker_init_fn = self._start
+
+    def begin(self, states: Sequence[Tensor | None] | None) -> None:
+        """A pass begins; until :meth:`began` workers start with these states.
+
+        Args:
+            states: One for each worker, None for as the loader seeds it; None where nothing is to be restored.
+        """
+        if self.workers and (states is not None or not self._persistent):
+            self.restarted(states)
+            self._start.states = list(self._initial)
+
+    def began(self) -> None:
+        """Workers have been started; others that a pass may start later are seeded by the loader."""
+        if self.workers:
+            self._start.states = [None] * self.workers
+
+    def restarted(self, states: Sequence[Tensor | None] | None = None) -> None:
+        """The loader has workers that have done nothing yet, unless it keeps those of the last pass."""
+        if states is not None or not self._persistent:
+            self._initial = list(states or [None] * self.workers)
+            self._consumed = [0] * self.workers
+
+    def took(self, batch: int) -> None:
+        """Training was given a batch.
+
+        Args:
+            batch: Its number in this pass over the loader, from 0.
+        """
+        if not self.workers:
+            return
+        worker = batch % self.workers  # PyTorch gives batches to workers in turn
+        process = int(self._ids[worker])
+        if process != self._processes[worker]:  # also where a hook made the loader start persistent workers anew
+            self._processes[worker] = process
+            self._consumed[worker] = 0
+        self._consumed[worker] += 1
+
+    def states(self) -> list[Tensor | None]:
+        """State of each worker after the last of its batches that training was given; None for as it was seeded."""
+        return [self._ring[worker, (count - 1) % self._ring.shape[1]].clone() if count else self._initial[worker]
+                for worker, count in enumerate(self._consumed)]
+
+
+class _Collate:
+    """Makes a batch, then writes down the worker's random state; an empty batch has no effect and is None."""
+
+    def __init__(self, collate: Callable[[Any], Any], ring: Tensor) -> None:
+        self.collate = collate
+        self.ring = ring
+        self.count = 0
+
+    def __call__(self, samples: Any) -> Any:
+        if not samples:
+            return None
+        batch = self.collate(samples)
+        worker = get_worker_info()
+        if worker is not None:
+            self.ring[worker.id, self.count % self.ring.shape[1]] = random_state()
+            self.count += 1
+        return batch
+
+
+class _Start:
+    """Seeds a worker as the loader would, then restores the state that it is to begin with, if any."""
+
+    def __init__(self, seed: Callable[[int], None] | None, ids: Tensor) -> None:
+        self.seed = seed
+        self.ids = ids
+        self.states: list[Tensor | None] = [None] * len(ids)
+
+    def __call__(self, worker: int) -> None:
+        if self.seed is not None:
+            self.seed(worker)
+        self.ids[worker] = os.getpid()
+        state = self.states[worker]
+        if state is not None:
+            set_random_state(state)
