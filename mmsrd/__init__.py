@@ -22,7 +22,7 @@ compat.allow_mmengine_globals()
 # Imported on first use, because MMEngine imports this package for its registry alone.
 _ROOMS = {
     'distillers': ('attach', 'detach', 'FeatureLoss', 'ProjectorDistiller'),
-    'engine.hooks': ('DistillHook', 'DistillReportHook', 'ProjectorDiagnosticsHook'),
+    'engine.hooks': ('DistillHook', 'DistillReportHook', 'PreemptionHook', 'ProjectorDiagnosticsHook'),
     'engine.runners': ('DistillFlexibleRunner', 'DistillRunner'),
     'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss',
                       'VkDLoss'),

@@ -59,6 +59,10 @@ class CheckpointError(MMSRDError, ValueError):
     """A checkpoint cannot be found, read or used."""
 
 
+class StorageError(MMSRDError, OSError):
+    """The disk or the store that a training writes to fails."""
+
+
 class NonFiniteError(MMSRDError, FloatingPointError):
     """A distillation loss is NaN or infinite."""
 

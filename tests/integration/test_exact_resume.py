@@ -1,12 +1,10 @@
 """With random augmentation a run that is resumed in the middle ends as one left alone, bit for bit."""
 from __future__ import annotations
 
-import itertools
 import json
 
 import pytest
-import torch
-from helpers.weights import load, same
+from helpers.weights import same
 
 FLIPS = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
          dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion'), dict(type='PackDetInputs')]

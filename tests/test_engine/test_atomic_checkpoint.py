@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmsrd.engine.runners.atomic_checkpoint import KEPT, newest_complete
+from mmsrd.engine.checkpoint_files import KEPT, newest_complete
 from mmsrd.errors import CheckpointError
 
 

@@ -10,6 +10,7 @@ from .distill_hook import DistillHook
 from .distill_report_hook import DistillReportHook
 from .exact_resume_hook import ExactResumeHook
 from .no_effect_hook import NoEffectHook
+from .preemption_hook import PreemptionHook
 from .teacher_check_hook import TeacherCheckHook
 
 
@@ -19,5 +20,6 @@ def register_distill_hooks(runner: Runner | FlexibleRunner, config: DistillConfi
         runner.register_hook(hook())
     if config.exact_resume:
         runner.register_hook(ExactResumeHook())
-    if config.report is not None and not any(isinstance(hook, DistillReportHook) for hook in runner.hooks):
-        runner.register_hook(DistillReportHook(**asdict(config.report)))
+    for settings, kind in ((config.report, DistillReportHook), (config.preemption, PreemptionHook)):
+        if settings is not None and not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind(**asdict(settings)))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any, Callable, Sequence
 
 import torch
@@ -102,7 +103,10 @@ class _Collate:
 
 
 class _Start:
-    """Seeds a worker as the loader would, then restores the state that it is to begin with, if any."""
+    """Seeds a worker as the loader would, then restores the state that it is to begin with, if any.
+
+    A worker ends with the process that it loads for, which PyTorch makes it look at.
+    """
 
     def __init__(self, seed: Callable[[int], None] | None, ids: Tensor) -> None:
         self.seed = seed
@@ -110,6 +114,8 @@ class _Start:
         self.states: list[Tensor | None] = [None] * len(ids)
 
     def __call__(self, worker: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's reach all processes; the training saves first
+            signal.signal(number, signal.SIG_IGN)
         if self.seed is not None:
             self.seed(worker)
         self.ids[worker] = os.getpid()

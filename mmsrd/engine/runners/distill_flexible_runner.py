@@ -15,7 +15,7 @@ from ...compat.torch_versions import TORCH
 from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
-from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
+from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..hooks import register_distill_hooks
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
@@ -65,7 +65,7 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
 
     def train(self) -> nn.Module:
         """Build the student, attach the distiller, read the teachers' weights, then train."""
-        with end_all_on_error():
+        with self.guarded():
             student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
             student = self.strategy.convert_model(student)
             if isinstance(self.strategy, DDPStrategy):

@@ -10,7 +10,7 @@ from torch import nn
 from ...distillers import DistillSetup, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
-from ...utils.dist import cpu_wrapper_cfg, end_all_on_error, init_gloo, on_cpu
+from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..hooks import register_distill_hooks
 from ..hooks.distill_hook import distiller_of
 from .atomic_checkpoint import AtomicCheckpointMixin
@@ -87,7 +87,7 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""
-        with end_all_on_error():
+        with self.guarded():
             distiller_of(self).teachers.prepare(None if self._resume else self._load_from)
             trained: nn.Module = super().train()
         return trained

@@ -1,0 +1,162 @@
+"""Checkpoint files that survive a kill at any moment.
+
+MMEngine writes a checkpoint in place, deletes the oldest one before it, and then
+overwrites ``last_checkpoint``. A process that is killed in between can leave half a
+file, a pointer to nothing, or, with ``max_keep_ckpts=1``, no checkpoint at all.
+"""
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Iterator
+
+from mmengine.dist import is_main_process
+from mmengine.logging import print_log
+
+from ..errors import CheckpointError, StorageError
+
+PARTIAL = '.partial'
+"""Ending of a file that is being written."""
+KEPT = '.newest_complete.pth'
+"""Second name (hard link) of the newest checkpoint: its content outlives the deletion of the first."""
+PREEMPTED = 'preempted.pth'
+"""Name of the checkpoint of a run that a scheduler has ended."""
+_DISK = errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE
+_NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth$')
+
+
+@contextlib.contextmanager
+def atomic_write(folder: str, name: str, keep: bool) -> Iterator[str]:
+    """Write a local checkpoint under another name, and give it its own when it is complete.
+
+    Any process may enter; the first one writes and renames.
+
+    Args:
+        folder: Where to.
+        name: Name of the file.
+        keep: Whether the content is to outlive ``name``, until the next one is complete.
+
+    Yields:
+        str: The name to write to.
+
+    Raises:
+        OSError: The file system refuses; what was written of the file is removed then.
+    """
+    partial, target = Path(folder, name + PARTIAL), Path(folder, name)
+    try:
+        yield partial.name
+        if not is_main_process():
+            return
+        with open(partial, 'rb') as file:
+            os.fsync(file.fileno())  # a machine that goes down must not leave a name without content
+        _rename(partial, target)
+    except OSError:
+        if is_main_process():
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)  # where a disk is full it would keep it full
+        raise
+    if keep:
+        _keep(target)
+
+
+def _rename(partial: Path, target: Path) -> None:
+    try:
+        os.replace(partial, target)
+    except OSError:
+        # NFS repeats a request whose answer was lost, and the second one does not find the file.
+        if partial.exists() or not is_complete(target):
+            raise
+
+
+def _keep(target: Path) -> None:
+    link, fresh = target.with_name(KEPT), target.with_name(f'{KEPT}{PARTIAL}')
+    with contextlib.suppress(OSError):  # no room for a copy: MMEngine's own guarantee remains
+        fresh.unlink(missing_ok=True)
+        try:
+            os.link(target, fresh)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(target, fresh)
+        os.replace(fresh, link)
+
+
+@contextlib.contextmanager
+def storage_errors(work_dir: Path) -> Iterator[None]:
+    """Say what to do where the disk of a training fails.
+
+    Args:
+        work_dir: Of the training.
+
+    Raises:
+        StorageError: Instead of an OSError about a full, failing or read-only disk, or about a file in ``work_dir``.
+    """
+    try:
+        yield
+    except OSError as error:
+        path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        ours = path is not None and work_dir.resolve() in path.resolve().parents
+        if isinstance(error, StorageError) or not (ours or error.errno in _DISK):
+            raise
+        try:
+            newest = newest_complete(work_dir)
+        except (CheckpointError, OSError):
+            newest = None
+        then = f'The newest complete checkpoint is {newest}; start the same command with --resume to go on from it' \
+            if newest else 'There is no complete checkpoint'
+        raise StorageError(f'{path or work_dir}: {error.strerror or error}, while training. {then}, when files can be '
+                           'written there again') from error
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a checkpoint file was written to its end: the table of a zip archive stands there."""
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def newest_complete(folder: Path) -> str | None:
+    """The checkpoint that a run in ``folder`` should resume from; None where it has saved none yet.
+
+    That which ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one with the
+    highest number.
+
+    Raises:
+        CheckpointError: There were checkpoints, and none is complete.
+    """
+    pointer = folder / 'last_checkpoint'
+    named = pointer.read_text().strip() if pointer.is_file() else ''
+    if '://' in named:
+        return named  # in a storage service, where a name appears with its whole content
+    numbered = [(int(match.group(1)), path) for path in folder.glob('*.pth') if (match := _NUMBERED.match(path.name))]
+    kept = [folder / KEPT] if (folder / KEPT).exists() else []
+    candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
+    for path in candidates:
+        if is_complete(path):
+            return str(path)
+    if candidates:
+        raise CheckpointError(f'resume: none of the checkpoints in {folder} is complete '
+                              f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
+                              'start anew without resume')
+    return None
+
+
+def automatic_resume(folder: Path) -> str | None:
+    """:func:`newest_complete`, said in the log; removes what killed processes have left half written.
+
+    Raises:
+        CheckpointError: There were checkpoints, and none is complete.
+    """
+    found = newest_complete(folder)
+    for path in folder.glob(f'*.pth{PARTIAL}') if is_main_process() else ():
+        path.unlink(missing_ok=True)
+    print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
+    return found
+
+
+def write_pointer(work_dir: Path, checkpoint: str) -> None:
+    """Name a checkpoint in ``last_checkpoint``, as MMEngine does it, but never half of it."""
+    partial = work_dir / f'last_checkpoint{PARTIAL}'
+    partial.write_text(checkpoint)
+    os.replace(partial, work_dir / 'last_checkpoint')

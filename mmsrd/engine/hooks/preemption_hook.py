@@ -1,0 +1,148 @@
+"""``PreemptionHook``: a complete checkpoint before a scheduler takes the machine."""
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any, Callable, Optional, Sequence
+
+import torch
+import torch.distributed as torch_dist
+from mmengine import dist
+from mmengine.dist.utils import get_comm_device
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.logging import print_log
+from mmengine.runner import Runner
+
+from ...config.preemption_config import INTERVAL, SIGNALS
+from ...registry import HOOKS
+from ...utils.delayed_read import DelayedRead
+from ..checkpoint_files import PARTIAL, PREEMPTED, write_pointer
+from ..loops import ResumableLoop
+
+REQUEUE = 75
+"""Exit status: EX_TEMPFAIL of sysexits.h, "the user is invited to retry later"."""
+SAME_NOTICE = 5.0
+"""Seconds in which further signals belong to the first: Slurm and torchrun each send one to every process."""
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """Ends the training with a checkpoint and exit status 75 when a process has had SIGTERM or SIGUSR1.
+
+    After the step that runs, all processes agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
+    Start the same command with ``--resume`` to go on; ``tools/slurm_train.sh`` and ``torchrun --max-restarts`` do it by
+    themselves. A second signal, more than five seconds after the first, ends a process at once; checkpoints that are
+    being written are then removed, and the one before stays the newest.
+
+    On by default in mmsrd's runners; ``preemption=False`` in the ``distill`` block leaves it out, and
+    ``preemption=dict(interval=..., signals=...)`` sets it.
+
+    Args:
+        interval: Steps between two agreements of several processes. Each is an all-reduce of one number; with NCCL its
+            result is read at the next one, so that no step waits. One process looks at each step.
+        signals: Names of signals.
+    """
+
+    priority = 'LOWEST'  # after checkpoints and averages of this step
+
+    def __init__(self, interval: int = INTERVAL, signals: Sequence[str] = SIGNALS) -> None:
+        self.interval = interval
+        self.signals = [getattr(signal, name) for name in signals]
+        self._received: tuple[int, float] | None = None
+        self._before: dict[int, Any] = {}
+        self._agreement = DelayedRead()
+        self._process = os.getpid()
+        self._work_dir = ''
+
+    def before_train(self, runner: Runner) -> None:
+        """Listen to signals."""
+        self._work_dir = runner.work_dir
+        if threading.current_thread() is not threading.main_thread():
+            print_log('Signals of a scheduler are not handled: the training runs in a thread', logger='current')
+            return
+        self._before = {number: signal.signal(number, self._handle) for number in self.signals}
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """End the training if the processes agree that one of them has had a signal.
+
+        Raises:
+            SystemExit: With status 75, in all processes.
+        """
+        if self._agreed(runner.iter + 1):
+            self._end(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Stop listening; remove the checkpoint of an earlier preemption."""
+        self.stop()
+        preempted = Path(self._checkpoint_arguments(runner)[0], PREEMPTED)
+        pointer = Path(runner.work_dir, 'last_checkpoint')
+        if dist.is_main_process() and pointer.is_file() and pointer.read_text().strip() != str(preempted):
+            preempted.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Handle signals as before the training."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # of a process that loads data
+            return
+        if self._received is None:
+            self._received = number, time.monotonic()
+            _say(f'{signal.Signals(number).name}: saving a checkpoint after this step')
+        elif time.monotonic() - self._received[1] > SAME_NOTICE:
+            _say(f'{signal.Signals(number).name} again: ending at once')
+            if dist.is_main_process():
+                for path in Path(self._work_dir).glob(f'*{PARTIAL}'):
+                    path.unlink(missing_ok=True)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _agreed(self, step: int) -> bool:
+        if dist.get_world_size() == 1:
+            return self._received is not None
+        if step % self.interval:
+            return False
+        previous = self._agreement.take()
+        if previous is not None:
+            return bool(previous[0][0])
+        received = torch.tensor([self._received is not None], dtype=torch.int32, device=get_comm_device())
+        torch_dist.all_reduce(received, torch_dist.ReduceOp.MAX)
+        if self._agreement.put(received, None):
+            return False
+        now = self._agreement.take()
+        return now is not None and bool(now[0][0])
+
+    def _checkpoint_arguments(self, runner: Runner) -> tuple[str, dict[str, Any]]:
+        hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
+        if hook is None or hook.out_dir is None:
+            return runner.work_dir, {}
+        return hook.out_dir, dict(file_client_args=hook.file_client_args, backend_args=hook.backend_args)
+
+    def _end(self, runner: Runner) -> None:
+        exact = isinstance(runner.train_loop, ResumableLoop)
+        if exact:
+            runner.train_loop.preempted = True
+        folder, arguments = self._checkpoint_arguments(runner)
+        runner.save_checkpoint(folder, PREEMPTED, by_epoch=False, **arguments)
+        path = f'{folder}/{PREEMPTED}' if '://' in folder else str(Path(folder, PREEMPTED))
+        if dist.is_main_process():
+            write_pointer(Path(runner.work_dir), path)
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)  # nothing is left to be saved
+        dist.barrier()  # a launcher kills the others when the first process has ended
+        again = '' if exact else '; the epoch starts again then, because exact_resume is off or the loop is an own one'
+        print_log(f'Preempted after iteration {runner.iter + 1}. Start the same command with --resume to go on from '
+                  f'{path}{again}', logger='current')
+        raise SystemExit(REQUEUE)
+
+
+def _say(text: str) -> None:
+    write: Callable[[int, bytes], int] = os.write  # print may be interrupted by the signal itself
+    write(2, f'mmsrd: {text}\n'.encode())

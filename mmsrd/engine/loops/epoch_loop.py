@@ -1,0 +1,37 @@
+"""MMEngine's loop by epochs, resumable anywhere."""
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from mmengine.runner import EpochBasedTrainLoop
+
+from .resumable_loop import ResumableLoop
+
+
+class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
+    """By epochs. A checkpoint of the middle of an epoch resumes there."""
+
+    def passes_of(self, meta: Mapping[str, Any]) -> tuple[int, int]:
+        """See :meth:`ResumableLoop.passes_of`."""
+        return meta['epoch'], 0 if meta['epoch'] > self._epoch else self._done
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it."""
+        state = self._resumed
+        skip = state.batches if state is not None else 0
+        if state is not None and not skip:
+            self._restore(state)
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        batches = self._iterate(skip, free=state is not None and (skip > 0 or self.dataloader.persistent_workers))
+        if state is not None and skip:
+            state.restore()
+        self._resumed = None
+        self._done = skip
+        for idx, data_batch in enumerate(batches, skip):
+            self._workers.took(idx)
+            self._done = idx + 1
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+        self._done = 0
