@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Train with several processes on one machine: dist_train.sh CONFIG GPUS [arguments of train.py]
 # Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT, and run it on each.
+# With MAX_RESTARTS=N training goes on by itself, up to N times, when processes or machines fail: from the newest
+# checkpoint, when NNODES machines (or, with NNODES=2:4, at least 2) are there again; NODE_RANK is not needed then.
+# Start it anew on a machine that has come back. MASTER_ADDR must stay.
 # Without GPUs the processes share the CPU and talk through gloo.
 set -euo pipefail
 if [ $# -lt 2 ]; then echo "usage: dist_train.sh CONFIG GPUS [arguments of train.py]" >&2; exit 2; fi
@@ -8,8 +11,15 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 config=$1
 gpus=$2
 shift 2
+master=${MASTER_ADDR:-127.0.0.1}
+port=${PORT:-29500}
+if [ -n "${MAX_RESTARTS:-}" ]; then
+  meet=(--rdzv_backend=c10d --rdzv_endpoint="$master:$port" --rdzv_id="mmsrd-$port" --max_restarts="$MAX_RESTARTS"
+        --rdzv_conf="join_timeout=${JOIN_TIMEOUT:-3600}")
+  set -- --resume "$@"
+else
+  meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$master" --master_port="$port")
+fi
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python}" -m torch.distributed.run \
-  --nnodes="${NNODES:-1}" --node_rank="${NODE_RANK:-0}" \
-  --master_addr="${MASTER_ADDR:-127.0.0.1}" --master_port="${PORT:-29500}" --nproc_per_node="$gpus" \
+exec "${PYTHON:-python}" -m torch.distributed.run --nnodes="${NNODES:-1}" "${meet[@]}" --nproc_per_node="$gpus" \
   "$here/train.py" "$config" --launcher pytorch "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import subprocess
 import sys
 import traceback
 from typing import Any, Callable, Iterator, Mapping
@@ -45,15 +46,26 @@ def on_cpu() -> bool:
     return bool(get_device() == 'cpu')
 
 
-def init_gloo() -> None:
-    """Start the default process group on gloo from torchrun's environment, unless one is there.
+def init_gloo(launcher: str = 'pytorch') -> None:
+    """Start the default process group on gloo from a launcher's environment, unless one is there.
 
     MMEngine's own start would select a CUDA device; it leaves an existing group alone.
+
+    Args:
+        launcher: ``'pytorch'`` (torchrun) or ``'slurm'``; nothing happens for others.
     """
-    if not torch_dist.is_initialized():
-        torch_dist.init_process_group('gloo')
-        # Threads of gloo that outlive the interpreter abort the process now and then (status -6).
-        atexit.register(_destroy_group)
+    if torch_dist.is_initialized() or launcher not in ('pytorch', 'slurm'):
+        return
+    if launcher == 'slurm':  # the variables that MMEngine sets, too
+        task = os.environ
+        hosts = subprocess.run(['scontrol', 'show', 'hostnames', task['SLURM_NODELIST']], capture_output=True,
+                               text=True, check=True)
+        task.setdefault('MASTER_ADDR', hosts.stdout.split()[0])
+        task.setdefault('MASTER_PORT', '29500')
+        task.update(RANK=task['SLURM_PROCID'], LOCAL_RANK=task['SLURM_LOCALID'], WORLD_SIZE=task['SLURM_NTASKS'])
+    torch_dist.init_process_group('gloo')
+    # Threads of gloo that outlive the interpreter abort the process now and then (status -6).
+    atexit.register(_destroy_group)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from mmsrd.engine.checkpoint_files import PREEMPTED
 
 @HOOKS.register_module(force=True)
 class SignalHook(Hook):
-    """Sends signals to this process at an iteration; ``wait`` is how long ago the hook is to think they came."""
+    """Sends signals to this process at an iteration, or in the validation before it."""
 
     def __init__(self, at, names=('SIGTERM',), validation=False):
         self.at, self.names, self.validation = at, names, validation
@@ -65,22 +65,18 @@ def test_preempted_and_resumed(make_runner, distill, tmp_path, capfd, at, extra,
 def test_a_second_signal_ends_at_once(make_runner, distill, tmp_path, monkeypatch):
     """In a child, as it dies."""
     monkeypatch.setattr(preemption, 'SAME_NOTICE', -1.0)
-    runner = make_runner('run', distill, custom_hooks=[dict(type='SignalHook', at=1, names=['SIGUSR1', 'SIGTERM'])])
-    (tmp_path / 'run').mkdir(exist_ok=True)
+    hook = dict(type='SignalHook', at=1, names=['SIGUSR1', 'SIGTERM'])
+    (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'epoch_9.pth.partial').write_bytes(b'half')
     child = os.fork()
     if not child:
         try:
-            runner._hooks = [hook for hook in runner.hooks]
-            for hook in runner.hooks:
-                if isinstance(hook, preemption.PreemptionHook):
-                    hook._process = os.getpid()
-            runner.train()
+            make_runner('run', distill, custom_hooks=[hook]).train()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
-    assert not list((tmp_path / 'run').glob('*.p*'))
+    assert not list((tmp_path / 'run').glob('*.partial'))
 
 
 def test_turned_off(make_runner, distill, tmp_path):

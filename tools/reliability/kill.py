@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""Kill trainings with SIGKILL, also while they write checkpoints, resume them, and compare with one left alone.
+"""Kill trainings, also while they write checkpoints, resume them, and compare with one left alone.
 
 The training is small but has all that a resume must bring back: projectors, optimizer,
-EMA, learning-rate schedule, distillation warm-up, and one checkpoint kept at a time.
+EMA, learning-rate schedule, distillation warm-up, random augmentation in processes that
+load the data, and one checkpoint kept at a time. All kills are SIGKILL, but for those of a
+scheduler that gives notice: SIGUSR1 to one of the processes.
 """
 from __future__ import annotations
 
@@ -24,8 +26,11 @@ import torch
 from mmengine.config import Config
 from tiny import compose_set, tiny_student, tiny_teacher
 
+from mmsrd.engine.hooks.preemption_hook import REQUEUE
+
 ITERATIONS, INTERVAL = 20, 1
-MOMENTS = ('at random', 'in the file', 'before the name', 'after the name', 'in the pointer', 'before the next')
+MOMENTS = ('at random', 'in the file', 'before the name', 'after the name', 'in the pointer', 'before the next',
+           'with notice')
 
 
 def training(folder: Path, work_dir: Path) -> Config:
@@ -33,6 +38,9 @@ def training(folder: Path, work_dir: Path) -> Config:
     config = tiny_student(folder / 'data')
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=ITERATIONS, val_interval=1000)
     config.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    config.train_dataloader.update(num_workers=2, persistent_workers=True)
+    pipeline = config.train_dataloader.dataset.pipeline
+    pipeline[-1:-1] = [dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion')]
     config.param_scheduler = [dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=ITERATIONS,
                                    T_max=ITERATIONS)]
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=INTERVAL, by_epoch=False, max_keep_ckpts=1)
@@ -41,7 +49,8 @@ def training(folder: Path, work_dir: Path) -> Config:
     config.runner_type = 'mmsrd.DistillRunner'
     config.distill = dict(
         teacher=dict(config=str(folder / 'teacher.py'), checkpoint=str(folder / 'teacher.pth')),
-        losses=dict(neck=dict(student='neck', teacher='neck', weight=4.0)), schedule=dict(start=2, warmup=10))
+        losses=dict(neck=dict(student='neck', teacher='neck', weight=4.0)), schedule=dict(start=2, warmup=10),
+        preemption=dict(interval=2), report=False)
     config.work_dir = str(work_dir)
     config.experiment_name = f'kill-{os.getpid()}'
     config.visualizer.name = config.experiment_name
@@ -113,11 +122,13 @@ def start(folder: Path, work_dir: Path, processes: int, moment: str | None = Non
                 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes),
                                   MASTER_ADDR='localhost', MASTER_PORT=str(port))
                 config.launcher = 'pytorch'
-            if moment not in (None, 'at random') and rank == 0:
+            if moment not in (None, 'at random', 'with notice') and rank == 0:
                 arm(moment, save)
             from mmengine.registry import RUNNERS
             RUNNERS.build(config).train()
             code = 0
+        except SystemExit as end:
+            code = int(str(end.code))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -125,8 +136,11 @@ def start(folder: Path, work_dir: Path, processes: int, moment: str | None = Non
     return children
 
 
-def wait(children: list[int], limit: float | None = None) -> list[int]:
-    """Exit codes of all; the rest is killed when the limit is over or one of them has died, as a launcher does it."""
+def wait(children: list[int], limit: float | None = None, notice: int | None = None) -> list[int]:
+    """Exit codes of all; the rest is killed when the limit is over or one of them has died, as a launcher does it.
+
+    With ``notice``, the number of a process, that one has a signal at the limit instead.
+    """
     end = None if limit is None else time.monotonic() + limit
     left, results = set(children), []
     while left:
@@ -136,7 +150,12 @@ def wait(children: list[int], limit: float | None = None) -> list[int]:
                 left.discard(child)
                 results.append(os.waitstatus_to_exitcode(status))
         failed = any(results)
-        if left and (failed or (end is not None and time.monotonic() > end)):
+        due = end is not None and time.monotonic() > end
+        if due and notice is not None and not failed:
+            if children[notice] in left:
+                os.kill(children[notice], signal.SIGUSR1)
+            end = None
+        elif left and (failed or due):
             for child in left:
                 os.kill(child, signal.SIGKILL)
             end = None
@@ -185,11 +204,13 @@ def trial(folder: Path, kills: int, processes: int, seed: int, report: Callable[
         work_dir = folder / f'killed-{done["trainings"]}'
         while True:
             moment = MOMENTS[done['kills'] % len(MOMENTS)] if done['kills'] < kills else None
-            limit = chance.uniform(0.1, 0.8) * duration if moment == 'at random' else None
-            codes = wait(start(folder, work_dir, processes, moment, chance.randrange(5)), limit)
+            limit = chance.uniform(0.1, 0.8) * duration if moment in ('at random', 'with notice') else None
+            notice = chance.randrange(processes) if moment == 'with notice' else None
+            codes = wait(start(folder, work_dir, processes, moment, chance.randrange(5)), limit, notice)
             if not any(codes):
                 break
-            if -signal.SIGKILL not in codes:
+            # A signal that comes before the training listens ends it, and it has nothing to save then.
+            if not {-signal.SIGKILL, *({REQUEUE, -signal.SIGUSR1} if notice is not None else ())} & set(codes):
                 raise RuntimeError(f'a resumed training failed: {(work_dir / "output.0").read_text()[-2000:]}')
             done['kills'] += 1
             done['moments'][moment] = done['moments'].get(moment, 0) + 1

@@ -1,9 +1,9 @@
 """``ExactResumeHook``: where a run is in its data and random numbers, saved and restored with checkpoints."""
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -24,17 +24,48 @@ class ExactResumeHook(Hook):
     data, and how far the pass over the data is. An undisturbed run is not changed. Acts with MMEngine's two train
     loops; ``exact_resume=False`` in the ``distill`` block leaves it out.
 
-    As with FSDP, all processes must call ``runner.save_checkpoint``, as MMEngine's own hooks do.
+    Processes exchange their states when a ``CheckpointHook`` of the config is about to save; a checkpoint that
+    something else saves in the first process alone has none where there are several processes.
     """
+
+    priority = 89  # just before CheckpointHook, which is VERY_LOW
 
     def __init__(self) -> None:
         self._before_val: Tensor | None = None
         self._first_val = True
 
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Exchange random states before a checkpoint of this iteration."""
+        step = runner.iter + 1
+        if self._will_save(runner, False, step, step == runner.max_iters):
+            runner.train_loop.exchange(runner.epoch, step)
+
+    def after_train_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
+        """Exchange random states before a checkpoint of this epoch."""
+        epoch = runner.epoch + 1
+        if self._will_save(runner, True, epoch, epoch == runner.max_epochs):
+            runner.train_loop.exchange(epoch, runner.iter)
+
+    def after_val_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
+        """Exchange random states before a checkpoint of the best metric."""
+        loop = runner._train_loop
+        best = any(hook.save_best for hook in runner.hooks if isinstance(hook, CheckpointHook))
+        if best and isinstance(loop, ResumableLoop):
+            loop.exchange(runner.epoch, runner.iter)
+
+    @staticmethod
+    def _will_save(runner: Runner, by_epoch: bool, count: int, last: bool) -> bool:
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch]
+        due = any(last or (hook.interval > 0 and count % hook.interval == 0) for hook in hooks)
+        return due and isinstance(runner.train_loop, ResumableLoop)
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add where training is."""
-        if isinstance(runner.train_loop, ResumableLoop):
-            state = runner.train_loop.resume_state(checkpoint['meta'])
+        if not isinstance(runner.train_loop, ResumableLoop):
+            return
+        state = runner.train_loop.resume_state(checkpoint['meta']['epoch'], checkpoint['meta']['iter'])
+        if state is not None:
             checkpoint.setdefault(CHECKPOINT_KEY, {})[KEY] = state.as_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -129,6 +129,7 @@ class PreemptionHook(Hook):
         exact = isinstance(runner.train_loop, ResumableLoop)
         if exact:
             runner.train_loop.preempted = True
+            runner.train_loop.exchange(runner.epoch, runner.iter + 1)
         folder, arguments = self._checkpoint_arguments(runner)
         runner.save_checkpoint(folder, PREEMPTED, by_epoch=False, **arguments)
         path = f'{folder}/{PREEMPTED}' if '://' in folder else str(Path(folder, PREEMPTED))

@@ -1,8 +1,6 @@
 """MMEngine's loop by epochs, resumable anywhere."""
 from __future__ import annotations
 
-from typing import Any, Mapping
-
 from mmengine.runner import EpochBasedTrainLoop
 
 from .resumable_loop import ResumableLoop
@@ -11,9 +9,9 @@ from .resumable_loop import ResumableLoop
 class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
     """By epochs. A checkpoint of the middle of an epoch resumes there."""
 
-    def passes_of(self, meta: Mapping[str, Any]) -> tuple[int, int]:
+    def passes_of(self, epoch: int) -> tuple[int, int]:
         """See :meth:`ResumableLoop.passes_of`."""
-        return meta['epoch'], 0 if meta['epoch'] > self._epoch else self._done
+        return epoch, 0 if epoch > self._epoch else self._done
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or what is left of it."""

@@ -1,7 +1,7 @@
 """MMEngine's loop by iterations, resumable anywhere."""
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, cast
+from typing import Any, Iterator, cast
 
 from mmengine.runner import IterBasedTrainLoop
 from mmengine.runner.loops import _InfiniteDataloaderIterator
@@ -21,7 +21,7 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         self._will_resume = runner.resumes_from() is not None
         super().__init__(runner, dataloader, *args, **kwargs)
 
-    def passes_of(self, meta: Mapping[str, Any]) -> tuple[int, int]:
+    def passes_of(self, epoch: int) -> tuple[int, int]:
         """See :meth:`ResumableLoop.passes_of`."""
         return self.dataloader_iterator._epoch, self._done
 

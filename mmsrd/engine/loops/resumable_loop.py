@@ -6,6 +6,7 @@ import itertools
 import logging
 from typing import Any, Iterator, Mapping, cast
 
+from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader
@@ -24,6 +25,7 @@ class ResumableLoop:
     Attributes:
         validated: Whether the run has validated, also before it was resumed.
         validating: Whether it does so now.
+        preempted: Whether the process ends after the next checkpoint.
     """
 
     runner: Any
@@ -35,28 +37,48 @@ class ResumableLoop:
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=seeds)
         self._workers = WorkerStates(dataloader)
         self._resumed: ResumeState | None = None
+        self._exchanged: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
         self._done = 0
         self.validated = False
         self.validating = False
+        self.preempted = False
         super().__init__(runner, self._data_of(dataloader), *args, **kwargs)  # type: ignore[call-arg]
         self.dataloader = dataloader
 
     def _data_of(self, dataloader: DataLoader[Any]) -> Any:
         return dataloader
 
-    def passes_of(self, meta: Mapping[str, Any]) -> tuple[int, int]:
-        """Passes over the data that a checkpoint with this ``meta`` has behind it, and batches of the next one."""
+    def passes_of(self, epoch: int) -> tuple[int, int]:
+        """Passes over the data that a checkpoint of ``epoch`` has behind it, and batches of the next one."""
         raise NotImplementedError
 
-    def resume_state(self, meta: Mapping[str, Any]) -> ResumeState:
-        """Where training is when a checkpoint is saved; all processes must call it.
+    def exchange(self, epoch: int, iteration: int) -> None:
+        """Let all processes know each other's random states; all must call it, just before a checkpoint is saved.
 
         Args:
-            meta: Of the checkpoint.
+            epoch: ``meta['epoch']`` of the checkpoint.
+            iteration: ``meta['iter']`` of it.
         """
-        passes, batches = self.passes_of(meta)
+        passes, batches = self.passes_of(epoch)
         states = self._workers.states() if batches or self.dataloader.persistent_workers else []
-        return ResumeState.of(self, passes, batches, states)
+        self._exchanged = (epoch, iteration), ResumeState.of(self, passes, batches, states)
+
+    def resume_state(self, epoch: int, iteration: int) -> ResumeState | None:
+        """Where training is, for a checkpoint.
+
+        MMEngine saves in the first process alone, so there are no collectives here.
+
+        Args:
+            epoch: ``meta['epoch']`` of the checkpoint.
+            iteration: ``meta['iter']`` of it.
+
+        Returns:
+            ResumeState: None where there are several processes that have not exchanged their states for it.
+        """
+        if get_world_size() == 1:
+            self.exchange(epoch, iteration)
+        known, state = self._exchanged
+        return state if known == (epoch, iteration) else None
 
     def go_on(self, state: ResumeState) -> None:
         """Begin where a checkpoint was saved, if the run is the same; else as MMEngine does, with a warning."""

@@ -41,7 +41,7 @@ class ResumeState:
         own = dict(cpu=random_state(), cuda=cuda, workers=list(workers), num_workers=loop.dataloader.num_workers,
                    batch_size=_batch_size(loop.dataloader))
         return cls(passes, batches, len(loop.dataloader), all_gather_object(own), loop.validated, loop.validating,
-                   getattr(loop, 'preempted', False))
+                   loop.preempted)
 
     @property
     def own(self) -> dict[str, Any]:

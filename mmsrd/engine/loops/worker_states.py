@@ -1,6 +1,7 @@
 """Random states of the processes that load data."""
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from typing import Any, Callable, Sequence
@@ -35,9 +36,11 @@ class WorkerStates:
         slots = (loader.prefetch_factor or 2) + 2
         self._ring = torch.zeros(self.workers, slots, STATE_SIZE, dtype=torch.uint8)
         self._ids = torch.zeros(self.workers, dtype=torch.int64)
-        for tensor in (self._ring, self._ids):
+        over = torch.zeros(1, dtype=torch.bool)
+        for tensor in (self._ring, self._ids, over):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
-        self._start = _Start(loader.worker_init_fn, self._ids)
+        atexit.register(over.fill_, True)  # before multiprocessing's own, which ends its children with SIGTERM
+        self._start = _Start(loader.worker_init_fn, self._ids, over)
         loader.collate_fn = _Collate(loader.collate_fn, self._ring)
         loader.worker_init_fn = self._start
 
@@ -103,22 +106,25 @@ class _Collate:
 
 
 class _Start:
-    """Seeds a worker as the loader would, then restores the state that it is to begin with, if any.
+    """Seeds a worker as the loader would, then restores the state that it is to begin with, if any."""
 
-    A worker ends with the process that it loads for, which PyTorch makes it look at.
-    """
-
-    def __init__(self, seed: Callable[[int], None] | None, ids: Tensor) -> None:
+    def __init__(self, seed: Callable[[int], None] | None, ids: Tensor, over: Tensor) -> None:
         self.seed = seed
         self.ids = ids
+        self.over = over
         self.states: list[Tensor | None] = [None] * len(ids)
 
     def __call__(self, worker: int) -> None:
-        for number in (signal.SIGTERM, signal.SIGUSR1):  # a scheduler's reach all processes; the training saves first
-            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end)
         if self.seed is not None:
             self.seed(worker)
         self.ids[worker] = os.getpid()
         state = self.states[worker]
         if state is not None:
             set_random_state(state)
+
+    def _end(self, *_: Any) -> None:
+        # A scheduler's signal reaches all processes of a job, and the training needs its batches until it has saved.
+        if self.over[0]:
+            os._exit(0)

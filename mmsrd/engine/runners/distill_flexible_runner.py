@@ -34,8 +34,8 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
 
     def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
         self.distill_setup = DistillSetup.of(None if cfg is None else cfg.get('distill'))
-        if kwargs.get('launcher') == 'pytorch' and on_cpu():
-            init_gloo()
+        if on_cpu():
+            init_gloo(kwargs.get('launcher', 'none'))
         super().__init__(*args, cfg=cfg, **kwargs)
 
     def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:

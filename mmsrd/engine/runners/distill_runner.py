@@ -35,8 +35,8 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
-        if self.launcher == 'pytorch' and on_cpu():
-            init_gloo()
+        if on_cpu():
+            init_gloo(self.launcher)
         super().setup_env(env_cfg)
 
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:

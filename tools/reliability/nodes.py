@@ -1,0 +1,138 @@
+#!/usr/bin/env python
+"""Lose a machine of a training on two, and bring it back: the training must end as one that was left alone.
+
+Two launchers of ``tools/dist_train.sh`` on this machine stand for two nodes, each with processes of its own
+that talk through gloo. A lost node is a launcher killed with SIGKILL together with its processes. The node that
+is lost is the second one: the first holds the store in which launchers meet, as ``MASTER_ADDR`` does anywhere.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from kill import ITERATIONS, equal, prepare, state, training
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Node:
+    """A launcher and its processes, in a session of their own."""
+
+    def __init__(self, config: Path, processes: int, port: int, restarts: int, log: Path) -> None:
+        environment = dict(os.environ, NNODES='2', MASTER_ADDR='localhost', PORT=str(port), OMP_NUM_THREADS='1',
+                           MAX_RESTARTS=str(restarts))
+        with log.open('a') as output:
+            self.launcher = subprocess.Popen(
+                ['bash', str(ROOT / 'tools/dist_train.sh'), str(config), str(processes)], env=environment,
+                stdout=output, stderr=output, start_new_session=True)
+
+    def lose(self) -> None:
+        """As when the power goes."""
+        os.killpg(self.launcher.pid, signal.SIGKILL)
+        self.launcher.wait()
+
+
+def newest(work_dir: Path) -> int:
+    """Iteration of the newest checkpoint."""
+    numbers = [int(path.stem[5:]) for path in work_dir.glob('iter_*.pth')]
+    return max(numbers, default=0)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        return int(free.getsockname()[1])
+
+
+def run(folder: Path, name: str, processes: int, losses: list[int], timeout: float = 900) -> int:
+    """One training on two nodes.
+
+    Args:
+        folder: With the data and the teacher; gets the work directory.
+        name: Of the work directory.
+        processes: On each node.
+        losses: Iterations; when a checkpoint of one is there, the second node is lost and comes back.
+        timeout: Seconds without a new checkpoint after which the training has failed.
+
+    Returns:
+        int: How many losses there were.
+    """
+    work_dir = folder / name
+    config = training(folder, work_dir)
+    config.launcher = 'pytorch'
+    file = folder / f'{name}.py'
+    config.dump(str(file))
+    port, done = _free_port(), 0
+
+    def start(number: int) -> Node:
+        return Node(file, processes, port, len(losses), folder / f'{name}-node{number}.log')
+
+    nodes = [start(0), start(1)]
+    try:
+        last, at = 0, time.monotonic()
+        while any(node.launcher.poll() is None for node in nodes):
+            seen = newest(work_dir)
+            if seen != last:
+                last, at = seen, time.monotonic()
+            if losses[done:] and seen >= losses[done]:
+                nodes[1].lose()
+                done += 1
+                nodes[1] = start(1)
+                at = time.monotonic()
+            if time.monotonic() - at > timeout:
+                raise RuntimeError(f'no new checkpoint for {timeout:g} s; see {folder}')
+            time.sleep(0.05)
+        codes = [node.launcher.returncode for node in nodes]
+        if any(codes):
+            tail = (folder / f'{name}-node0.log').read_text()[-3000:]
+            raise RuntimeError(f'the launchers ended with {codes}: {tail}')
+    finally:
+        for node in nodes:
+            if node.launcher.poll() is None:
+                node.lose()
+    return done
+
+
+def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any]:
+    """Trainings with up to four losses each, until ``losses`` are done."""
+    chance, began = random.Random(seed), time.monotonic()
+    run(folder, 'whole', processes, [])
+    expected = state(folder / 'whole')
+    done: dict[str, Any] = dict(nodes=2, processes=2 * processes, seed=seed, losses=0, trainings=0)
+    while done['losses'] < losses:
+        count = min(4, losses - done['losses'])
+        moments = sorted(chance.sample(range(1, ITERATIONS - 2), count))
+        name = f'lost-{done["trainings"]}'
+        done['losses'] += run(folder, name, processes, moments)
+        actual = state(folder / name)
+        for key, value in expected.items():
+            if not equal(value, actual[key]):
+                raise RuntimeError(f'{key!r} differs from the training left alone, after losses at {moments}')
+        done['trainings'] += 1
+        print(f"training {done['trainings']}: lost after {moments} iterations, equal to one left alone, bit for bit",
+              flush=True)
+    return {**done, 'seconds': round(time.monotonic() - began)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--losses', type=int, default=10)
+    parser.add_argument('--processes', type=int, default=2, help='on each of the two nodes')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        print(json.dumps(trial(Path(folder), args.losses, args.processes, args.seed)))
+
+
+if __name__ == '__main__':
+    main()
