@@ -22,7 +22,7 @@ class MMSRDError(Exception):
     @classmethod
     def at(cls: type[ErrorT], key: str, value: Any, problem: str) -> ErrorT:
         """An error about ``value`` of config key ``key``."""
-        return cls(f'{key} = {value!r}: {problem}')
+        return cls(f'{key} = {quoted(value)}: {problem}')
 
 
 class ConfigError(MMSRDError, ValueError):
@@ -86,6 +86,12 @@ class MissingOpError(MMSRDError, NotImplementedError):
             f'mmcv operator {what!r} is not compiled here: mmcv-lite has no compiled operators and the torchvision '
             'stand-in of mmsrd does not offer this one. Install a compiled mmcv in its place, for example '
             '"pip uninstall mmcv-lite && pip install -U openmim && mim install \'mmcv>=2.0.0,<2.2.0\'"')
+
+
+def quoted(value: Any, length: int = 400) -> str:
+    """``repr`` of a value, without the middle of a long one."""
+    text = repr(value)
+    return text if len(text) <= length else f'{text[:length // 2]}...{text[-length // 2:]}'
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any, Mapping, Sequence
 
 from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
@@ -10,14 +11,24 @@ from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
 ROOT = 'distill'
 
 
-def mapping(key: str, value: Any) -> dict[str, Any]:
+def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
     """``value`` as a dict, without the ``_delete_`` that MMEngine leaves where there was nothing to delete.
 
+    Args:
+        key: Config key, for messages.
+        value: What the config has.
+        optional: Whether None stands for an empty dict.
+
     Raises:
-        ConfigTypeError: It is none.
+        ConfigTypeError: It is none, or has other keys than strings.
     """
+    if value is None and optional:
+        return {}
     if not isinstance(value, Mapping):
         raise ConfigTypeError.at(key, value, f'must be a dict, not {type(value).__name__}')
+    for name in value:
+        if not isinstance(name, str):
+            raise ConfigTypeError.at(key, value, f'has the key {name!r}; keys must be strings')
     return {name: entry for name, entry in value.items() if name != '_delete_'}
 
 
@@ -59,9 +70,14 @@ def one_of(key: str, value: Any, accepted: Sequence[Any]) -> Any:
     Raises:
         ConfigError: It is not.
     """
-    if value not in accepted:
+    if not is_among(value, accepted):
         raise ConfigError.at(key, value, f'must be one of {", ".join(map(repr, accepted))}')
     return value
+
+
+def is_among(value: Any, accepted: Sequence[Any]) -> bool:
+    """Whether ``value`` is one of some texts and None, also where it cannot be compared, as an array."""
+    return isinstance(value, (str, type(None))) and value in accepted
 
 
 def whole_number(key: str, value: Any, at_least: int = 0) -> int:
@@ -94,6 +110,8 @@ def number(key: str, value: Any, at_least: float | None = None, above: float | N
         ConfigError: It is outside of the limits or not finite.
     """
     of_type(key, value, (int, float), 'a number')
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ConfigError.at(key, value, 'is too large for a floating-point number')
     limits = [(text, limit, holds) for text, limit, holds in (
         ('of at least', at_least, operator.ge), ('above', above, operator.gt), ('below', below, operator.lt))
         if limit is not None]

@@ -72,6 +72,6 @@ keys: exact_resume, losses, preemption, preset, report, schedule, teacher, teach
         raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
     teachers = parse_teachers(options)
     return DistillConfig(teachers, None if losses is None else parse_losses(losses, list(teachers)), preset,
-                         parse_schedule(options.get('schedule') or {}), parse_report(options.get('report')),
+                         parse_schedule(options.get('schedule')), parse_report(options.get('report')),
                          boolean(f'{ROOT}.exact_resume', options.get('exact_resume', True)),
                          parse_preemption(options.get('preemption')))

@@ -37,7 +37,7 @@ def parse_inference(key: str, block: Any) -> InferenceConfig:
     Raises:
         ConfigError: And its kinds.
     """
-    options = mapping(key, block)
+    options = mapping(key, block, optional=True)
     known = tuple(f.name for f in fields(InferenceConfig))
     check_keys(key, options, known)
     one_of(f'{key}.precision', options.get('precision', 'auto'), PRECISIONS)

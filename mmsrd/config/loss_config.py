@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional, Sequence, Union
 from torch import nn
 
 from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
-from .checks import ROOT, boolean, mapping, number, of_type, one_of
+from .checks import ROOT, boolean, is_among, mapping, number, of_type, one_of
 
 RESIZES = ('to_student', 'to_teacher', 'none')
 TOKENS = ('all', 'patch')
@@ -103,7 +103,7 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
         parse_levels(key, options.get('levels')), one_of(f'{key}.resize', options.get('resize', 'to_student'), RESIZES),
         boolean(f'{key}.pool', options.get('pool', False)),
         one_of(f'{key}.tokens', options.get('tokens', 'all'), TOKENS),
-        projector if projector in (None, 'auto') else mapping(f'{key}.projector', projector))
+        projector if is_among(projector, (None, 'auto')) else mapping(f'{key}.projector', projector))
 
 
 def parse_balance(key: str, options: Mapping[str, Any]) -> float | None:
@@ -158,7 +158,7 @@ def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | str | None:
     Raises:
         ConfigError: And its kinds.
     """
-    if value in (None, BY_STRIDE):
+    if is_among(value, (None, BY_STRIDE)):
         return value  # type: ignore[no-any-return]
     accepted = f'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)], or {BY_STRIDE!r}'
     levels: list[tuple[int, int]] = []

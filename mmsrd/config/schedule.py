@@ -76,7 +76,7 @@ def parse_schedule(block: Any) -> Schedule:
         ConfigError: And its kinds.
     """
     key = f'{ROOT}.schedule'
-    options = mapping(key, block)
+    options = mapping(key, block, optional=True)
     check_keys(key, options, ('start', 'end', 'warmup', 'by_epoch', 'decay'))
     start = whole_number(f'{key}.start', options.get('start', 0))
     end = None if options.get('end') is None else whole_number(f'{key}.end', options['end'])

@@ -121,7 +121,7 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
         raise ConfigError(f'{key}.config: is required: a config file, "mmdet::..." or a whole config; or write '
                           'ema=dict() to distil from a moving average of the student')
     if isinstance(config, Mapping) and not isinstance(config, Config):
-        config = Config(dict(config))
+        config = Config(mapping(f'{key}.config', config))
     of_type(f'{key}.config', config, (str, Config), 'a config name or a whole config')
     if isinstance(config, Config) and 'model' not in config:
         raise ConfigError(f'{key}.config: defines no model; it has {", ".join(sorted(config.keys())) or "nothing"}')
@@ -134,7 +134,7 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     init_student = options.get('init_student')
     return PretrainedTeacherConfig(
         key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
-        parse_inference(f'{key}.inference', options.get('inference') or {}),
+        parse_inference(f'{key}.inference', options.get('inference')),
         None if init_student is None else boolean(f'{key}.init_student', init_student),
         _parse_check(f'{key}.check', options.get('check')))
 

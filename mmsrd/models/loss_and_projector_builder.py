@@ -62,7 +62,8 @@ def _class_of(key: str, options: Mapping[str, Any], base: type[nn.Module]) -> ty
     if 'type' not in options:
         raise ConfigError(f'{key}.type: is required')
     kind = options['type']
-    cls = MODELS.get(kind) if isinstance(kind, str) else kind
+    is_name = isinstance(kind, str) and all(part.isidentifier() for part in kind.split('.'))
+    cls = MODELS.get(kind) if is_name else kind
     if not inspect.isclass(cls) or not issubclass(cls, nn.Module):
         raise _no_such(key, kind, base)
     return cls

@@ -9,6 +9,7 @@ scheduler that gives notice: SIGUSR1 to one of the processes.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -99,8 +100,12 @@ def arm(moment: str, save: int) -> None:
         LocalBackend.put = die_before(LocalBackend.put)
 
 
-def start(folder: Path, work_dir: Path, processes: int, moment: str | None = None, save: int = 0) -> list[int]:
-    """Fork the processes of one training that resumes by itself; the parent has imported everything already."""
+def start(folder: Path, work_dir: Path, processes: int, arm_first: Callable[[], None] | None = None,
+          change: Callable[[Config], None] | None = None) -> list[int]:
+    """Fork the processes of one training that resumes by itself; the parent has imported everything already.
+
+    ``arm_first`` is called in the first process, ``change`` in all.
+    """
     with socket.socket() as free:
         free.bind(('localhost', 0))
         port = free.getsockname()[1]
@@ -122,8 +127,10 @@ def start(folder: Path, work_dir: Path, processes: int, moment: str | None = Non
                 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes),
                                   MASTER_ADDR='localhost', MASTER_PORT=str(port))
                 config.launcher = 'pytorch'
-            if moment not in (None, 'at random', 'with notice') and rank == 0:
-                arm(moment, save)
+            if change is not None:
+                change(config)
+            if arm_first is not None and rank == 0:
+                arm_first()
             from mmengine.registry import RUNNERS
             RUNNERS.build(config).train()
             code = 0
@@ -206,7 +213,9 @@ def trial(folder: Path, kills: int, processes: int, seed: int, report: Callable[
             moment = MOMENTS[done['kills'] % len(MOMENTS)] if done['kills'] < kills else None
             limit = chance.uniform(0.1, 0.8) * duration if moment in ('at random', 'with notice') else None
             notice = chance.randrange(processes) if moment == 'with notice' else None
-            codes = wait(start(folder, work_dir, processes, moment, chance.randrange(5)), limit, notice)
+            save = chance.randrange(5)
+            armed = None if moment in (None, 'at random', 'with notice') else functools.partial(arm, moment, save)
+            codes = wait(start(folder, work_dir, processes, armed), limit, notice)
             if not any(codes):
                 break
             # A signal that comes before the training listens ends it, and it has nothing to save then.

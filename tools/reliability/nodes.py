@@ -8,6 +8,7 @@ is lost is the second one: the first holds the store in which launchers meet, as
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -53,6 +54,14 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def _await_store(port: int) -> None:
+    for _ in range(600):
+        with contextlib.suppress(OSError), socket.create_connection(('localhost', port), timeout=1):
+            return
+        time.sleep(0.1)
+    raise RuntimeError('the first launcher does not open its store')
+
+
 def run(folder: Path, name: str, processes: int, losses: list[int], timeout: float = 900) -> int:
     """One training on two nodes.
 
@@ -72,20 +81,23 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
     file = folder / f'{name}.py'
     config.dump(str(file))
     port, done = _free_port(), 0
+    lost_at = 0  # a node is lost again only after it has trained: torchrun ends when one is lost while nodes meet
 
     def start(number: int) -> Node:
         return Node(file, processes, port, len(losses), folder / f'{name}-node{number}.log')
 
-    nodes = [start(0), start(1)]
+    nodes = [start(0)]
+    _await_store(port)  # on one machine the launcher that comes first holds it
+    nodes.append(start(1))
     try:
         last, at = 0, time.monotonic()
         while any(node.launcher.poll() is None for node in nodes):
             seen = newest(work_dir)
             if seen != last:
                 last, at = seen, time.monotonic()
-            if losses[done:] and seen >= losses[done]:
+            if losses[done:] and seen >= losses[done] and seen > lost_at:
                 nodes[1].lose()
-                done += 1
+                done, lost_at = done + 1, newest(work_dir)
                 nodes[1] = start(1)
                 at = time.monotonic()
             if time.monotonic() - at > timeout:

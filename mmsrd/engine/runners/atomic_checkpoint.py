@@ -5,6 +5,8 @@ import contextlib
 from pathlib import Path
 from typing import Any, Iterator
 
+from mmengine.hooks import CheckpointHook
+
 from ...compat import load_checkpoint_file
 from ...errors import MMSRDError, StorageError
 from ...utils.dist import end_all_on_error
@@ -52,6 +54,9 @@ class AtomicCheckpointMixin:
         Raises:
             StorageError: The disk of the work directory fails.
         """
+        for hook in self.hooks:
+            if isinstance(hook, CheckpointHook) and '://' in (hook.out_dir or '') and hook.max_keep_ckpts == 1:
+                hook.max_keep_ckpts = 2  # it deletes the oldest before the next is in the store
         try:
             with end_all_on_error(), storage_errors(Path(self.work_dir)):
                 yield
@@ -88,7 +93,7 @@ class AtomicCheckpointMixin:
             self._resume = self._load_from is not None
         key = 'resume' if isinstance(self._resume, str) else 'load_from'
         path = self._resume if key == 'resume' else self._load_from
-        if not self._has_loaded and isinstance(path, str) and Path(path).is_file():
+        if not self._has_loaded and isinstance(path, str) and '://' not in path:
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
         super().load_or_resume()  # type: ignore[misc]

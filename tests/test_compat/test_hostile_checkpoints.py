@@ -1,0 +1,60 @@
+"""Files that were made to run code or to fill the memory are refused wherever a checkpoint is read."""
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+import torch
+from helpers.hostile_checkpoints import corpus
+
+from mmsrd.compat import load_checkpoint_file, safe_loading
+from mmsrd.errors import CheckpointError
+from mmsrd.teachers.weights import read_weights
+
+
+def peak_mib():
+    """Of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def refusal(read, *arguments):
+    """The message with which reading is refused; empty where it is not."""
+    try:
+        read(*arguments)
+    except CheckpointError as error:
+        return str(error)
+    return ''
+
+
+@pytest.fixture
+def files(tmp_path):
+    """By what is wrong with them."""
+    made = corpus(tmp_path)
+    assert len(made) >= 100
+    return made
+
+
+@pytest.mark.parametrize('own', [False, True], ids=['allow-list of PyTorch', 'unpickler of mmsrd'])
+def test_refused(files, tmp_path, monkeypatch, own):
+    if own:
+        monkeypatch.setattr(safe_loading, 'ALLOW_LIST', False)
+    elif not safe_loading.ALLOW_LIST:
+        pytest.skip('this PyTorch has no allow-list')
+    for what, path in files.items():
+        before, began = peak_mib(), time.monotonic()
+        assert path.name in refusal(load_checkpoint_file, str(path), 'resume'), what
+        assert not (tmp_path / 'trace').exists(), what
+        assert peak_mib() - before < 64, what  # a whole bomb is 256 MiB
+        assert time.monotonic() - began < 5, what
+
+
+def test_refused_as_teacher_and_by_a_runner(files, tmp_path, make_runner, distill):
+    runner = make_runner('run', distill)
+    for what, path in files.items():
+        teacher = torch.nn.Linear(2, 2)
+        assert path.name in refusal(read_weights, teacher, str(path), 'config', 'distill.teacher.checkpoint'), what
+        for resume in (False, True):
+            runner._load_from, runner._resume = str(path), resume
+            assert path.name in refusal(runner.load_or_resume), (what, resume)
+    assert not (tmp_path / 'trace').exists()
