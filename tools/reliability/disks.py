@@ -2,9 +2,8 @@
 """Let the disk of a training fail while checkpoints are written, resume it, and compare with one left alone.
 
 After each fault the newest complete checkpoint must still be there, nothing half-written may be picked, and the
-training must have gone on or ended with a ``StorageError``. ``disk full`` is a tmpfs that something else fills up, where
-this user
-may mount one; other faults are raised in the place of the system call.
+training must have gone on or ended with a ``StorageError``. ``disk full`` is a tmpfs that something else fills up,
+where this user may mount one; other faults are raised in the place of the system call.
 """
 from __future__ import annotations
 

@@ -81,7 +81,9 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
     file = folder / f'{name}.py'
     config.dump(str(file))
     port, done = _free_port(), 0
-    lost_at = 0  # a node is lost again only after it has trained: torchrun ends when one is lost while nodes meet
+    # A node is lost again only after it has trained (one more checkpoint may have been under way): torchrun gives up
+    # when a node is lost while the nodes meet.
+    lost_at = -1
 
     def start(number: int) -> Node:
         return Node(file, processes, port, len(losses), folder / f'{name}-node{number}.log')
@@ -95,7 +97,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
             seen = newest(work_dir)
             if seen != last:
                 last, at = seen, time.monotonic()
-            if losses[done:] and seen >= losses[done] and seen > lost_at:
+            if losses[done:] and seen >= losses[done] and seen > lost_at + 1:
                 nodes[1].lose()
                 done, lost_at = done + 1, newest(work_dir)
                 nodes[1] = start(1)
@@ -122,7 +124,7 @@ def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any
     done: dict[str, Any] = dict(nodes=2, processes=2 * processes, seed=seed, losses=0, trainings=0)
     while done['losses'] < losses:
         count = min(4, losses - done['losses'])
-        moments = sorted(chance.sample(range(1, ITERATIONS - 2), count))
+        moments = sorted(chance.sample(range(1, ITERATIONS - 2, 3), count))
         name = f'lost-{done["trainings"]}'
         done['losses'] += run(folder, name, processes, moments)
         actual = state(folder / name)
