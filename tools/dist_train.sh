@@ -16,6 +16,8 @@ port=${PORT:-29500}
 if [ -n "${MAX_RESTARTS:-}" ]; then
   meet=(--rdzv_backend=c10d --rdzv_endpoint="$master:$port" --rdzv_id="mmsrd-$port" --max_restarts="$MAX_RESTARTS"
         --rdzv_conf="join_timeout=${JOIN_TIMEOUT:-3600}")
+  # Otherwise a launcher that stayed does not tell one that came back where its processes meet (PyTorch 2.4 to 2.14).
+  export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
   set -- --resume "$@"
 else
   meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$master" --master_port="$port")

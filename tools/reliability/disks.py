@@ -22,7 +22,7 @@ from typing import Any
 
 from kill import equal, prepare, start, state, wait
 from mmengine.config import Config
-from mmengine.fileio import LocalBackend, register_backend
+from mmengine.fileio import FileClient, LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mmsrd.compat import load_checkpoint_file
@@ -44,7 +44,7 @@ class Store(LocalBackend):
         value = super().__getattribute__(name)
         if name not in ('get', 'put', 'exists', 'isfile', 'isdir', 'remove'):
             return value
-        return lambda *arguments: value(*(a[len(STORE):] if isinstance(a, str) else a for a in arguments))
+        return lambda *arguments: value(*(a.replace(STORE, '') if isinstance(a, str) else a for a in arguments))
 
 
 def arm(fault: str, save: int, part: float, work_dir: Path) -> None:
@@ -173,8 +173,9 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     register_backend('store', Store, prefixes='store')
+    FileClient.register_backend('store', Store, prefixes='store')
     CheckpointLoader.register_scheme('store://', lambda path, map_location: load_checkpoint_file(
-        path[len(STORE):], 'resume'))
+        path.replace(STORE, ''), 'resume'))
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
         print(json.dumps(trial(Path(folder), args.faults, args.seed)))

@@ -35,12 +35,13 @@ def held(model: torch.nn.Module) -> dict[str, float]:
         warnings.simplefilter('ignore')
         tensors = [x for x in gc.get_objects() if type(x) in (torch.Tensor, torch.nn.Parameter)]
     distiller: Any = model.distiller
-    modules = [*model.modules(), *distiller.teacher.model.modules()]
+    teacher = distiller.teacher
+    modules = [*model.modules(), *(() if teacher.released else teacher.model.modules())]
     hooks = sum(len(value) for module in modules for value in vars(module).values() if isinstance(value, OrderedDict))
     pages = int(Path('/proc/self/statm').read_text().split()[1])
     return dict(memory_mib=pages * os.sysconf('SC_PAGE_SIZE') / 2**20, tensors=len(tensors),
                 graphs=sum(x.grad_fn is not None for x in tensors), hooks=hooks,
-                files=len(os.listdir('/proc/self/fd')))
+                files=len(os.listdir('/proc/self/fd')), threads=len(os.listdir('/proc/self/task')))
 
 
 def soak(model: torch.nn.Module, iterations: int, interval: int) -> list[dict[str, float]]:

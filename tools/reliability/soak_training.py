@@ -1,0 +1,97 @@
+#!/usr/bin/env python
+"""Run a whole training for thousands of iterations in two processes, and show that nothing piles up.
+
+Image sizes change every ten iterations, distillation starts after a tenth of the training and ends after nine tenths,
+EMA, evaluation and checkpoints go on throughout. Every interval each process writes down what it holds; figures are
+compared within the phases in which distillation acts and in which it does not.
+"""
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from kill import prepare, start, wait
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from soak import held, slopes
+
+EXACT = ('tensors', 'graphs', 'hooks', 'files', 'threads')
+"""Figures that must not change within a phase; memory may by what allocators do."""
+
+
+@HOOKS.register_module(force=True)
+class HeldHook(Hook):
+    """Writes what a process holds every ``interval`` iterations, before an evaluation."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, interval: int, folder: str) -> None:
+        self.interval = interval
+        self.folder = Path(folder)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
+                         outputs: Optional[Any] = None) -> None:
+        """Write a record."""
+        if self.every_n_train_iters(runner, self.interval):
+            model = getattr(runner.model, 'module', runner.model)
+            record = dict(iteration=runner.iter + 1, **held(model))
+            with open(self.folder / f'held.{get_rank()}.jsonl', 'a') as file:
+                file.write(json.dumps(record) + '\n')
+
+
+def long_run(iterations: int, interval: int, folder: Path, config: Config) -> None:
+    """Change the training of ``kill.py``."""
+    config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=interval)
+    config.param_scheduler = []
+    config.model.data_preprocessor.batch_augments = [
+        dict(type='BatchSyncRandomResize', random_size_range=(64, 128), size_divisor=32, interval=10)]
+    config.default_hooks.checkpoint.interval = interval
+    config.default_hooks.logger.interval = interval
+    config.train_dataloader.update(num_workers=1, batch_size=1)
+    config.custom_hooks.append(dict(type='HeldHook', interval=interval, folder=str(folder)))
+    config.distill.schedule = dict(start=iterations // 10, end=iterations * 9 // 10)
+    config.distill.preemption = dict(interval=10)
+
+
+def phases(records: list[dict[str, Any]], iterations: int) -> dict[str, list[dict[str, Any]]]:
+    """Records by what distillation did; the first of a phase is left out, as buffers are made or freed there."""
+    limits = dict(before=(0, 0.1), during=(0.1, 0.9), after=(0.9, 1.0))
+    return {name: [record for record in records if low * iterations < record['iteration'] <= high * iterations][1:]
+            for name, (low, high) in limits.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--iterations', type=int, default=20_000)
+    parser.add_argument('--interval', type=int, default=500)
+    parser.add_argument('--processes', type=int, default=2)
+    args = parser.parse_args()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        change = functools.partial(long_run, args.iterations, args.interval, folder)
+        if any(wait(start(folder, folder / 'run', args.processes, None, change))):
+            raise SystemExit((folder / 'run' / 'output.0').read_text()[-3000:])
+        result: dict[str, Any] = dict(iterations=args.iterations, processes=args.processes)
+        for rank in range(args.processes):
+            lines = (folder / f'held.{rank}.jsonl').read_text().splitlines()
+            for phase, records in phases([json.loads(line) for line in lines], args.iterations).items():
+                spread = {key: max(r[key] for r in records) - min(r[key] for r in records) for key in EXACT}
+                result[f'process {rank}, {phase}'] = dict(
+                    looks=len(records), spread=spread, first_mib=round(records[0]['memory_mib'], 1),
+                    last_mib=round(records[-1]['memory_mib'], 1),
+                    mib_per_1000=round(slopes(records)['memory_mib'], 2) if len(records) > 3 else None)
+    print(json.dumps(dict(result, seconds=round(time.monotonic() - began)), indent=1))
+
+
+if __name__ == '__main__':
+    main()
