@@ -32,23 +32,52 @@ def losses(folder):
     return {(line.get('iter'), line['step']): line.get('loss', line.get('coco/bbox_mAP')) for line in lines}
 
 
-CASES = [('epochs', EPOCHS, loader(0), (3, 8, 13)), ('epochs, workers', EPOCHS, loader(2), (3, 8)),
-         ('epochs, persistent workers', EPOCHS, loader(3, True), (4, 8, 16)),
-         ('iterations', INFINITE, loader(0), (6, 7)), ('iterations, workers', INFINITE, loader(2, True), (5, 9)),
-         ('iterations of a finite sampler', ITERATIONS, loader(2), (3, 8, 9))]
+CASES = {'epochs': (EPOCHS, loader(0), (3, 8)), 'epochs, workers': (EPOCHS, loader(2), (3,)),
+         'epochs, persistent workers': (EPOCHS, loader(3, True), (4, 8)), 'iterations': (INFINITE, loader(0), (6,)),
+         'iterations, workers': (INFINITE, loader(2, True), (5,)),
+         'iterations of a finite sampler': (ITERATIONS, loader(2), (8, 9))}
+"""Checkpoints in the middle and at the end of passes over the data, before validations and elsewhere."""
+SLOW = 'epochs, workers', 'iterations, workers', 'iterations of a finite sampler'
 
 
-@pytest.mark.parametrize(('loop', 'loading', 'moments'), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
-def test_random_flips(make_runner, distill, tmp_path, loop, loading, moments):
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in CASES])
+def test_random_augmentation(make_runner, distill, tmp_path, name):
+    loop, loading, moments = CASES[name]
     options = options_of(loop, loading)
     whole = make_runner('whole', distill, **options)
     whole.train()
     for moment in moments:
-        name = f'from_{moment}'
-        resumed = make_runner(name, distill, resume=True, load_from=str(tmp_path / f'whole/iter_{moment}.pth'),
-                              **options)
+        start = dict(resume=True, load_from=str(tmp_path / f'whole/iter_{moment}.pth'))
+        resumed = make_runner(f'from_{moment}', distill, **start, **options)
         resumed.train()
-        expected, found = losses(tmp_path / 'whole'), losses(tmp_path / name)
-        assert found, moment
+        expected, found = losses(tmp_path / 'whole'), losses(tmp_path / f'from_{moment}')
+        assert found
         assert found == {key: expected[key] for key in found}, moment
         assert same(whole.model.state_dict(), resumed.model.state_dict()), moment
+
+
+def test_without_it_other_images_come(make_runner, distill, tmp_path):
+    """The comparison above can fail."""
+    options = options_of(ITERATIONS, loader(0))
+    whole = make_runner('whole', distill, **options)
+    whole.train()
+    resumed = make_runner('resumed', {**distill, 'exact_resume': False}, resume=True,
+                          load_from=str(tmp_path / 'whole/iter_6.pth'), **options)
+    resumed.train()
+    assert not same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (loader(2), 'it had 0 workers, this run has 2'),
+    ({'train_dataloader.batch_size': 2}, 'it had 8 batches in an epoch, this run has 4; it had 1 images in a batch'),
+])
+def test_another_run_begins_its_epoch_again(make_runner, distill, tmp_path, change, message):
+    options = options_of({}, loader(0))
+    make_runner('run', distill, **options, **{'train_cfg.max_epochs': 1}).train()
+    runner = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / 'run/iter_4.pth'),
+                         **{**options, **change})
+    warnings = []
+    runner.logger.handlers[0].addFilter(lambda record: warnings.append(record.getMessage()) or True)
+    runner.train()
+    assert f'without the order of the data and the random states of the checkpoint: {message}' in ' '.join(warnings)

@@ -178,23 +178,65 @@ class RaisingHook(Hook):
     assert time.monotonic() - started < 120
 
 
-@pytest.mark.parametrize(('script', 'last'), [('train', ['work dir', '--teacher', 'a b.py']),
-                                              ('test', ['epoch 1.pth', '--tta'])])
-def test_slurm_scripts(tmp_path, script, last):
-    """Against a stand-in for srun that records its arguments."""
-    srun = tmp_path / 'bin' / 'srun'
-    srun.parent.mkdir()
-    srun.write_text(f'#!{sys.executable}\nimport json, sys\n'
-                    f'json.dump(sys.argv[1:], open({str(tmp_path / "a")!r}, "w"))')
-    srun.chmod(0o755)
-    run('bash', ROOT / f'tools/slurm_{script}.sh', 'gpu part', 'job', 'my config.py', *last, cwd=tmp_path,
-        PATH=f'{srun.parent}:{os.environ["PATH"]}', GPUS='16', GPUS_PER_NODE='4', SRUN_ARGS='--qos=high --time=10')
-    first = last[:1] if script == 'test' else [f'--work-dir={last[0]}']
-    assert json.loads((tmp_path / 'a').read_text()) == [
-        '-p', 'gpu part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4', '--cpus-per-task=5',
-        '--kill-on-bad-exit=1', '--qos=high', '--time=10', 'python', '-u', str(ROOT / f'tools/{script}.py'),
-        'my config.py', *first, '--launcher=slurm', *last[1:]]
-    run('bash', ROOT / f'tools/slurm_{script}.sh', 'gpu', cwd=tmp_path, ok=False)
+RESOURCES = ['-p', 'gpu part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
+             '--cpus-per-task=5', '--qos=high', '--time=10']
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Stand-ins for Slurm's commands that record their arguments; ``slurm(script, *arguments, **environment)``."""
+    folder = tmp_path / 'bin'
+    folder.mkdir()
+    for name in ('srun', 'sbatch', 'scontrol'):
+        (folder / name).write_text(
+            f'#!{sys.executable}\nimport json, os, sys\n'
+            f'json.dump(sys.argv[1:], open({str(tmp_path / name)!r}, "w"))\n'
+            f'sys.exit(int(os.environ.get("STATUS", 0)) if {name!r} == "srun" else 0)')
+        (folder / name).chmod(0o755)
+
+    def call(script, *arguments, ok=True, **environment):
+        run('bash', ROOT / f'tools/slurm_{script}.sh', *arguments, cwd=tmp_path, ok=ok,
+            PATH=f'{folder}:{os.environ["PATH"]}', GPUS='16', GPUS_PER_NODE='4', SRUN_ARGS='--qos=high --time=10',
+            **environment)
+        return {name: json.loads((tmp_path / name).read_text()) for name in ('srun', 'sbatch', 'scontrol')
+                if (tmp_path / name).exists()}
+
+    return call
+
+
+TRAIN = ['gpu part', 'job', 'my config.py', 'work dir', '--teacher', 'a b.py']
+COMMAND = ['python', '-u', str(ROOT / 'tools/train.py'), 'my config.py', '--work-dir=work dir', '--launcher=slurm',
+           '--teacher', 'a b.py']
+
+
+def test_slurm_test(slurm):
+    assert slurm('test', 'gpu part', 'job', 'my config.py', 'epoch 1.pth', '--tta') == dict(srun=[
+        *RESOURCES[:-2], '--kill-on-bad-exit=1', *RESOURCES[-2:], 'python', '-u', str(ROOT / 'tools/test.py'),
+        'my config.py', 'epoch 1.pth', '--launcher=slurm', '--tta'])
+    slurm('test', 'gpu', ok=False)
+
+
+def test_slurm_train_submits_a_job(slurm, tmp_path):
+    assert slurm('train', *TRAIN) == dict(sbatch=[
+        *RESOURCES, '--requeue', '--signal=USR1@120', '--open-mode=append', '--output=work dir/slurm-%j.log',
+        str(ROOT / 'tools/slurm_train.sh'), *TRAIN])
+    assert (tmp_path / 'work dir').is_dir()
+    slurm('train', 'gpu', ok=False)
+
+
+@pytest.mark.parametrize('status', [0, 1, 75])
+def test_slurm_train_in_the_job(slurm, status):
+    """Resumes, and is queued again only after it was preempted."""
+    called = slurm('train', *TRAIN, ok=status == 0, MMSRD_SLURM_JOB=str(ROOT / 'tools'), SLURM_JOB_ID='7',
+                   STATUS=str(status))
+    assert called.pop('srun') == ['--cpus-per-task=5', '--kill-on-bad-exit=1', *COMMAND, '--resume']
+    assert called == (dict(scontrol=['requeue', '7']) if status == 75 else {})
+
+
+@pytest.mark.parametrize('environment', [dict(REQUEUE='0'), dict(SLURM_JOB_ID='7')], ids=['asked for', 'allocation'])
+def test_slurm_train_at_once(slurm, environment):
+    assert slurm('train', *TRAIN, **environment) == dict(
+        srun=[*RESOURCES, '--signal=USR1@120', '--kill-on-bad-exit=1', *COMMAND])
 
 
 def test_the_wheel_works_outside_of_the_checkout(wheel, distilled_file, distill, tmp_path):

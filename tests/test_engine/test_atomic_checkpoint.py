@@ -1,14 +1,18 @@
 """Checkpoint files are complete or absent, and a resume takes the newest complete one."""
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
 
-from mmsrd.engine.checkpoint_files import KEPT, newest_complete
-from mmsrd.errors import CheckpointError
+from mmsrd.engine.checkpoint_files import KEPT, atomic_write, newest_complete
+from mmsrd.errors import CheckpointError, StorageError
 
 
 def checkpoint(path: Path) -> Path:
@@ -64,6 +68,73 @@ def test_a_best_checkpoint_without_an_optimizer_is_not_kept(make_runner, distill
     runner.save_checkpoint(str(tmp_path / 'run'), 'best.pth', save_optimizer=False)
     assert (tmp_path / 'run' / 'best.pth').is_file()
     assert (tmp_path / 'run' / KEPT).read_bytes() == before
+
+
+def refusing(number):
+    """A system call that fails."""
+    def call(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+    return call
+
+
+def test_a_rename_whose_answer_was_lost(tmp_path, monkeypatch):
+    replace = os.replace
+
+    def renamed_without_answer(source, target):
+        replace(source, target)
+        refusing(errno.ENOENT)()
+
+    monkeypatch.setattr(os, 'replace', renamed_without_answer)
+    with atomic_write(str(tmp_path), 'epoch_1.pth', keep=False) as name:
+        checkpoint(tmp_path / name)
+    assert newest_complete(tmp_path) == str(tmp_path / 'epoch_1.pth')
+    with pytest.raises(FileNotFoundError), atomic_write(str(tmp_path), 'epoch_2.pth', keep=False) as name:
+        (tmp_path / name).write_bytes(b'half')
+    assert newest_complete(tmp_path) == str(tmp_path / 'epoch_1.pth')
+
+
+def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'link', refusing(errno.EPERM))
+    with atomic_write(str(tmp_path), 'epoch_1.pth', keep=True) as name:
+        checkpoint(tmp_path / name)
+    (tmp_path / 'epoch_1.pth').unlink()  # as MMEngine does before it writes the next
+    assert newest_complete(tmp_path) == str(tmp_path / KEPT)
+
+
+def test_a_full_disk(make_runner, distill, tmp_path, monkeypatch):
+    make_runner('run', distill, **{'train_cfg.max_epochs': 1}).train()
+    monkeypatch.setattr(LocalBackend, 'put', lambda self, content, path: (
+        Path(path).write_bytes(content[:1000]), refusing(errno.ENOSPC)()))
+    newest = str(tmp_path / 'run' / 'epoch_1.pth')
+    with pytest.raises(StorageError, match=f'No space left on device.*newest complete .* is {newest}.*--resume'):
+        make_runner('run', distill, resume=True).train()
+    assert not list((tmp_path / 'run').glob('*.partial'))
+    assert newest_complete(tmp_path / 'run') == newest
+
+
+def test_other_missing_files_are_no_storage_errors(make_runner, distill, tmp_path):
+    runner = make_runner('run', distill)
+    with pytest.raises(FileNotFoundError) as error, runner.guarded():
+        (tmp_path / 'image.png').read_bytes()
+    assert not isinstance(error.value, StorageError)
+    with pytest.raises(StorageError, match='There is no complete checkpoint'), runner.guarded():
+        (tmp_path / 'run' / 'scalars.json').read_bytes()
+
+
+def test_a_store_that_fails(make_runner, distill, monkeypatch):
+    runner = make_runner('run', distill)
+    monkeypatch.setattr(Runner, 'save_checkpoint', lambda *arguments, **options: 1 / 0)
+    with pytest.raises(StorageError, match=r's3://bucket: a.pth could not be saved \(ZeroDivisionError'):
+        runner.save_checkpoint('s3://bucket', 'a.pth')
+
+
+def test_two_checkpoints_are_kept_in_a_store(make_runner, distill):
+    """MMEngine deletes the oldest before the next is there."""
+    runner = make_runner('run', distill, **{'default_hooks.checkpoint.max_keep_ckpts': 1,
+                                            'default_hooks.checkpoint.out_dir': 's3://bucket'})
+    hook, = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    with runner.guarded():
+        assert hook.max_keep_ckpts == 2
 
 
 class Payload:

@@ -1,12 +1,16 @@
 """What processes exchange."""
 from __future__ import annotations
 
+import os
+import socket
+
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.processes import python
 
 from mmsrd.compat.torch_versions import TORCH
-from mmsrd.utils.dist import gather_stacked
+from mmsrd.utils.dist import gather_stacked, init_gloo
 
 
 @pytest.mark.parametrize('backend', ['gloo', pytest.param('nccl', marks=pytest.mark.skipif(
@@ -20,3 +24,22 @@ def test_gathered_and_stacked(tmp_path, monkeypatch, backend):
         assert torch.equal(gather_stacked(x), x[None])
     finally:
         dist.destroy_process_group()
+
+
+def test_gloo_under_slurm(tmp_path):
+    """One task of one, with a stand-in for scontrol."""
+    (tmp_path / 'scontrol').write_text('#!/bin/sh\necho localhost\n')
+    (tmp_path / 'scontrol').chmod(0o755)
+    code = ('from mmsrd.utils.dist import init_gloo; import torch.distributed as d; init_gloo("slurm"); '
+            'print("TASK", d.get_rank(), d.get_world_size(), d.get_backend())')
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        port = free.getsockname()[1]
+    done = python('-c', code, PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_NODELIST='n[0-1]', SLURM_PROCID='0',
+                  SLURM_LOCALID='0', SLURM_NTASKS='1', MASTER_PORT=str(port))
+    assert 'TASK 0 1 gloo' in done.stdout
+
+
+def test_gloo_is_not_for_other_launchers():
+    init_gloo('none')
+    assert not dist.is_initialized()

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from kill import equal, prepare, start, state, wait
+from kill import equal, prepare, start, state, training, wait
 from mmengine.config import Config
 from mmengine.fileio import FileClient, LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -82,9 +82,11 @@ def arm(fault: str, save: int, part: float, work_dir: Path) -> None:
         LocalBackend.put = failing_put
 
 
-def into_store(folder: Path, config: Config) -> None:
-    """Let a training keep its checkpoints in the store."""
-    config.default_hooks.checkpoint.out_dir = f'{STORE}{folder}'
+def into_store(store: Path, folder: Path, work_dir: Path) -> Config:
+    """A training that keeps its checkpoints in the store."""
+    config = training(folder, work_dir)
+    config.default_hooks.checkpoint.out_dir = f'{STORE}{store}'
+    return config
 
 
 def mount(folder: Path) -> bool:
@@ -119,11 +121,11 @@ def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Rando
         RuntimeError: The training neither went on nor ended with a message, or it lost its newest checkpoint.
     """
     work_dir, store = folder / f'disk-{number}', folder / f'store-{number}'
-    change = functools.partial(into_store, store) if fault == 'store fails' else None
+    make = functools.partial(into_store, store) if fault == 'store fails' else training
     real = fault == 'disk full' and mount(work_dir)
     armed = functools.partial(arm, 'no space' if fault == 'disk full' else fault, chance.randrange(1, 6),
                               chance.random(), work_dir)
-    children = start(folder, work_dir, 1, None if real else armed, change)
+    children = start(folder, work_dir, 1, None if real else armed, make)
     try:
         codes = fill(work_dir, chance.uniform(0, 0.5), children) if real else wait(children)
         text = (work_dir / 'output.0').read_text() if (work_dir / 'output.0').exists() else ''
@@ -136,7 +138,7 @@ def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Rando
             if newest is None:
                 raise RuntimeError(f'{fault}: the newest complete checkpoint is lost')
             load_checkpoint_file(newest.replace(STORE, ''), 'resume')
-        if any(codes) and any(wait(start(folder, work_dir, 1, None, change))):
+        if any(codes) and any(wait(start(folder, work_dir, 1, None, make))):
             raise RuntimeError(f'{fault}: the resumed training failed: {(work_dir / "output.0").read_text()[-2000:]}')
         if fault == 'store fails':
             work_dir = store / work_dir.name

@@ -101,10 +101,10 @@ def arm(moment: str, save: int) -> None:
 
 
 def start(folder: Path, work_dir: Path, processes: int, arm_first: Callable[[], None] | None = None,
-          change: Callable[[Config], None] | None = None) -> list[int]:
+          make: Callable[[Path, Path], Config] = training) -> list[int]:
     """Fork the processes of one training that resumes by itself; the parent has imported everything already.
 
-    ``arm_first`` is called in the first process, ``change`` in all.
+    ``arm_first`` is called in the first process; ``make`` makes the config from the two folders.
     """
     with socket.socket() as free:
         free.bind(('localhost', 0))
@@ -121,14 +121,12 @@ def start(folder: Path, work_dir: Path, processes: int, arm_first: Callable[[], 
             log = os.open(work_dir / f'output.{rank}', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)
-            config = training(folder, work_dir)
+            config = make(folder, work_dir)
             config.resume = True
             if processes > 1:
                 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes),
                                   MASTER_ADDR='localhost', MASTER_PORT=str(port))
                 config.launcher = 'pytorch'
-            if change is not None:
-                change(config)
             if arm_first is not None and rank == 0:
                 arm_first()
             from mmengine.registry import RUNNERS

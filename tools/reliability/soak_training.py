@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Run a whole training for thousands of iterations in two processes, and show that nothing piles up.
 
-Image sizes change every ten iterations, distillation starts after a tenth of the training and ends after nine tenths,
+Image sizes differ from step to step, distillation starts after a tenth of the training and ends after nine tenths,
 EMA, evaluation and checkpoints go on throughout. Every interval each process writes down what it holds; figures are
 compared within the phases in which distillation acts and in which it does not.
 """
@@ -15,14 +15,18 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-from kill import prepare, start, wait
+import torch
+from kill import start, wait
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from prepare_data import digits
 from soak import held, slopes
+from tiny import ROOT
 
+DIGITS = ROOT / 'configs' / 'mmpretrain' / 'digits'
 EXACT = ('tensors', 'graphs', 'hooks', 'files', 'threads')
 """Figures that must not change within a phase; memory may by what allocators do."""
 
@@ -47,18 +51,30 @@ class HeldHook(Hook):
                 file.write(json.dumps(record) + '\n')
 
 
-def long_run(iterations: int, interval: int, folder: Path, config: Config) -> None:
-    """Change the training of ``kill.py``."""
+def long_run(iterations: int, interval: int, folder: Path, work_dir: Path) -> Config:
+    """A classifier of digits, whose steps take milliseconds."""
+    config = Config.fromfile(str(DIGITS / 'srd_backbone_resnet20_resnet8_digits-100.py'))
     config.train_cfg = dict(type='IterBasedTrainLoop', max_iters=iterations, val_interval=interval)
+    config.train_dataloader.update(num_workers=1, persistent_workers=True, batch_size=4,
+                                   sampler=dict(type='InfiniteSampler', shuffle=True))
+    config.train_dataloader.dataset.pipeline = [
+        dict(type='LoadImageFromFile'), dict(type='RandomResizedCrop', scale=8), dict(type='RandomFlip', prob=0.5),
+        dict(type='RandomChoiceResize', scales=[(8, 8), (8, 12), (16, 16), (20, 12)]), dict(type='PackInputs')]
+    config.val_dataloader.update(num_workers=1, persistent_workers=True)
+    for split, loader in (('train', config.train_dataloader), ('val', config.val_dataloader)):
+        loader.dataset.data_root = str(folder / 'digits' / split)
+    config.optim_wrapper.optimizer = dict(type='SGD', lr=1e-3, momentum=0.9)
     config.param_scheduler = []
-    config.model.data_preprocessor.batch_augments = [
-        dict(type='BatchSyncRandomResize', random_size_range=(64, 128), size_divisor=32, interval=10)]
-    config.default_hooks.checkpoint.interval = interval
+    config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=interval, by_epoch=False, max_keep_ckpts=1)
     config.default_hooks.logger.interval = interval
-    config.train_dataloader.update(num_workers=1, batch_size=1)
-    config.custom_hooks.append(dict(type='HeldHook', interval=interval, folder=str(folder)))
+    config.log_processor = dict(by_epoch=False)
+    config.custom_hooks = [dict(type='EMAHook', momentum=0.01),
+                           dict(type='HeldHook', interval=interval, folder=str(folder))]
+    config.distill.teacher = dict(config=str(DIGITS / 'resnet20_digits.py'), checkpoint=None, allow_random=True)
     config.distill.schedule = dict(start=iterations // 10, end=iterations * 9 // 10)
-    config.distill.preemption = dict(interval=10)
+    config.work_dir = str(work_dir)
+    config.experiment_name = config.visualizer.name = 'soak'
+    return config
 
 
 def phases(records: list[dict[str, Any]], iterations: int) -> dict[str, list[dict[str, Any]]]:
@@ -77,9 +93,11 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder)
-        change = functools.partial(long_run, args.iterations, args.interval, folder)
-        if any(wait(start(folder, folder / 'run', args.processes, None, change))):
+        digits(folder / 'digits')
+        import mmpretrain.apis  # noqa: F401  before the processes are forked
+        torch.set_num_threads(1)
+        make = functools.partial(long_run, args.iterations, args.interval)
+        if any(wait(start(folder, folder / 'run', args.processes, None, make))):
             raise SystemExit((folder / 'run' / 'output.0').read_text()[-3000:])
         result: dict[str, Any] = dict(iterations=args.iterations, processes=args.processes)
         for rank in range(args.processes):

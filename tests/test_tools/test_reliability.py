@@ -1,0 +1,37 @@
+"""Disks that fail, nodes that are lost, and a long training; the whole trials are in ``tools/reliability``."""
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.processes import ROOT, python
+
+TOOLS = ROOT / 'tools' / 'reliability'
+
+
+@pytest.mark.slow
+def test_disks():
+    done = python(TOOLS / 'disks.py', '--faults', '9', timeout=900)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert len(result['faults']) == 9
+    assert result['went_on'] >= 2
+    assert done.stdout.count('equal to the training left alone, bit for bit') == 9
+
+
+@pytest.mark.slow
+def test_a_lost_node():
+    done = python(TOOLS / 'nodes.py', '--losses', '1', '--processes', '1', timeout=900)
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result['losses'], result['trainings'], result['processes']) == (1, 1, 2)
+
+
+@pytest.mark.slow
+def test_a_training_that_is_looked_at():
+    done = python(TOOLS / 'soak_training.py', '--iterations', '200', '--interval', '5', '--processes', '1', timeout=900)
+    result = json.loads(done.stdout)
+    for phase in ('before', 'during', 'after'):
+        found = result[f'process 0, {phase}']
+        assert found['looks'] >= 3
+        # Averages and optimizers make their tensors in the first steps of a phase.
+        assert {key: value for key, value in found['spread'].items() if key != 'tensors'} == dict.fromkeys(
+            ('graphs', 'hooks', 'files', 'threads'), 0)
