@@ -23,8 +23,6 @@ def main() -> None:
     config.experiment_name = config.visualizer.name = name
     config.train_cfg.max_epochs = epochs
     config.param_scheduler = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3)
-    config.model.train_cfg = None  # no mixup: MMEngine saves no random states
-    config.train_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     config.launcher = 'pytorch'
     config.runner_type = 'mmsrd.DistillFlexibleRunner'
     config.strategy = json.loads(sys.argv[4])

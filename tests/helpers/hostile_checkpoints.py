@@ -33,7 +33,7 @@ def _call(function: bytes, *arguments: bytes) -> bytes:
 
 
 def code_routes(trace: Path) -> dict[str, bytes]:
-    """Pickles, without PROTO and STOP, that make the folder ``trace`` by one way each, if they are obeyed."""
+    """Pickles, without PROTO and STOP, that call what the file names, by one way each; most make ``trace``."""
     path, command = _text(str(trace)), _text(f'mkdir {trace}')
     statement = _text(f'import os; os.mkdir({str(trace)!r})')
     mkdir = _global('os', 'mkdir')

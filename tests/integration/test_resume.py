@@ -6,13 +6,11 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-import mmengine
 import pytest
 import torch
 from helpers.weights import load, same
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
-from mmengine.utils import digit_version
 
 import mmsrd
 from mmsrd.distillers import differences, fingerprint_of
@@ -24,8 +22,6 @@ BY_ITERATIONS = {
     'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True),
     'default_hooks.checkpoint': dict(type='CheckpointHook', interval=3, by_epoch=False),
     'log_processor.by_epoch': False}
-NOTHING_RANDOM = {'train_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile'), dict(type='PackInputs')]}
-"""MMEngine saves no random states."""
 RUNS = {
     'a warm-up': (dict(schedule=dict(warmup=6)), {}, 'epoch'),
     'EMA hook': ({}, dict(custom_hooks=[EMA_HOOK]), 'epoch'),
@@ -46,15 +42,7 @@ def state_of(model, checkpoint):
             **{f'ema.{k}': v for k, v in checkpoint.get('ema_state_dict', {}).items()}}
 
 
-def names_of(runs):
-    """Parameters of runs, less those that this MMEngine cannot resume exactly."""
-    # Since 0.10.3 a resumed loop by iterations skips the batches that the run has had.
-    old = digit_version(mmengine.__version__) < digit_version('0.10.3')
-    skip = pytest.mark.skipif(old, reason='MMEngine starts the data again')
-    return [pytest.param(*run, id=name, marks=[skip] if name == 'iterations' else []) for name, run in runs.items()]
-
-
-@pytest.mark.parametrize(('block', 'options', 'unit'), names_of(RUNS))
+@pytest.mark.parametrize(('block', 'options', 'unit'), RUNS.values(), ids=RUNS)
 def test_detector(make_runner, distill, tmp_path, block, options, unit):
     distill.update(copy.deepcopy(block))
     whole = make_runner('whole', distill, **options)
@@ -70,9 +58,10 @@ def test_detector(make_runner, distill, tmp_path, block, options, unit):
 
 
 def test_classifier(make_classifier_runner, tmp_path):
-    whole = make_classifier_runner('whole', 1, **NOTHING_RANDOM).train()
-    resumed = make_classifier_runner('resumed', 1, resume=True, load_from=str(tmp_path / 'whole' / 'epoch_1.pth'),
-                                     **NOTHING_RANDOM).train()
+    """With random crops."""
+    whole = make_classifier_runner('whole', 1).train()
+    resumed = make_classifier_runner('resumed', 1, resume=True,
+                                     load_from=str(tmp_path / 'whole' / 'epoch_1.pth')).train()
     assert same(state_of(whole, {}), state_of(resumed, {}))
 
 

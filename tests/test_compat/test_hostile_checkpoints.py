@@ -1,12 +1,14 @@
 """Files that were made to run code or to fill the memory are refused wherever a checkpoint is read."""
 from __future__ import annotations
 
+import contextlib
+import pickle
 import resource
 import time
 
 import pytest
 import torch
-from helpers.hostile_checkpoints import corpus
+from helpers.hostile_checkpoints import code_routes, corpus
 
 from mmsrd.compat import load_checkpoint_file, safe_loading
 from mmsrd.errors import CheckpointError
@@ -47,6 +49,16 @@ def test_refused(files, tmp_path, monkeypatch, own):
         assert not (tmp_path / 'trace').exists(), what
         assert peak_mib() - before < 64, what  # a whole bomb is 256 MiB
         assert time.monotonic() - began < 5, what
+
+
+@pytest.mark.parametrize('name', ['GLOBAL', 'STACK_GLOBAL', 'INST', 'OBJ', 'os.system', 'eval', 'exec', 'timeit',
+                                  '__import__ and getattr', 'operator.methodcaller', 'pickle.loads', 'runpy',
+                                  'nested pickle of a storage', 'BUILD with __setstate__', 'functools.partial'])
+def test_the_files_are_dangerous(tmp_path, name):
+    """Python's own unpickler obeys them."""
+    with contextlib.suppress(Exception):
+        pickle.loads(b'\x80\x04' + code_routes(tmp_path / 'trace')[name] + b'.')
+    assert (tmp_path / 'trace').is_dir()
 
 
 def test_refused_as_teacher_and_by_a_runner(files, tmp_path, make_runner, distill):
