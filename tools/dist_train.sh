@@ -18,7 +18,7 @@ if [ -n "${MAX_RESTARTS:-}" ]; then
         --rdzv_conf="join_timeout=${JOIN_TIMEOUT:-3600}")
   # Otherwise a launcher that stayed does not tell one that came back where its processes meet (PyTorch 2.4 to 2.14).
   export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-  set -- --resume "$@"
+  set -- --auto-resume "$@"
 else
   meet=(--node_rank="${NODE_RANK:-0}" --master_addr="$master" --master_port="$port")
 fi

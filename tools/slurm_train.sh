@@ -18,14 +18,17 @@ gpus_per_node=${GPUS_PER_NODE:-8}
 gres=${GRES-gpu:$gpus_per_node}
 read -ra more <<< "${SRUN_ARGS:-}"
 resources=(-p "$partition" --job-name="$job_name" ${gres:+"--gres=$gres"} --ntasks="${GPUS:-8}"
-           --ntasks-per-node="$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" "${more[@]}")
+           --ntasks-per-node="$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" ${more[@]+"${more[@]}"})
 train=("${PYTHON:-python}" -u "$here/train.py" "$config" --work-dir="$work_dir" --launcher=slurm "${@:5}")
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
 if [ -n "${MMSRD_SLURM_JOB:-}" ]; then
   unset MMSRD_SLURM_JOB
   status=0
-  srun --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 "${train[@]}" --resume || status=$?
-  if [ "$status" -eq 75 ]; then  # preempted
+  started=$(mktemp)
+  srun --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 "${train[@]}" --auto-resume || status=$?
+  # Preempted; srun may have killed a process that was ending, and returns the highest status.
+  if [ "$status" -eq 75 ] || { [ "$status" -gt 128 ] && [ "$work_dir/last_checkpoint" -nt "$started" ] &&
+      grep -q 'preempted.pth$' "$work_dir/last_checkpoint"; }; then
     echo "Queued again by slurm_train.sh"
     scontrol requeue "$SLURM_JOB_ID"
   fi

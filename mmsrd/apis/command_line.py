@@ -4,11 +4,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from pathlib import Path
 from typing import Sequence
 
 from mmengine.config import Config
 
 from ..config.distill_config import PRESETS
+from ..engine.checkpoint_files import newest_complete
 from ..errors import ConfigError
 from .toolbox_scripts import run_script, toolbox_of, toolbox_script
 
@@ -29,6 +31,9 @@ def parser_for(script: str) -> argparse.ArgumentParser:
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
                         help="teacher weights; 'auto' takes the model zoo's" + unused)
     parser.add_argument('--distill-preset', choices=PRESETS, help='which taps and losses to use' + unused)
+    if script == 'train':
+        parser.add_argument('--auto-resume', action='store_true',
+                            help='resume if the work directory has a checkpoint, for jobs that start again')
     return parser
 
 
@@ -44,6 +49,26 @@ def parse_arguments(script: str, argv: Sequence[str] | None) -> tuple[argparse.N
             run_script(str(path), ['--help'])
         raise SystemExit(0 if argv else 2)
     return parser.parse_known_args(argv)
+
+
+def auto_resumed(arguments: Sequence[str], config: Config, name: str) -> list[str]:
+    """Arguments for the toolbox's script that resume where the work directory has a checkpoint, else as they are.
+
+    Args:
+        arguments: Command line after the config; a ``--resume`` in it is for the first start alone.
+        config: The config.
+        name: File name that the config goes by.
+
+    Raises:
+        CheckpointError: There are checkpoints, and none is complete.
+    """
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument('--work-dir', default=config.get('work_dir') or f'work_dirs/{Path(name).stem}')
+    if newest_complete(Path(own.parse_known_args(list(arguments))[0].work_dir)) is None:
+        return list(arguments)
+    own.add_argument('--resume', nargs='?')
+    given, rest = own.parse_known_args(list(arguments))
+    return [*rest, f'--work-dir={given.work_dir}', '--resume']
 
 
 def take_config(arguments: list[str]) -> str:

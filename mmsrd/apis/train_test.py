@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from ..errors import MMSRDError
 from ..utils.zoo import config_path
-from .command_line import RUNNER_TYPE, parse_arguments, take_config, with_teacher
+from .command_line import RUNNER_TYPE, auto_resumed, parse_arguments, take_config, with_teacher
 from .toolbox_scripts import run_toolbox_script
 
 
@@ -24,6 +24,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     args, rest = parse_arguments('train', argv)
     path = config_path(take_config(rest), 'config')
     config = with_teacher(Config.fromfile(str(path)), args.teacher, args.teacher_checkpoint, args.distill_preset)
+    if args.auto_resume:
+        rest = auto_resumed(rest, config, path.name)
     run_toolbox_script('train', config, path.name, rest)
 
 

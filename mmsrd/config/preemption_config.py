@@ -50,7 +50,8 @@ def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionC
     if not isinstance(signals, (list, tuple)):
         raise ConfigTypeError.at(f'{key}.signals', signals, "must be a list of names such as 'SIGTERM'")
     for name in signals:
-        if not isinstance(name, str) or not name.startswith('SIG') or not hasattr(signal, name):
-            raise ConfigError.at(f'{key}.signals', name, "is no signal of this system; accepted are names such as "
+        known = isinstance(name, str) and name in signal.Signals.__members__
+        if not known or name in ('SIGKILL', 'SIGSTOP'):  # which cannot be handled
+            raise ConfigError.at(f'{key}.signals', name, "is no signal that can be handled; accepted are names such as "
                                  f"{', '.join(map(repr, SIGNALS))}")
     return PreemptionConfig(whole_number(f'{key}.interval', options.get('interval', INTERVAL), 1), tuple(signals))

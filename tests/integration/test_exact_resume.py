@@ -32,7 +32,8 @@ def losses(folder):
     return {(line.get('iter'), line['step']): line.get('loss', line.get('coco/bbox_mAP')) for line in lines}
 
 
-CASES = {'epochs': (EPOCHS, loader(0), (3, 8)), 'epochs, workers': (EPOCHS, loader(2), (3,)),
+CASES = {'epochs': ({**EPOCHS, 'randomness.seed': None}, loader(0), (3, 8)),
+         'epochs, workers': (EPOCHS, loader(2), (3,)),
          'epochs, persistent workers': (EPOCHS, loader(3, True), (4, 8)), 'iterations': (INFINITE, loader(0), (6,)),
          'iterations, workers': (INFINITE, loader(2, True), (5,)),
          'iterations of a finite sampler': (ITERATIONS, loader(2), (8, 9))}
@@ -66,6 +67,16 @@ def test_without_it_other_images_come(make_runner, distill, tmp_path):
                           load_from=str(tmp_path / 'whole/iter_6.pth'), **options)
     resumed.train()
     assert not same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_the_middle_of_an_epoch_that_begins_again(make_runner, distill, tmp_path):
+    """Steps and schedules count as if the steps of the lost part had not been."""
+    options = options_of({}, loader(0))
+    make_runner('run', distill, **options, **{'train_cfg.max_epochs': 1}).train()
+    options['train_dataloader.batch_size'] = 2
+    resumed = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / 'run/iter_3.pth'), **options)
+    resumed.train()
+    assert resumed.iter == resumed.max_iters == 8
 
 
 @pytest.mark.parametrize(('change', 'message'), [

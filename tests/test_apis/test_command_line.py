@@ -10,11 +10,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.processes import ROOT, run
 from helpers.weights import load, same
 from mmengine.config import Config
 
-from mmsrd.apis.command_line import take_config, with_teacher
+from mmsrd.apis.command_line import auto_resumed, take_config, with_teacher
 from mmsrd.apis.toolbox_scripts import toolbox_of
 from mmsrd.errors import ConfigError
 from mmsrd.utils.zoo import package_files
@@ -229,8 +230,31 @@ def test_slurm_train_in_the_job(slurm, status):
     """Resumes, and is queued again only after it was preempted."""
     called = slurm('train', *TRAIN, ok=status == 0, MMSRD_SLURM_JOB=str(ROOT / 'tools'), SLURM_JOB_ID='7',
                    STATUS=str(status))
-    assert called.pop('srun') == ['--cpus-per-task=5', '--kill-on-bad-exit=1', *COMMAND, '--resume']
+    assert called.pop('srun') == ['--cpus-per-task=5', '--kill-on-bad-exit=1', *COMMAND, '--auto-resume']
     assert called == (dict(scontrol=['requeue', '7']) if status == 75 else {})
+
+
+@pytest.mark.parametrize(('name', 'again'), [('preempted.pth', True), ('iter_3.pth', False)])
+def test_slurm_train_whose_last_process_was_killed(slurm, tmp_path, name, again):
+    (tmp_path / 'work dir').mkdir()
+    pointer = tmp_path / 'work dir' / 'last_checkpoint'
+    pointer.write_text(f'/somewhere/{name}')
+    later = time.time() + 60
+    os.utime(pointer, (later, later))
+    called = slurm('train', *TRAIN, ok=False, MMSRD_SLURM_JOB=str(ROOT / 'tools'), SLURM_JOB_ID='7', STATUS='137')
+    assert ('scontrol' in called) == again
+
+
+@pytest.mark.parametrize('arguments', [['--amp'], ['--resume', 'old.pth', '--amp'], ['--resume', '--amp'],
+                                       ['--amp', '--work-dir', 'run']])
+def test_auto_resume(tmp_path, monkeypatch, arguments):
+    """Weights to start from are kept until there is a checkpoint of the run itself."""
+    monkeypatch.chdir(tmp_path)
+    assert auto_resumed(arguments, Config(), 'a.py') == arguments
+    folder = Path('run' if 'run' in arguments else 'work_dirs/a')
+    folder.mkdir(parents=True)
+    torch.save(dict(state_dict={}), folder / 'epoch_1.pth')
+    assert auto_resumed(arguments, Config(), 'a.py') == ['--amp', f'--work-dir={folder}', '--resume']
 
 
 @pytest.mark.parametrize('environment', [dict(REQUEUE='0'), dict(SLURM_JOB_ID='7')], ids=['asked for', 'allocation'])

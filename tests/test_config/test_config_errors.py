@@ -74,6 +74,7 @@ WRONG = [
     (block(preemption=dict(interval=0)), ConfigError, 'distill.preemption.interval = 0: must be .* at least 1'),
     (block(preemption=dict(signals='SIGTERM')), ConfigTypeError, "preemption.signals = 'SIGTERM': must be a list"),
     (block(preemption=dict(signals=['SIGNAL'])), ConfigError, "preemption.signals = 'SIGNAL': is no signal"),
+    (block(preemption=dict(signals=['SIGKILL'])), ConfigError, "'SIGKILL': is no signal that can be handled"),
     ({3: 4}, ConfigTypeError, r'distill = \{3: 4\}: has the key 3; keys must be strings'),
     (block(teacher__config={3: 4}), ConfigTypeError, r'distill.teacher.config = \{3: 4\}: has the key 3'),
     (block(losses__neck__weight=10 ** 400), ConfigError, 'weight = 1000.*0{9}.*: is too large for a floating-point'),

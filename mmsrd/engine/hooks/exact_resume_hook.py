@@ -37,34 +37,34 @@ class ExactResumeHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
         """Exchange random states before a checkpoint of this iteration."""
-        step = runner.iter + 1
-        if self._will_save(runner, False, step, step == runner.max_iters):
-            runner.train_loop.exchange(runner.epoch, step)
+        hooks = _checkpoint_hooks(runner, by_epoch=False)
+        due = any(hook.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in hooks)
+        if hooks and (due or runner.iter + 1 == runner.max_iters) and isinstance(runner.train_loop, ResumableLoop):
+            runner.train_loop.exchange(runner.epoch, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
         """Exchange random states before a checkpoint of this epoch."""
-        epoch = runner.epoch + 1
-        if self._will_save(runner, True, epoch, epoch == runner.max_epochs):
-            runner.train_loop.exchange(epoch, runner.iter)
+        hooks = _checkpoint_hooks(runner, by_epoch=True)
+        due = any(hook.every_n_epochs(runner, hook.interval, hook.save_begin) for hook in hooks)
+        if hooks and (due or runner.epoch + 1 == runner.max_epochs) and isinstance(runner.train_loop, ResumableLoop):
+            runner.train_loop.exchange(runner.epoch + 1, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
-        """Exchange random states before a checkpoint of the best metric."""
+        """Restore what :meth:`before_val` remembered; exchange random states before a checkpoint of the best metric."""
+        self._restore()
         loop = runner._train_loop
         best = any(hook.save_best for hook in runner.hooks if isinstance(hook, CheckpointHook))
         if best and isinstance(loop, ResumableLoop):
             loop.exchange(runner.epoch, runner.iter)
 
-    @staticmethod
-    def _will_save(runner: Runner, by_epoch: bool, count: int, last: bool) -> bool:
-        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch]
-        due = any(last or (hook.interval > 0 and count % hook.interval == 0) for hook in hooks)
-        return due and isinstance(runner.train_loop, ResumableLoop)
-
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Add where training is."""
         if not isinstance(runner.train_loop, ResumableLoop):
             return
-        state = runner.train_loop.resume_state(checkpoint['meta']['epoch'], checkpoint['meta']['iter'])
+        meta = checkpoint['meta']
+        given = getattr(runner, 'saved_meta', {})  # FlexibleRunner puts others in their place
+        meta.update({key: given[key] for key in ('epoch', 'iter') if key in given})
+        state = runner.train_loop.resume_state(meta['epoch'], meta['iter'])
         if state is not None:
             checkpoint.setdefault(CHECKPOINT_KEY, {})[KEY] = state.as_dict()
 
@@ -85,9 +85,16 @@ class ExactResumeHook(Hook):
         loop.validated = loop.validating = True
 
     def after_val(self, runner: Runner) -> None:
-        """Restore it."""
+        """Restore what :meth:`before_val` remembered."""
         if isinstance(runner._train_loop, ResumableLoop):
             runner._train_loop.validating = False
+        self._restore()
+
+    def _restore(self) -> None:
         if self._before_val is not None:
             set_random_state(self._before_val)
             self._before_val = None
+
+
+def _checkpoint_hooks(runner: Runner, by_epoch: bool) -> list[CheckpointHook]:
+    return [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.by_epoch == by_epoch]

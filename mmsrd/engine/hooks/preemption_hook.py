@@ -87,7 +87,8 @@ class PreemptionHook(Hook):
     def stop(self) -> None:
         """Handle signals as before the training."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # one that Python did not install cannot be installed by it
+                signal.signal(number, handler)
         self._before = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -110,8 +111,8 @@ class PreemptionHook(Hook):
         if step % self.interval:
             return False
         previous = self._agreement.take()
-        if previous is not None:
-            return bool(previous[0][0])
+        if previous is not None and previous[0][0]:
+            return True
         received = torch.tensor([self._received is not None], dtype=torch.int32, device=get_comm_device())
         torch_dist.all_reduce(received, torch_dist.ReduceOp.MAX)
         if self._agreement.put(received, None):
@@ -137,6 +138,8 @@ class PreemptionHook(Hook):
             write_pointer(Path(runner.work_dir), path)
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)  # nothing is left to be saved
+        if dist.get_world_size() > 1:
+            self._before = {}  # and a launcher sends one when the first process has ended
         dist.barrier()  # a launcher kills the others when the first process has ended
         again = '' if exact else '; the epoch starts again then, because exact_resume is off or the loop is an own one'
         print_log(f'Preempted after iteration {runner.iter + 1}. Start the same command with --resume to go on from '

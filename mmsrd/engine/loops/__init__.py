@@ -9,8 +9,9 @@ from .epoch_loop import ResumableEpochLoop
 from .iter_loop import ResumableIterLoop
 from .resumable_loop import ResumableLoop
 from .resume_state import ResumeState
+from .worker_signals import outlive_signals
 
-__all__ = ['ResumableEpochLoop', 'ResumableIterLoop', 'ResumableLoop', 'ResumeState', 'resumable']
+__all__ = ['ResumableEpochLoop', 'ResumableIterLoop', 'ResumableLoop', 'ResumeState', 'outlive_signals', 'resumable']
 
 _BY_EPOCH = 'EpochBasedTrainLoop', EpochBasedTrainLoop
 _BY_ITERATIONS = 'IterBasedTrainLoop', IterBasedTrainLoop

@@ -1,6 +1,8 @@
 """MMEngine's loop by epochs, resumable anywhere."""
 from __future__ import annotations
 
+from typing import Any
+
 from mmengine.runner import EpochBasedTrainLoop
 
 from .resumable_loop import ResumableLoop
@@ -12,6 +14,12 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
     def passes_of(self, epoch: int) -> tuple[int, int]:
         """See :meth:`ResumableLoop.passes_of`."""
         return epoch, 0 if epoch > self._epoch else self._done
+
+    def run(self) -> Any:
+        """Train; as MMEngine's."""
+        if self.starts_pass_again:  # schedules and the number of steps count on it
+            self._iter = self._epoch * len(self.dataloader)
+        return super().run()
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or what is left of it."""

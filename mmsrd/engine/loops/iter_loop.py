@@ -31,6 +31,9 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         if self._will_resume:
             self._begin_again()
+        else:
+            for _ in range(self._iter):  # of a runner that was resumed by hand
+                self._next()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(self._next())

@@ -6,15 +6,21 @@ import itertools
 import logging
 from typing import Any, Iterator, Mapping, cast
 
+import mmengine
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
+from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
 from ...utils.random_state import preserved_random_state
 from .remaining_batches import skip_batches
-from .resume_state import ResumeState, difference
+from .resume_state import ResumeState, difference, unsupported
+from .worker_signals import outlive_signals
 from .worker_states import WorkerStates
+
+VALIDATES_AT_THE_END = digit_version(mmengine.__version__) >= digit_version('0.10.4')
+"""Whether MMEngine validates at the end also where the interval does not divide the length."""
 
 
 class ResumableLoop:
@@ -26,6 +32,7 @@ class ResumableLoop:
         validated: Whether the run has validated, also before it was resumed.
         validating: Whether it does so now.
         preempted: Whether the process ends after the next checkpoint.
+        starts_pass_again: Whether the run was resumed in the middle of a pass and cannot go on there.
     """
 
     runner: Any
@@ -35,10 +42,13 @@ class ResumableLoop:
         if isinstance(dataloader, Mapping):  # as MMEngine does it, which would begin to load at once
             seeds = runner._randomness_cfg.get('diff_rank_seed', False)
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=seeds)
-        self._workers = WorkerStates(dataloader)
+        self._unsupported = unsupported(dataloader)
+        self._workers = WorkerStates(dataloader if not self._unsupported else None)
+        outlive_signals(dataloader)
         self._resumed: ResumeState | None = None
         self._exchanged: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
         self._done = 0
+        self.starts_pass_again = False
         self.validated = False
         self.validating = False
         self.preempted = False
@@ -59,6 +69,8 @@ class ResumableLoop:
             epoch: ``meta['epoch']`` of the checkpoint.
             iteration: ``meta['iter']`` of it.
         """
+        if self._unsupported:
+            return
         passes, batches = self.passes_of(epoch)
         states = self._workers.states() if batches or self.dataloader.persistent_workers else []
         self._exchanged = (epoch, iteration), ResumeState.of(self, passes, batches, states)
@@ -83,8 +95,9 @@ class ResumableLoop:
     def go_on(self, state: ResumeState) -> None:
         """Begin where a checkpoint was saved, if the run is the same; else as MMEngine does, with a warning."""
         self.validated = state.validated
-        differs = difference(state, self.dataloader)
+        differs = difference(state, self.dataloader, self.runner.seed)
         if differs:
+            self.starts_pass_again = state.batches > 0
             print_log(f'Resumed without the order of the data and the random states of the checkpoint: {differs}',
                       logger='current', level=logging.WARNING)
         else:
@@ -106,7 +119,8 @@ class ResumableLoop:
         loop._decide_current_val_interval()
         count, last = (loop._epoch, loop._max_epochs) if isinstance(self, EpochBasedTrainLoop) else (
             loop._iter, loop._max_iters)
-        due = count > 0 and count >= loop.val_begin and (count % loop.val_interval == 0 or count == last)
+        due = count > 0 and count >= loop.val_begin and (
+            count % loop.val_interval == 0 or (count == last and VALIDATES_AT_THE_END))
         return bool(due and self.runner.val_loop is not None)
 
     def _restore(self, state: ResumeState) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 import torch
 from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
 from ...utils.random_state import random_state, set_random_state
 
@@ -19,8 +19,8 @@ class ResumeState:
     Attributes:
         passes: Passes over the data that are behind.
         batches: Batches of the next one that are behind, in each process.
-        length: Batches of a whole pass.
-        processes: Random states of each process: of itself (``cpu``; ``cuda`` or None) and of its ``workers``.
+        processes: Of each process: random states of itself (``cpu``; ``cuda`` or None) and of its ``workers``, and what
+            must be the same: its ``seed``, ``num_workers``, ``batch_size``, and the ``length`` of a pass in batches.
         validated: Whether the run has validated.
         validating: Whether it was saved while doing so.
         preempted: Whether the process ended right after it, before a validation that was due.
@@ -28,7 +28,6 @@ class ResumeState:
 
     passes: int
     batches: int
-    length: int
     processes: list[dict[str, Any]]
     validated: bool
     validating: bool
@@ -39,8 +38,8 @@ class ResumeState:
         """Of a loop; all processes must call it."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         own = dict(cpu=random_state(), cuda=cuda, workers=list(workers), num_workers=loop.dataloader.num_workers,
-                   batch_size=_batch_size(loop.dataloader))
-        return cls(passes, batches, len(loop.dataloader), all_gather_object(own), loop.validated, loop.validating,
+                   batch_size=_batch_size(loop.dataloader), length=len(loop.dataloader), seed=loop.runner.seed)
+        return cls(passes, batches, all_gather_object(own), loop.validated, loop.validating,
                    loop.preempted)
 
     @property
@@ -52,7 +51,8 @@ class ResumeState:
     @property
     def workers(self) -> list[Tensor | None]:
         """States that the workers of this process begin with."""
-        return self.own['workers'] or [None] * self.own['num_workers']
+        saved = self.own['workers'] or [None] * self.own['num_workers']
+        return [None if state is None else state.cpu() for state in saved]  # MMEngine loads onto the device
 
     def restore(self) -> None:
         """Set the random states of this process."""
@@ -69,11 +69,25 @@ def _batch_size(loader: DataLoader[Any]) -> Any:
     return getattr(loader.batch_sampler, 'batch_size', loader.batch_size)
 
 
-def difference(state: ResumeState, loader: DataLoader[Any]) -> str:
+def unsupported(loader: DataLoader[Any]) -> str:
+    """Why no run with this loader can be resumed exactly; empty where it can."""
+    sampler = getattr(loader.batch_sampler, 'sampler', None)
+    if isinstance(loader.dataset, IterableDataset):
+        return 'its data set is an iterable without indices'
+    if loader.batch_sampler is None:
+        return 'its loader has no batches'
+    if isinstance(sampler, RandomSampler) and sampler.generator is None:
+        return 'its sampler draws from the random numbers of the training'
+    return '' if getattr(loader, 'in_order', True) else 'its loader gives batches in the order in which they are ready'
+
+
+def difference(state: ResumeState, loader: DataLoader[Any], seed: int | None) -> str:
     """Why a run cannot go on at the batch of a checkpoint; empty where it can."""
     if len(state.processes) != get_world_size():
         return f'it had {len(state.processes)} processes, this run has {get_world_size()}'
-    pairs = (('batches in an epoch', state.length, len(loader)),
-             ('workers', state.own['num_workers'], loader.num_workers),
-             ('images in a batch', state.own['batch_size'], _batch_size(loader)))
+    own = state.own
+    pairs = (('batches in an epoch', own['length'], len(loader)),
+             ('as its seed', own['seed'], seed),
+             ('workers', own['num_workers'], loader.num_workers),
+             ('images in a batch', own['batch_size'], _batch_size(loader)))
     return '; '.join(f'it had {was} {what}, this run has {now}' for what, was, now in pairs if was != now)

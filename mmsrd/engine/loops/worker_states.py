@@ -1,9 +1,7 @@
 """Random states of the processes that load data."""
 from __future__ import annotations
 
-import atexit
 import os
-import signal
 from typing import Any, Callable, Sequence
 
 import torch
@@ -21,26 +19,25 @@ class WorkerStates:
     that the workers draw changes.
 
     Args:
-        loader: Before its first iteration. With ``num_workers=0`` it is left as it is.
+        loader: Before its first iteration. With ``num_workers=0`` it is left as it is. None for one that is not to be
+            looked after.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.workers = loader.num_workers
-        self._persistent = loader.persistent_workers
+    def __init__(self, loader: DataLoader[Any] | None) -> None:
+        self.workers = 0 if loader is None else loader.num_workers
+        self._persistent = loader is not None and loader.persistent_workers
         self._initial: list[Tensor | None] = [None] * self.workers
         self._consumed = [0] * self.workers
         self._processes = [0] * self.workers
-        if not self.workers:
+        if loader is None or not self.workers:
             return
         # One for each batch that may be under way, for the last that was given out, and for the one being written.
         slots = (loader.prefetch_factor or 2) + 2
         self._ring = torch.zeros(self.workers, slots, STATE_SIZE, dtype=torch.uint8)
         self._ids = torch.zeros(self.workers, dtype=torch.int64)
-        over = torch.zeros(1, dtype=torch.bool)
-        for tensor in (self._ring, self._ids, over):
+        for tensor in (self._ring, self._ids):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
-        atexit.register(over.fill_, True)  # before multiprocessing's own, which ends its children with SIGTERM
-        self._start = _Start(loader.worker_init_fn, self._ids, over)
+        self._start = _Start(loader.worker_init_fn, self._ids)
         loader.collate_fn = _Collate(loader.collate_fn, self._ring)
         loader.worker_init_fn = self._start
 
@@ -82,8 +79,12 @@ class WorkerStates:
 
     def states(self) -> list[Tensor | None]:
         """State of each worker after the last of its batches that training was given; None for as it was seeded."""
-        return [self._ring[worker, (count - 1) % self._ring.shape[1]].clone() if count else self._initial[worker]
-                for worker, count in enumerate(self._consumed)]
+        return [self._state(worker, count) for worker, count in enumerate(self._consumed)]
+
+    def _state(self, worker: int, count: int) -> Tensor | None:
+        if count and int(self._ids[worker]) != self._processes[worker]:
+            return None  # was started anew since
+        return self._ring[worker, (count - 1) % self._ring.shape[1]].clone() if count else self._initial[worker]
 
 
 class _Collate:
@@ -95,7 +96,7 @@ class _Collate:
         self.count = 0
 
     def __call__(self, samples: Any) -> Any:
-        if not samples:
+        if isinstance(samples, list) and not samples:
             return None
         batch = self.collate(samples)
         worker = get_worker_info()
@@ -108,23 +109,15 @@ class _Collate:
 class _Start:
     """Seeds a worker as the loader would, then restores the state that it is to begin with, if any."""
 
-    def __init__(self, seed: Callable[[int], None] | None, ids: Tensor, over: Tensor) -> None:
+    def __init__(self, seed: Callable[[int], None] | None, ids: Tensor) -> None:
         self.seed = seed
         self.ids = ids
-        self.over = over
         self.states: list[Tensor | None] = [None] * len(ids)
 
     def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._end)
         if self.seed is not None:
             self.seed(worker)
         self.ids[worker] = os.getpid()
         state = self.states[worker]
         if state is not None:
             set_random_state(state)
-
-    def _end(self, *_: Any) -> None:
-        # A scheduler's signal reaches all processes of a job, and the training needs its batches until it has saved.
-        if self.over[0]:
-            os._exit(0)

@@ -3,16 +3,18 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from ...compat import load_checkpoint_file
 from ...errors import MMSRDError, StorageError
 from ...utils.dist import end_all_on_error
 from ..checkpoint_files import atomic_write, automatic_resume, newest_complete, storage_errors
 from ..hooks import PreemptionHook
-from ..loops import resumable
+from ..loops import outlive_signals, resumable
 
 
 class AtomicCheckpointMixin:
@@ -23,10 +25,16 @@ class AtomicCheckpointMixin:
 
     distill_setup: Any
     hooks: Any
+    saved_meta: dict[str, Any]
+    seed: Any
+    strategy: Any
     work_dir: Any
+    _randomness_cfg: Any
+    _train_dataloader: Any
     _resume: Any
     _load_from: Any
     _has_loaded: bool
+    _safe: str | None = None
 
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
         """As MMEngine's, but a local file appears under its name only when it is complete.
@@ -35,6 +43,7 @@ class AtomicCheckpointMixin:
             StorageError: A store refuses it; for local files see :meth:`guarded`.
         """
         save = super().save_checkpoint  # type: ignore[misc]
+        self.saved_meta = dict(kwargs.get('meta') or {})
         if '://' in out_dir or file_client_args or kwargs.get('backend_args'):
             try:
                 save(out_dir, filename, file_client_args, **kwargs)
@@ -67,8 +76,31 @@ class AtomicCheckpointMixin:
 
     def build_train_loop(self, loop: Any) -> Any:
         """As MMEngine's, but its own two loops resume exactly, unless ``distill.exact_resume`` is False."""
-        exact = self.distill_setup.config.exact_resume
-        return super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
+        exact = self.distill_setup.config.exact_resume and isinstance(self._train_dataloader, (Mapping, DataLoader))
+        path = self.resumes_from()
+        if exact and path is not None and '://' not in path:
+            self._take_seed(path)
+        built = super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
+        outlive_signals(built.dataloader)
+        return built
+
+    def build_val_loop(self, loop: Any) -> Any:
+        """As MMEngine's, with processes that load data until a preempted training has saved."""
+        built = super().build_val_loop(loop)  # type: ignore[misc]
+        outlive_signals(built.dataloader)
+        return built
+
+    def _take_seed(self, path: str) -> None:
+        # MMEngine takes the seed of a checkpoint after it has built what shuffles the data with another one.
+        seed = load_checkpoint_file(path, 'resume').get('meta', {}).get('seed')
+        self._safe = path
+        if seed is None or seed == self.seed:
+            return
+        if isinstance(self, Runner):
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+        else:
+            self.strategy._set_randomness(**{**self._randomness_cfg, 'seed': seed})
 
     def resumes_from(self) -> str | None:
         """Path of the checkpoint that training will go on from; None where it begins anew.
@@ -93,7 +125,7 @@ class AtomicCheckpointMixin:
             self._resume = self._load_from is not None
         key = 'resume' if isinstance(self._resume, str) else 'load_from'
         path = self._resume if key == 'resume' else self._load_from
-        if not self._has_loaded and isinstance(path, str) and '://' not in path:
+        if not self._has_loaded and isinstance(path, str) and '://' not in path and path != self._safe:
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
         super().load_or_resume()  # type: ignore[misc]

@@ -1,0 +1,107 @@
+"""What train loops can and cannot resume exactly, and the processes that load their data."""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from mmsrd.engine.loops import outlive_signals
+from mmsrd.engine.loops.remaining_batches import skip_batches
+from mmsrd.engine.loops.resume_state import unsupported
+from mmsrd.engine.loops.worker_states import WorkerStates
+from mmsrd.utils.random_state import random_state, set_random_state
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter(range(8))
+
+
+class Noise(torch.utils.data.Dataset):
+    """Indices with a random number."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor([index, torch.rand(()).item()])
+
+
+DATA = TensorDataset(torch.arange(8))
+
+
+@pytest.mark.parametrize(('loader', 'reason'), [
+    (DataLoader(DATA, batch_size=2), ''),
+    (DataLoader(DATA, batch_size=2, shuffle=True, generator=torch.Generator()), ''),
+    (DataLoader(DATA, batch_size=2, shuffle=True), 'draws from the random numbers'),
+    (DataLoader(DATA, batch_size=None), 'no batches'),
+    (DataLoader(Endless(), batch_size=2), 'without indices'),
+])
+def test_unsupported(loader, reason):
+    assert reason in unsupported(loader)
+    assert bool(unsupported(loader)) == bool(reason)
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+@pytest.mark.parametrize('taken', [1, 4, 5])
+def test_a_pass_goes_on_with_the_numbers_of_its_workers(persistent, taken):
+    def make():
+        loader = DataLoader(Noise(), batch_size=2, num_workers=2, persistent_workers=persistent,
+                            worker_init_fn=torch.manual_seed)
+        return loader, WorkerStates(loader)
+
+    loader, states = make()
+    states.begin(None)
+    whole, saved = [], None
+    for index, batch in enumerate(loader):
+        whole.append(batch)
+        states.took(index)
+        if index + 1 == taken:
+            saved = states.states()
+    resumed, others = make()
+    others.begin(saved)
+    empty = skip_batches(resumed, taken)
+    rest = list(resumed)
+    assert rest[:empty] == [None] * empty
+    assert torch.equal(torch.stack(whole[taken:]), torch.stack(rest[empty:]))
+    assert len(resumed) == 6
+    assert len(list(resumed)) == 6  # only the first pass is shorter
+
+
+def test_random_states_survive_a_file(tmp_path):
+    torch.save(random_state(), tmp_path / 'state.pth')
+    first = torch.rand(3)
+    set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
+    assert torch.equal(torch.rand(3), first)
+
+
+def test_workers_outlive_a_signal():
+    loader = DataLoader(Noise(), batch_size=1, num_workers=1)
+    outlive_signals(loader)
+    batches = iter(loader)
+    next(batches)
+    worker, = multiprocessing.active_children()
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        os.kill(worker.pid, number)
+    time.sleep(0.2)
+    assert len(list(batches)) == 11
+
+
+def test_workers_end_with_their_process(tmp_path):
+    """In a child, which leaves workers behind and must not wait for them."""
+    child = multiprocessing.get_context('spawn').Process(target=leave_workers)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def leave_workers():
+    loader = DataLoader(Noise(), batch_size=1, num_workers=2, persistent_workers=True)
+    outlive_signals(loader)
+    globals()['kept'] = iter(loader)
+    next(globals()['kept'])
