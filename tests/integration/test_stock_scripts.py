@@ -58,6 +58,7 @@ def train(*arguments: str | Path, cwd: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_stock_and_own_script_train_the_same_student(folder):
     teacher = dict(config=str(folder / 'teacher.py'),
                    checkpoint=str(folder / 'work_dirs' / 'teacher' / 'epoch_2.pth'))

@@ -143,6 +143,7 @@ def test_toolbox_follows_the_default_scope():
     assert toolbox_of(Config(dict())) == 'mmdet'
 
 
+@pytest.mark.slow
 def test_dist_train_and_dist_test_without_gpus(distilled_file, tmp_path):
     run('bash', ROOT / 'tools/dist_train.sh', distilled_file, '2', '--work-dir', tmp_path / 'run', cwd=tmp_path,
         PORT='29618')

@@ -105,7 +105,7 @@ def test_epochs_need_a_loop_that_counts_them(make_runner, distill):
     distill['teacher']['inference'] = dict(fold=False)  # which would run it before training
     runner = make_runner('run', distill, train_cfg=dict(
         _delete_=True, type='IterBasedTrainLoop', max_iters=2, val_interval=100))
-    with pytest.raises(ConfigError, match='by_epoch = True: IterBasedTrainLoop counts iterations'):
+    with pytest.raises(ConfigError, match='by_epoch = True: the train loop counts iterations'):
         runner.train()
 
 

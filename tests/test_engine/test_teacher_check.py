@@ -81,6 +81,7 @@ def test_training_is_not_changed_by_it(make_runner, teacher):
     assert same(*weights)
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(student_config, make_runner, teacher, tmp_path):
     """One of them has fewer batches than the other."""
     images = 3

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'reliability' / 'soak.py'
 
 
+@pytest.mark.slow
 def test_nothing_is_held_after_a_step():
     done = subprocess.run([sys.executable, str(TOOL), '--iterations', '160', '--interval', '20'],
                           capture_output=True, text=True, timeout=300, check=False)

@@ -92,11 +92,12 @@ VALUES = st.recursive(
 
 
 def places(block: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Paths of all entries in nested dicts and lists."""
+    """Paths of all entries in nested dicts and lists, but for what a teacher's own model is given."""
     items = block.items() if isinstance(block, dict) else enumerate(block) if isinstance(block, list) else ()
     for key, value in items:
         yield (*path, key)
-        yield from places(value, (*path, key))
+        if key != 'model':
+            yield from places(value, (*path, key))
 
 
 @st.composite
@@ -136,7 +137,7 @@ def changes(draw: st.DrawFn, blocks: list[dict[str, Any]]) -> tuple[dict[str, An
             else:
                 target[UNKNOWN] = draw(VALUES)
     for path in places(block):  # what a teacher's own config may hold is not the block's to know
-        unknown |= path[-1] == UNKNOWN and 'config' not in path and 'model' not in path
+        unknown |= path[-1] == UNKNOWN and 'config' not in path
     return block, unknown
 
 

@@ -57,8 +57,8 @@ class DistillHook(Hook):
         """
         by_epoch = distiller_of(runner).schedule.by_epoch
         if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ConfigError.at('distill.schedule.by_epoch', by_epoch, f'{type(runner.train_loop).__name__} counts '
-                                 'iterations; give start and end in iterations')
+            raise ConfigError.at('distill.schedule.by_epoch', by_epoch, 'the train loop counts iterations; give start '
+                                 'and end in iterations')
         for teacher in distiller_of(runner).teachers.averages.values():
             if not teacher.started:  # weights have been initialised or loaded by now
                 teacher.update(student_of(runner))
