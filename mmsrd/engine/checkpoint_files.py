@@ -149,10 +149,15 @@ def automatic_resume(folder: Path) -> str | None:
         CheckpointError: There were checkpoints, and none is complete.
     """
     found = newest_complete(folder)
-    for path in folder.glob(f'*.pth{PARTIAL}') if is_main_process() else ():
-        path.unlink(missing_ok=True)
+    remove_partial(folder)
     print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
     return found
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what is half written; acts in the first process alone."""
+    for path in folder.glob(f'*{PARTIAL}') if is_main_process() else ():
+        path.unlink(missing_ok=True)
 
 
 def write_pointer(work_dir: Path, checkpoint: str) -> None:

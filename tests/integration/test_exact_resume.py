@@ -8,7 +8,7 @@ from helpers.weights import same
 
 FLIPS = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
          dict(type='RandomFlip', prob=0.5), dict(type='PhotoMetricDistortion'), dict(type='PackDetInputs')]
-"""PhotoMetricDistortion and RandomFlip draw from NumPy; the shuffling and dropout below from PyTorch."""
+"""PhotoMetricDistortion and RandomFlip draw from NumPy, samplers from PyTorch."""
 EPOCHS = {'train_cfg.max_epochs': 3, 'train_cfg.val_interval': 1}
 ITERATIONS = {'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=11, val_interval=3),
               'log_processor.by_epoch': False}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.hostile_checkpoints import code_routes, corpus
 
-from mmsrd.compat import load_checkpoint_file, safe_loading
+from mmsrd.compat import load_checkpoint_file
 from mmsrd.errors import CheckpointError
 from mmsrd.teachers.weights import read_weights
 
@@ -37,12 +37,8 @@ def files(tmp_path):
     return made
 
 
-@pytest.mark.parametrize('own', [False, True], ids=['allow-list of PyTorch', 'unpickler of mmsrd'])
-def test_refused(files, tmp_path, monkeypatch, own):
-    if own:
-        monkeypatch.setattr(safe_loading, 'ALLOW_LIST', False)
-    elif not safe_loading.ALLOW_LIST:
-        pytest.skip('this PyTorch has no allow-list')
+@pytest.mark.usefixtures('reader')
+def test_refused(files, tmp_path):
     for what, path in files.items():
         before, began = peak_mib(), time.monotonic()
         assert path.name in refusal(load_checkpoint_file, str(path), 'resume'), what

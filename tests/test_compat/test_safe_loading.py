@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
 
-from mmsrd.compat import load_checkpoint_file, safe_loading
+from mmsrd.compat import load_checkpoint_file
 from mmsrd.compat.safe_loading import history_method
 from mmsrd.errors import CheckpointError
 
@@ -25,16 +25,6 @@ class Payload:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
-
-
-@pytest.fixture(params=['allow-list of PyTorch', 'unpickler of mmsrd'])
-def reader(request, monkeypatch):
-    """Both ways of reading, the second being that of PyTorch before 2.4."""
-    own = request.param == 'unpickler of mmsrd'
-    if own:
-        monkeypatch.setattr(safe_loading, 'ALLOW_LIST', False)
-    elif not safe_loading.ALLOW_LIST:
-        pytest.skip('this PyTorch has no allow-list')
 
 
 @pytest.mark.usefixtures('reader')

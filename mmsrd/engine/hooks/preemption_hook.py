@@ -20,7 +20,7 @@ from mmengine.runner import Runner
 from ...config.preemption_config import INTERVAL, SIGNALS
 from ...registry import HOOKS
 from ...utils.delayed_read import DelayedRead
-from ..checkpoint_files import PARTIAL, PREEMPTED, write_pointer
+from ..checkpoint_files import PREEMPTED, remove_partial, write_pointer
 from ..loops import ResumableLoop
 
 REQUEUE = 75
@@ -99,9 +99,7 @@ class PreemptionHook(Hook):
             _say(f'{signal.Signals(number).name}: saving a checkpoint after this step')
         elif time.monotonic() - self._received[1] > SAME_NOTICE:
             _say(f'{signal.Signals(number).name} again: ending at once')
-            if dist.is_main_process():
-                for path in Path(self._work_dir).glob(f'*{PARTIAL}'):
-                    path.unlink(missing_ok=True)
+            remove_partial(Path(self._work_dir))
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -15,6 +15,9 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         """See :meth:`ResumableLoop.passes_of`."""
         return epoch, 0 if epoch > self._epoch else self._done
 
+    def _reached(self) -> tuple[int, int]:
+        return self._epoch, self._max_epochs
+
     def run(self) -> Any:
         """Train; as MMEngine's."""
         if self.starts_pass_again:  # schedules and the number of steps count on it
@@ -23,16 +26,15 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or what is left of it."""
-        state = self._resumed
+        state, self._resumed = self._resumed, None
         skip = state.batches if state is not None else 0
         if state is not None and not skip:
             self._restore(state)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        batches = self._iterate(skip, free=state is not None and (skip > 0 or self.dataloader.persistent_workers))
+        batches = self._iterate(state, free=state is not None and (skip > 0 or self.dataloader.persistent_workers))
         if state is not None and skip:
             state.restore()
-        self._resumed = None
         self._done = skip
         for idx, data_batch in enumerate(batches, skip):
             self._workers.took(idx)

@@ -8,6 +8,7 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import DataLoader
 
 from .resumable_loop import ResumableLoop
+from .resume_state import ResumeState
 
 
 class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
@@ -25,14 +26,21 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         """See :meth:`ResumableLoop.passes_of`."""
         return self.dataloader_iterator._epoch, self._done
 
+    def _reached(self) -> tuple[int, int]:
+        return self._iter, self._max_iters
+
     def run(self) -> Any:
         """Train; as MMEngine's, but a resumed run goes on where it was."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        state, self._resumed = self._resumed, None
         if self._will_resume:
-            self._begin_again()
+            self._begin_again(state)
+        if state is not None:
+            self._done = state.batches
+            self._restore(state)
         else:
-            for _ in range(self._iter):  # of a runner that was resumed by hand
+            for _ in range(self._iter):  # of a checkpoint that does not say where it is, or a runner resumed by hand
                 self._next()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
@@ -43,25 +51,17 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def _begin_again(self) -> None:
-        state, passes = self._resumed, 0
-        if state is not None:
-            passes = state.passes
+    def _begin_again(self, state: ResumeState | None) -> None:
+        passes = 0 if state is None else state.passes
+        if passes:
             sampler = getattr(self.dataloader.sampler, 'set_epoch', None) or getattr(
                 getattr(self.dataloader.batch_sampler, 'sampler', None), 'set_epoch', None)
-            if passes and sampler is not None:
+            if sampler is not None:
                 sampler(passes)
-        batches = self._iterate(0 if state is None else state.batches, free=True)
+        batches = self._iterate(state, free=True)
         self.dataloader_iterator = _InfiniteDataloaderIterator(cast(Any, _NotYet(self.dataloader)))
         self.dataloader_iterator._dataloader = self.dataloader
         self.dataloader_iterator._iterator, self.dataloader_iterator._epoch = cast(Any, batches), passes
-        if state is None:
-            for _ in range(self._iter):
-                self._next()
-        else:
-            self._done = state.batches
-            self._restore(state)
-        self._resumed = None
 
     def _next(self) -> Any:
         before = self.dataloader_iterator._epoch

@@ -4,12 +4,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-from typing import Any, Iterator, Mapping, cast
+from typing import Any, Callable, Iterator, Mapping
 
 import mmengine
 from mmengine.dist import get_world_size
 from mmengine.logging import print_log
-from mmengine.runner import EpochBasedTrainLoop
 from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
@@ -36,6 +35,9 @@ class ResumableLoop:
     """
 
     runner: Any
+    val_begin: int
+    val_interval: int
+    _decide_current_val_interval: Callable[[], None]
     dataloader: DataLoader[Any]
 
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
@@ -60,6 +62,10 @@ class ResumableLoop:
 
     def passes_of(self, epoch: int) -> tuple[int, int]:
         """Passes over the data that a checkpoint of ``epoch`` has behind it, and batches of the next one."""
+        raise NotImplementedError
+
+    def _reached(self) -> tuple[int, int]:
+        """Epochs or iterations that are behind, and how many there are."""
         raise NotImplementedError
 
     def exchange(self, epoch: int, iteration: int) -> None:
@@ -103,9 +109,9 @@ class ResumableLoop:
         else:
             self._resumed = state
 
-    def _iterate(self, skip: int, free: bool) -> Iterator[Any]:
-        """Begin a pass over the data after ``skip`` batches; if ``free``, without drawing a random number for it."""
-        state = self._resumed
+    def _iterate(self, state: ResumeState | None, free: bool) -> Iterator[Any]:
+        """Begin a pass over the data where ``state`` is; if ``free``, without drawing a random number for it."""
+        skip = 0 if state is None else state.batches
         self._workers.begin(None if state is None else state.workers)
         empty = skip_batches(self.dataloader, skip) if skip else 0
         with preserved_random_state() if free else contextlib.nullcontext():
@@ -115,12 +121,10 @@ class ResumableLoop:
 
     def _validation_is_due(self) -> bool:
         """Whether MMEngine validates where the loop is now."""
-        loop = cast(Any, self)
-        loop._decide_current_val_interval()
-        count, last = (loop._epoch, loop._max_epochs) if isinstance(self, EpochBasedTrainLoop) else (
-            loop._iter, loop._max_iters)
-        due = count > 0 and count >= loop.val_begin and (
-            count % loop.val_interval == 0 or (count == last and VALIDATES_AT_THE_END))
+        self._decide_current_val_interval()
+        count, last = self._reached()
+        due = count > 0 and count >= self.val_begin and (
+            count % self.val_interval == 0 or (count == last and VALIDATES_AT_THE_END))
         return bool(due and self.runner.val_loop is not None)
 
     def _restore(self, state: ResumeState) -> None:
