@@ -11,7 +11,7 @@ from helpers.processes import ROOT, run_cases
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope
 from PIL import Image
-from zoo_cases import segmentor_inputs
+from zoo_inputs import batch_for
 
 import mmsrd
 from mmsrd.distillers.presets import fitting_preset
@@ -25,36 +25,6 @@ def needs(package):
     return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f'{package} is not installed')
 
 
-def images(height=128, width=128):
-    return torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-
-
-def segmentors_batch(model):
-    return segmentor_inputs(model, 128)
-
-
-def keypoints_batch(model):
-    from mmpose.testing import get_packed_inputs
-    simcc = 'RTMCC' in type(model.head).__name__
-    return get_packed_inputs(2, num_instances=1, input_size=(192, 256), with_heatmap=not simcc, with_simcc_label=simcc)
-
-
-def rotated_batch(model):
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-    from mmrotate.structures import RotatedBoxes
-    boxes = torch.tensor([[40.0, 40.0, 30.0, 20.0, 0.3], [80.0, 70.0, 40.0, 20.0, -0.5]])
-    meta = dict(img_shape=(128, 128), ori_shape=(128, 128), pad_shape=(128, 128), scale_factor=(1.0, 1.0))
-    return dict(inputs=list(images()), data_samples=[
-        DetDataSample(metainfo=meta, gt_instances=InstanceData(bboxes=RotatedBoxes(boxes), labels=torch.tensor([0, 3])),
-                      ignored_instances=InstanceData(bboxes=RotatedBoxes(boxes[:0]))) for _ in range(2)])
-
-
-def yolo_batch(model):
-    boxes = torch.tensor([[i, 3, 20.0, 30.0, 80.0, 90.0] for i in range(2)])
-    return dict(inputs=images(), data_samples=dict(bboxes_labels=boxes))
-
-
 SEGFORMER = ('mmseg::segformer/segformer_mit-b0_8xb1-160k_cityscapes-1024x1024.py',
              'mmseg::segformer/segformer_mit-b1_8xb1-160k_cityscapes-1024x1024.py')
 RTMPOSE = ('mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-t_8xb256-420e_coco-256x192.py',
@@ -62,17 +32,17 @@ RTMPOSE = ('mmpose::body_2d_keypoint/rtmpose/coco/rtmpose-t_8xb256-420e_coco-256
 PSPNET = 'srd_backbone_pspnet-r50_pspnet-r18_80k_cityscapes.py'
 
 
-@pytest.mark.parametrize(('pair', 'batch', 'preset', 'losses'), [
-    pytest.param(PSPNET, segmentors_batch, 'segmentation', {'backbone', 'logits'}, marks=needs('mmseg')),
-    pytest.param(SEGFORMER, segmentors_batch, 'segmentation', {'backbone', 'logits'}, marks=needs('mmseg')),
-    pytest.param('srd_backbone_td-hm-res50_td-hm-mbv2_210e_coco.py', keypoints_batch, 'keypoints', {'backbone'},
+@pytest.mark.parametrize(('pair', 'package', 'preset', 'losses'), [
+    pytest.param(PSPNET, 'mmseg', 'segmentation', {'backbone', 'logits'}, marks=needs('mmseg')),
+    pytest.param(SEGFORMER, 'mmseg', 'segmentation', {'backbone', 'logits'}, marks=needs('mmseg')),
+    pytest.param('srd_backbone_td-hm-res50_td-hm-mbv2_210e_coco.py', 'mmpose', 'keypoints', {'backbone'},
                  marks=needs('mmpose')),
-    pytest.param(RTMPOSE, keypoints_batch, 'keypoints', {'backbone'}, marks=needs('mmpose')),
-    pytest.param('srd_neck_yolov5-s_yolov5-n_300e_coco.py', yolo_batch, 'detection', {'neck'}, marks=needs('mmyolo')),
-    pytest.param('srd_neck_oriented-rcnn-swin-t_rotated-fcos-r50_1x_dota.py', rotated_batch, 'detection', {'neck'},
+    pytest.param(RTMPOSE, 'mmpose', 'keypoints', {'backbone'}, marks=needs('mmpose')),
+    pytest.param('srd_neck_yolov5-s_yolov5-n_300e_coco.py', 'mmyolo', 'detection', {'neck'}, marks=needs('mmyolo')),
+    pytest.param('srd_neck_oriented-rcnn-swin-t_rotated-fcos-r50_1x_dota.py', 'mmrotate', 'detection', {'neck'},
                  marks=needs('mmrotate')),
 ])
-def test_a_training_step(pair, batch, preset, losses):
+def test_a_training_step(pair, package, preset, losses):
     """Every projector gets a gradient."""
     torch.manual_seed(0)
     config = load_config(pair[0] if isinstance(pair, tuple) else str(FOLDER / pair), 'student')
@@ -83,7 +53,7 @@ def test_a_training_step(pair, batch, preset, losses):
     distiller = mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
     assert set(distiller.losses) == losses
     with DefaultScope.overwrite_default_scope(config.default_scope):
-        result = model(**model.data_preprocessor(batch(model), True), mode='loss')
+        result = model(**batch_for(package, model, config, 128), mode='loss')
     total, _ = model.parse_losses(result)
     total.backward()
     for loss in distiller.feature_losses:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import Config
-from zoo_cases import batch_for
+from zoo_inputs import batch_for
 
 import mmsrd
 from mmsrd.distillers.student_batches import batches_of

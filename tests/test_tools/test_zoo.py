@@ -63,12 +63,12 @@ def test_which_configs_are_picked():
 
 
 def test_the_table_tells_what_failed():
-    common = dict(package='mmdet', config='mmdet::a/s.py', teacher='mmdet::a/t.py')
+    common = dict(package='mmdet', config='mmdet::a/s.py', teacher='mmdet::a/t.py', folders=5)
     text = table([dict(common, folder='a', alone='ok', family='ok', other='ok'),
                   dict(common, folder='b', alone='ok', family='ok', other='ValueError: x|y'),
                   dict(common, folder='c', alone='MissingOpError: carafe'),
                   dict(common, folder='a', alone='ok', family='ok', other='TypeError: newer')])
-    assert f'3 of {len(folders("mmdet"))} folders tried; 2 train undistilled, and of these 0 with both' in text
+    assert '3 of 5 folders tried; 2 train undistilled, and of these 0 with both' in text
     assert '| a | s.py | t.py | works | TypeError: newer |' in text
     assert r'| b | s.py | t.py | works | ValueError: x\|y |' in text
     assert '| c | s.py | MissingOpError: carafe |' in text

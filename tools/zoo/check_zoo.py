@@ -24,11 +24,12 @@ from zoo_cases import OTHER_TEACHER, check, folders, pick, tidy
 
 RESULTS = Path('docs/results/zoo.jsonl')
 TABLE = Path('configs/ZOO.md')
-PACKAGES = ('mmdet', 'mmpretrain', 'mmseg')
+NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain', mmseg='MMSegmentation', mmpose='MMPose',
+             mmrotate='MMRotate', mmyolo='MMYOLO')
+PACKAGES = tuple(NAMES)
 WHY = dict(mmpretrain=" RepMLP takes images of one size, and the teacher's is another. HiViT keeps its default "
                       '`out_indices` in one list, which each instance changes for its own depth.')
 LIMIT_S = 900
-NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain', mmseg='MMSegmentation')
 
 
 def case(package: str, folder: str) -> dict[str, Any]:
@@ -83,23 +84,26 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines = [
         '# The model zoos', '',
         'One full optimisation step (forward, backward, optimizer) on two to four random images, with random weights',
-        'and the preset: the student alone, with a teacher of the same folder, and with RetinaNet-R50 (detectors),',
-        'ResNet-50 (classifiers) or FCN-R50 (segmentors). "works" says that the step ran, the distillation losses were',
-        'finite and every projector got a gradient; not that the student got better. Made on a CPU with mmcv-lite by',
+        'and the preset: the student alone, with a teacher of the same folder, and with RetinaNet-R50 of MMDetection',
+        '(detectors of all toolboxes), ResNet-50 (classifiers), FCN-R50 (segmentors) or heatmaps of ResNet-50',
+        '(keypoints). "works" says that the step ran, the distillation losses were finite and every projector got a',
+        'gradient; not that the student got better. Made on a CPU with mmcv-lite by',
         '',
         '```bash', 'python tools/zoo/check_zoo.py', '```', '',
-        'which goes on where it was interrupted; the records are in `docs/results/zoo.jsonl`. Folders that do not',
-        'train undistilled in that environment are listed below, with the reason, and count for nothing.']
+        'which goes on where it was interrupted, for each toolbox that is installed; the records are in',
+        '`docs/results/zoo.jsonl`. MMPose, MMRotate and MMYOLO were tried in the environment `toolboxes`',
+        '([tools/environments](../tools/environments/README.md)). Folders that do not train undistilled are listed',
+        'below, with the reason, and count for nothing.']
     for package in PACKAGES:
         mine = sorted((r for r in newest.values() if r['package'] == package), key=lambda r: r['folder'])
         trained = [r for r in mine if r['alone'] == 'ok']
         both = sum(r.get('family') == r.get('other') == 'ok' for r in trained)
         lines += ['', f'## {NAMES[package]}', '',
-                  f'{len(mine)} of {_count(package, mine)} folders tried; {len(trained)} train undistilled, and of '
+                  f'{len(mine)} of {_count(mine)} folders tried; {len(trained)} train undistilled, and of '
                   f'these {both} with both teachers.', '',
                   '| folder | student | teacher of the folder | same folder | other teacher |', '|---|---|---|---|---|']
         for r in trained:
-            own, relative = (str(r[k]).partition('::')[2].partition('/')[2] for k in ('config', 'teacher'))
+            own, relative = (_relative(r[k], r['folder']) for k in ('config', 'teacher'))
             lines.append(f'| {r["folder"]} | {own} | {"the same config" if own == relative else relative} '
                          f'| {_cell(r.get("family"))} | {_cell(r.get("other"))} |')
         unfit = [(r, *pair) for r in trained for pair in r.get('unfit', {}).items()]
@@ -110,16 +114,19 @@ def table(records: Sequence[dict[str, Any]]) -> str:
             lines += [f'| {r["config"].partition("::")[2]} | {teacher.partition("::")[2]} | {_cell(why)} |'
                       for r, teacher, why in unfit]
         lines += ['', f'### {NAMES[package]}: left out', '', '| folder | student | why |', '|---|---|---|']
-        lines += [f'| {r["folder"]} | {str(r["config"] or "").partition("::")[2].partition("/")[2]} '
+        lines += [f'| {r["folder"]} | {_relative(r["config"], r["folder"])} '
                   f'| {_cell(r["alone"])} |' for r in mine if r['alone'] != 'ok']
     return '\n'.join(lines) + '\n'
 
 
-def _count(package: str, mine: Sequence[dict[str, Any]]) -> int:
-    """Folders of a zoo, as its toolbox has them here or as the records say."""
-    if importlib.util.find_spec(package) is not None:
-        return len(folders(package))
-    return max((r.get('folders', 0) for r in mine), default=len(mine))
+def _count(mine: Sequence[dict[str, Any]]) -> int:
+    """Folders of a zoo when it was last tried; its toolbox may be another version, or missing, here."""
+    return max((r.get('folders', 0) for r in mine), default=0) or len(mine)
+
+
+def _relative(name: Any, folder: str) -> str:
+    """A config's path below the folder of its row."""
+    return str(name or '').partition('::')[2][len(folder) + 1:]
 
 
 def _cell(outcome: str | None) -> str:

@@ -5,7 +5,6 @@ import copy
 import re
 import traceback
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -13,16 +12,20 @@ from mmengine.logging import MessageHub
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from torch import nn
+from zoo_inputs import batch_for
 
 import mmsrd
-from mmsrd.recorders import channel_candidates
 from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.zoo import load_config, package_files
 
 OTHER_TEACHER = dict(mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
                      mmpretrain='mmpretrain::resnet/resnet50_8xb32_in1k.py',
-                     mmseg='mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py')
-SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192, 448), mmseg=(128, 256, 512))
+                     mmseg='mmseg::fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py',
+                     mmpose='mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py',
+                     mmrotate='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
+                     mmyolo='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192, 448), mmseg=(128, 256, 512),
+             mmpose=(256,), mmrotate=(128, 256, 512), mmyolo=(128, 256, 320, 640))
 # Of the configs of a folder the first in this order: small models are quicker, and all are built the same way.
 _ORDER = ('nano', 'tiny', 'r18', 'resnet18', 'xxs', 'xs', 'small', '-s0', 'r50', 'resnet50', '-b0', '400mf', 'mbv2', '',
           '101', '32x4d', 'base', '-b_', '64x4d', '152', 'x101', '200', '269', 'large', '-l_', '-l-', 'swin-l', 'xl',
@@ -31,9 +34,10 @@ _MIDDLE = _ORDER.index('')
 
 
 def folders(package: str) -> list[str]:
-    """Config folders of an installed toolbox."""
+    """Config folders of an installed toolbox; of MMPose ``task/algorithm``."""
     root = package_files(package) / 'configs'
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('_'))
+    found = (p.relative_to(root) for p in root.glob('*/*' if package == 'mmpose' else '*') if p.is_dir())
+    return sorted(str(p) for p in found if not p.parts[0].startswith('_'))
 
 
 def configs_of(package: str, folder: str) -> list[str]:
@@ -57,6 +61,8 @@ def is_trainable(package: str, config: Config) -> bool:
     model = config.get('model') or {}
     if package == 'mmseg':
         return 'backbone' in model and 'decode_head' in model
+    if package == 'mmpose':
+        return 'backbone' in model and model.get('type') != 'PoseLifter'  # which takes no image
     if package == 'mmdet':
         return ('backbone' in model or 'detector' in model) and not {'tracker', 'language_model'} & set(model) \
             and model.get('type') not in ('ImageClassifier', 'BaseReID')
@@ -79,71 +85,6 @@ def pick(package: str, folder: str, count: int = 3) -> list[str]:
             else:
                 found[backbone] = name
     return [*found.values(), *rest][:count]
-
-
-def classes_of(model: nn.Module) -> int:
-    """Number of classes that labels may have: the smallest of the heads, but for those of region proposals."""
-    counts = [n for name, m in model.named_modules() if 'rpn' not in name and 'backbone' not in name
-              for attribute in ('num_classes', 'num_things_classes')
-              if isinstance(n := getattr(m, attribute, None), int) and n > 0]
-    return min(counts, default=10)
-
-
-def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict[str, Any]:
-    """Arguments of the model's forward in mode 'loss' for two random images."""
-    if package == 'mmpretrain':
-        return _classifier_batch(model, config, side)
-    if package == 'mmseg':
-        prepared: dict[str, Any] = model.data_preprocessor(segmentor_inputs(model, side), True)
-        return prepared
-    from mmdet.testing import demo_mm_inputs
-    text = str(config.model)
-    options = dict(image_shapes=(3, side, side), num_items=[3, 3], num_classes=5,
-                   with_mask='mask' in text.lower(), with_semantic='semantic' in text or 'panoptic' in text.lower(),
-                   use_box_type='use_box_type' in str(config.get('train_pipeline', '')) or 'boxtype2tensor' in text)
-    if getattr(model.data_preprocessor, 'batch_augments', None):
-        model.data_preprocessor.batch_augments = None  # they pad to the size of the real training
-    if 'multi_branch' in text.lower() or 'MultiBranch' in text:
-        branches = {name: demo_mm_inputs(2, **options) for name in ('sup', 'unsup_teacher', 'unsup_student')}
-        for data in branches.values():
-            for sample in data['data_samples']:
-                sample.set_metainfo(dict(homography_matrix=torch.eye(3).numpy()))
-        packed: dict[str, Any] = {key: {name: data[key] for name, data in branches.items()}
-                                  for key in ('inputs', 'data_samples')}
-    else:
-        packed = demo_mm_inputs(2, **options)
-        for sample in packed['data_samples']:
-            sample.gt_instances.labels %= classes_of(model)
-    processed: dict[str, Any] = model.data_preprocessor(packed, True)
-    return processed
-
-
-def _classifier_batch(model: nn.Module, config: Config, side: int) -> dict[str, Any]:
-    from mmpretrain.structures import DataSample
-    classes = classes_of(model)
-    samples = [DataSample().set_gt_label(i % classes) for i in range(4)]
-    if 'MultiLabel' in str(config.model.get('head')) or 'CSRAClsHead' in str(config.model.get('head')):
-        samples = [DataSample().set_gt_score(torch.eye(classes)[i % classes]) for i in range(4)]
-    channels = 1 if 1 in channel_candidates(model) else 3
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (4, channels, side, side), generator=generator, dtype=torch.uint8)
-    processed: dict[str, Any] = model.data_preprocessor(dict(inputs=images, data_samples=samples), True)
-    return processed
-
-
-def segmentor_inputs(model: nn.Module, side: int) -> dict[str, Any]:
-    """Two random images and masks for a model of MMSegmentation, before its preprocessor."""
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-    if hasattr(model.data_preprocessor, 'size'):  # images are cropped to the size of the real training
-        model.data_preprocessor.size = (side, side)
-        model.data_preprocessor.size_divisor = None
-    generator = torch.Generator().manual_seed(0)
-    masks = torch.randint(0, max(classes_of(model), 2), (2, 1, side, side), generator=generator)
-    samples = [SegDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side)),
-                             gt_sem_seg=PixelData(data=mask), gt_edge_map=PixelData(data=mask % 2)) for mask in masks]
-    images = torch.randint(0, 256, (2, 3, side, side), generator=generator, dtype=torch.uint8)
-    return dict(inputs=list(images), data_samples=samples)
 
 
 @torch.no_grad()
