@@ -13,7 +13,9 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from typing import Any, ClassVar, Dict
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Dict, Optional
 
 import numpy as np
 import torch
@@ -68,6 +70,20 @@ class _Unpickler(pickle._Unpickler):
     """
 
     dispatch: ClassVar[Dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    storage_bytes: ClassVar[Optional[Dict[str, int]]] = None
+    """Bytes of each storage in the archive, by its key; None for a file of before PyTorch 1.6."""
+
+    def load_binpersid(self) -> None:
+        """Take a storage, unless the file says that it is larger than it is: PyTorch would read behind its end."""
+        saved = self.stack[-1]  # type: ignore[attr-defined]
+        if self.storage_bytes is not None:
+            _, kind, key, _, numel = saved
+            size = int(numel) * torch.empty(0, dtype=getattr(kind, 'dtype', torch.uint8)).element_size()
+            if not 0 <= size <= self.storage_bytes.get(str(key), -1):
+                raise pickle.UnpicklingError(f'Unsupported storage {key!r} of {numel!r} elements')
+        super().load_binpersid()  # type: ignore[misc]
+
+    dispatch[pickle.BINPERSID[0]] = load_binpersid
 
     def load_build(self) -> None:
         """Set attributes of an object that the file has made, not of a function that it has found."""
@@ -87,16 +103,19 @@ class _Unpickler(pickle._Unpickler):
         return allowed[full]
 
 
-class _RestrictedPickle:
-    """What ``torch.load(pickle_module=...)`` wants of a module."""
-
-    Unpickler = _Unpickler
-    UnpicklingError = pickle.UnpicklingError
-
-    @staticmethod
-    def load(file: Any, **options: Any) -> Any:
-        """As ``pickle.load``; files of before PyTorch 1.6 are read by it."""
-        return _Unpickler(file, **options).load()
+def _restricted_pickle(path: str) -> ModuleType:
+    """What ``torch.load(pickle_module=...)`` wants of a module, for one file."""
+    sizes = None
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            sizes = {Path(entry.filename).name: entry.file_size for entry in archive.infolist()
+                     if Path(entry.filename).parent.name == 'data'}
+    unpickler = type('Unpickler', (_Unpickler,), dict(storage_bytes=sizes))
+    module = ModuleType('restricted_pickle')
+    vars(module).update(
+        Unpickler=unpickler, UnpicklingError=pickle.UnpicklingError,
+        load=lambda file, **options: unpickler(file, **options).load())  # files of before PyTorch 1.6
+    return module
 
 
 @functools.lru_cache(maxsize=None)
@@ -139,7 +158,7 @@ def _load(path: str) -> Any:
         allow_mmengine_globals()
         return torch.load(path, map_location='cpu', weights_only=True)
     # PyTorch's own restriction is off where an unpickler is given, and this one restricts.
-    return torch.load(path, map_location='cpu', pickle_module=_RestrictedPickle, weights_only=False)
+    return torch.load(path, map_location='cpu', pickle_module=_restricted_pickle(path), weights_only=False)
 
 
 def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def test_an_optional_package_that_is_missing(student, distill, tmp_path, monkeyp
 
 
 def test_a_toolbox_that_is_missing(student, distill):
-    distill['teacher'] = dict(config='mmyolo::yolov5/yolov5_s.py', allow_random=True)
-    with pytest.raises(mmsrd.errors.MissingPackageError, match="'mmyolo' is not installed.*pip install mmyolo"):
+    distill['teacher'] = dict(config='mmaction::tsn/tsn_r50.py', allow_random=True)
+    with pytest.raises(mmsrd.errors.MissingPackageError, match="'mmaction' is not installed.*pip install mmaction"):
         mmsrd.attach(student, distill)
 
 

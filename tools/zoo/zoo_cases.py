@@ -63,7 +63,7 @@ def is_trainable(package: str, config: Config) -> bool:
         return 'backbone' in model and 'decode_head' in model
     if package == 'mmpose':
         return 'backbone' in model and model.get('type') != 'PoseLifter'  # which takes no image
-    if package == 'mmdet':
+    if package in ('mmdet', 'mmrotate', 'mmyolo'):
         return ('backbone' in model or 'detector' in model) and not {'tracker', 'language_model'} & set(model) \
             and model.get('type') not in ('ImageClassifier', 'BaseReID')
     return model.get('type') == 'ImageClassifier' and bool(model.get('head'))

@@ -124,7 +124,9 @@ def _yolo(model: nn.Module, config: Config, side: int) -> dict[str, Any]:
     labels = dict(bboxes_labels=boxes)
     if 'with_mask=True' in str(config.model) or 'mask_head' in str(config.model):
         labels['masks'] = torch.ones(2, side, side)
-    return dict(inputs=_images(2, side, side), data_samples=labels)
+    images = _images(2, side, side)
+    wants_list = type(model.data_preprocessor).__name__ == 'PPYOLOEDetDataPreprocessor'
+    return dict(inputs=list(images) if wants_list else images, data_samples=labels)
 
 
 _MAKERS: dict[str, Callable[[nn.Module, Config, int], dict[str, Any]]] = dict(
