@@ -110,9 +110,9 @@ def _rotated(model: nn.Module, config: Config, side: int) -> dict[str, Any]:
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
     from mmrotate.structures import RotatedBoxes
-    kind = re.search(r"gt_bboxes': '(\w+)'", str(config.train_pipeline))
+    kind = re.search(r"gt_bboxes': '(\w+)'", str(config.train_pipeline))  # files have quadrilaterals
     boxes = RotatedBoxes(torch.tensor([[0.3, 0.3, 0.25, 0.15, 0.0], [0.6, 0.55, 0.3, 0.15, 0.0]]) * side
-                         + torch.tensor([0, 0, 0, 0, 0.3])).convert_to(kind.group(1) if kind else 'rbox')
+                         + torch.tensor([0, 0, 0, 0, 0.3])).convert_to(kind.group(1) if kind else 'qbox')
     meta = dict(img_shape=(side, side), ori_shape=(side, side), pad_shape=(side, side), scale_factor=(1.0, 1.0))
     return dict(inputs=list(_images(2, side, side)), data_samples=[
         DetDataSample(metainfo=meta, gt_instances=InstanceData(bboxes=boxes, labels=torch.tensor([0, 3])),
