@@ -25,7 +25,7 @@ else
 fi
 
 stamp=$venv/mmsrd-stamp
-wanted=$(cat "$root"/tools/requirements{,-torch,-transformers,-wandb,-mmseg}.txt "$root/setup.py" \
+wanted=$(cat "$root"/tools/requirements{,-torch,-transformers,-wandb,-mmseg,-docs}.txt "$root/setup.py" \
   <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1)-$root
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
   echo "setup_env: $venv is up to date"
@@ -53,15 +53,15 @@ if grep -q '^include-system-site-packages = true' "$venv/pyvenv.cfg" && has_torc
   echo "setup_env: using the PyTorch that $python has"
 else
   echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line)"
-  "${pip[@]}" install --quiet --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
+  "${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
 fi
 echo "setup_env: installing MMDetection, MMPretrain and tools"
-"${pip[@]}" install --quiet --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
-for beside in transformers wandb mmseg; do
-  "${pip[@]}" install --quiet --only-binary :all: --no-deps --upgrade --target "$venv/$beside" \
+"${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
+for beside in transformers wandb mmseg docs; do
+  "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade --target "$venv/$beside" \
     -r "$root/tools/requirements-$beside.txt"
 done
-"${pip[@]}" install --quiet --no-deps --no-build-isolation -e "$root"
+"${pip[@]}" install -qq --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' 2>/dev/null || {
   echo "setup_env: the installed packages do not import:" >&2
   "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' >&2; exit 1; }

@@ -458,7 +458,7 @@ def test_the_method_page_shows_the_recorded_results(tmp_path):
     method.pictures(*records, tmp_path)
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}
-    assert all(any(f'pictures/{name}' in text for text in texts.values()) for name in drawn)
+    assert all(any(f'pictures/{name}' in text for text in (*texts.values(), readme)) for name in drawn)
 
 
 def test_a_classifier_of_objects(coco, tmp_path, monkeypatch):

@@ -8,21 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'helpers'))
+from quickstart_pictures import pictures
 from records import read_lines, spread
 
 NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')
 COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
-SCENES = 4
-SCORE_SHOWN = 0.2
 
 
 @dataclass
@@ -111,44 +108,6 @@ def curves(runs: list[Run], path: Path) -> None:
     plt.close(figure)
 
 
-def draw_boxes(image: np.ndarray, boxes: list[Any], labels: list[int], colour: tuple[int, int, int]) -> np.ndarray:
-    """Copy of a BGR image, three times as large, with labelled boxes (corners in pixels)."""
-    scale = 3
-    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    for box, label in zip(boxes, labels):
-        x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
-        cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
-        cv2.putText(canvas, str(label), (x1 + 3, y1 + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
-    return canvas
-
-
-def pictures(runs: list[Run], data: Path, path: Path) -> None:
-    """Draw validation images: ground truth, student alone and distilled, side by side."""
-    from mmdet.apis import inference_detector, init_detector
-    truth = json.loads((data / 'annotations' / 'val.json').read_text())
-    first = {role: next(r for r in runs if r.role == role) for role in ('student', 'distilled')}
-    models = {role: init_detector(run.config, str(run.checkpoint()), device='cpu') for role, run in first.items()}
-    figure, axes = plt.subplots(SCENES, 3, figsize=(9, 3 * SCENES), constrained_layout=True)
-    for row, info in zip(axes, truth['images'][:SCENES]):
-        image = cv2.imread(str(data / 'val' / info['file_name']))
-        own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
-        boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
-        panels = [('ground truth', draw_boxes(image, boxes, [a['category_id'] for a in own], (60, 140, 40)))]
-        for role, model in models.items():
-            found = inference_detector(model, image).pred_instances
-            found = found[found.scores > SCORE_SHOWN]
-            panels.append((f'{NAMES[role].lower()} (score > {SCORE_SHOWN})',
-                           draw_boxes(image, found.bboxes.tolist(), found.labels.tolist(), (190, 90, 30))))
-        for axis, (title, panel) in zip(row, panels):
-            axis.imshow(panel[..., ::-1])
-            axis.set_axis_off()
-            if axis in axes[0]:
-                axis.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def report(work_dir: Path, runs: list[Run] | None = None) -> str:
     """Write ``results.json``, ``results.md``, ``curves.png`` and ``detections.png``.
 
@@ -157,7 +116,7 @@ def report(work_dir: Path, runs: list[Run] | None = None) -> str:
         runs: Finished runs; None for those of the ``results.json`` that is there.
 
     Returns:
-        str: The table, and where the files are.
+        str: The table, where the report and the pictures are, and what to do next.
     """
     results_file = work_dir / 'results.json'
     if runs is None:
@@ -168,5 +127,10 @@ def report(work_dir: Path, runs: list[Run] | None = None) -> str:
     text = table(results)
     (work_dir / 'results.md').write_text(text + '\n')
     curves(runs, work_dir / 'curves.png')
-    pictures(runs, work_dir / 'data', work_dir / 'detections.png')
-    return f'\n{text}\n\nwritten to {work_dir}/: results.json, results.md, curves.png, detections.png'
+    first = {NAMES[role]: next(run for run in runs if run.role == role) for role in NAMES}
+    pictures({title: (run.config, run.checkpoint()) for title, run in first.items()}, work_dir / 'data',
+             work_dir / 'detections.png')
+    page = first[NAMES['distilled']].work_dir / 'distill_report' / 'index.html'
+    return (f'\n{text}\n\nreport of the distilled training: {page.resolve()}\n'
+            f'learning curves and detections of all: {work_dir}/curves.png, {work_dir}/detections.png\n'
+            'next, with your own config: python tools/train.py CONFIG --teacher CONFIG --teacher-checkpoint FILE')

@@ -34,8 +34,10 @@ _MAP = re.compile(r'coco/bbox_mAP: ([\d.]+)')
 def train(role: str, seed: int, options: list[str]) -> Run:
     """Run one training in a process of its own, show its progress on one line, and time it."""
     work_dir = WORK_DIR / (role if role == 'teacher' else f'{role}_seed{seed}')
-    command = [sys.executable, 'tools/train.py', CONFIGS[role], '--work-dir', str(work_dir),
-               '--cfg-options', f'randomness.seed={seed}', *options]
+    options = [f'randomness.seed={seed}', *options]
+    if role == 'distilled':
+        options.append(f'distill.report.baseline={WORK_DIR}/student_seed{seed}')
+    command = [sys.executable, 'tools/train.py', CONFIGS[role], '--work-dir', str(work_dir), '--cfg-options', *options]
     work_dir.mkdir(parents=True, exist_ok=True)
     label, score, started = f'{role}, seed {seed}', '', time.time()
     with open(work_dir / 'train.log', 'w') as log, subprocess.Popen(

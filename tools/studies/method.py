@@ -13,8 +13,8 @@ import classification
 import detection
 from detection import METRIC
 from detection_rows import LONG, MAIN, PAIRS, ROWS, SGD, TITLES, ending
-from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, summary, tables
-from plots import bars, diagnostic, draw, factors, gradients, learning, spectra
+from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, pairs_of_summary, summary, tables
+from plots import bars, diagnostic, draw, factors, gradients, learning, results, spectra
 from runs import ROOT, recorded
 from study import ALONE, Records, between, of_row
 
@@ -30,6 +30,9 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
     """Draw all pictures of the page."""
     size = FCOS.partition('/')[0]
     alone = (f'{size}/fcos', ALONE)
+    detectors = [pair for pair in pairs_of_summary() if pair.metric == METRIC and not pair.usual.endswith(LONG)]
+    draw(folder / 'results.png', [('teacher → student, mAP (%), mean over the seeds', results(det, detectors))], 4.4,
+         width=8)
     draw(folder / 'balance.png', [
         (f'SRD, constant weight {WEIGHT:g}', gradients(det, FCOS, CONSTANT, 'neck', STRIDES, WEIGHT)),
         ('SRD, balance 1', gradients(det, FCOS, LINEAR, 'neck', STRIDES, None)),

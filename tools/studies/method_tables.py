@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import statistics
 from itertools import product
-from typing import Any, Sequence
+from typing import Any, NamedTuple, Sequence
 
 import classification
 from detection import METRIC
 from detection_rows import CROPS, DEFAULT, INIT, LAST_NORMS, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import spread
-from study import ALONE, Records, by_seed, gains, of_row
+from study import ALONE, TEACHER, Records, by_seed, gains, of_row
 
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
 LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
@@ -43,6 +43,29 @@ WITH_INIT = tuple(row for row in MAIN if INIT in row)
 WITHOUT_INIT = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
 ALIVE = 0.01
 """A singular value counts as alive above this share of the largest."""
+
+
+class SummaryPair(NamedTuple):
+    """One student with its teacher: where the records of both, of the usual loss and of the preset are.
+
+    Attributes:
+        student, teacher: Titles.
+        dataset: Of the distilled students.
+        alone, own: Data set and row of the student alone, and of the teacher.
+        usual, preset: Rows of the usual loss, with its published weight, and of mmsrd's preset.
+        metric: Name in the records.
+        scale: From the metric to percent.
+    """
+
+    student: str
+    teacher: str
+    dataset: str
+    alone: tuple[str, str]
+    own: tuple[str, str]
+    usual: str
+    preset: str
+    metric: str
+    scale: float
 
 
 def alive(projectors: dict[str, list[float]]) -> list[int]:
@@ -124,32 +147,35 @@ def tables(det: Records, cls: Records) -> dict[str, dict[str, str]]:
     }
 
 
-def summary(det: Records, cls: Records) -> dict[str, str]:
-    """The README's table: what SRD gains over the student alone, and what the usual method does."""
-    lines = ['| student | teacher | student alone | KL or PKD (seeds) | SRD, constant weight (seeds) '
-             '| SRD, balance (seeds) | the preset (seeds) |',
-             '|---|---|---|---|---|---|---|']
+def pairs_of_summary() -> list[SummaryPair]:
+    """Classifiers, then detectors, of the README's table and picture."""
+    found = []
     for name in ('fashion_mnist', 'fashion_mnist_full', DIGITS):
         part = classification.PARTS[name]
-        lines += _gain(part.title, 'ResNet-20', cls, name, (classification.home(name), ALONE),
-                       ('KL', LINEAR, None, 'SRD + KL'), classification.METRIC, 1)
+        found.append(SummaryPair(part.title, 'ResNet-20', name, (classification.home(name), ALONE),
+                                 (classification.home(name, part.teacher), TEACHER), 'KL', 'SRD + KL',
+                                 classification.METRIC, 1))
     for size, scenes in (('reduced', 'digit scenes'), ('emoji', 'emoji scenes')):
         for (teacher, student), end in product(PAIRS_OF[size], ('', LONG)):
-            lines += _gain(f'{TITLES[student]}, {scenes}{end}', TITLES[teacher], det, f'{size}/{teacher}_{student}',
-                           (f'{size}/{student}', ALONE + end),
-                           [row + end for row in ('PKD', CONSTANT, LINEAR, DEFAULT)], METRIC, 100)
+            found.append(SummaryPair(f'{TITLES[student]}, {scenes}{end}', TITLES[teacher],
+                                     f'{size}/{teacher}_{student}', (f'{size}/{student}', ALONE + end),
+                                     (f'{size}/{teacher}', TEACHER), f'PKD{end}', f'{DEFAULT}{end}', METRIC, 100))
+    return found
+
+
+def summary(det: Records, cls: Records) -> dict[str, str]:
+    """The README's table: what the preset and the usual method gain over the student alone."""
+    lines = ['| student | teacher | student alone | KL or PKD (seeds) | mmsrd preset (seeds) | teacher |',
+             '|---|---|---|---|---|---|']
+    for pair in pairs_of_summary():
+        records = cls if pair.metric == classification.METRIC else det
+        base = by_seed(records, *pair.alone, pair.metric)
+        gained = [gains(by_seed(records, pair.dataset, row, pair.metric), base) for row in (pair.usual, pair.preset)]
+        if any(gained):
+            cells = [spread([pair.scale * gain for gain in found], '+', 1) + f' ({len(found)})' if found else
+                     'not measured' for found in gained]
+            values = ([pair.scale * value for value in by_seed(records, *of, pair.metric).values()]
+                      for of in (pair.alone, pair.own))
+            alone, own = (spread(found, digits=1) for found in values)
+            lines.append(f'| {pair.student} | {pair.teacher} | {alone} | {" | ".join(cells)} | {own} |')
     return {'summary': '\n'.join(lines)}
-
-
-def _gain(student: str, teacher: str, records: Records, dataset: str, alone: tuple[str, str],
-          rows: Sequence[str | None], metric: str, scale: float) -> list[str]:
-    """A line of the summary; a row that is None is not meant for this data set."""
-    base = by_seed(records, *alone, metric)
-    gained = [None if row is None else gains(by_seed(records, dataset, row, metric), base) for row in rows]
-    if not any(gained):
-        return []
-    cells = [student, teacher, spread([scale * value for value in base.values()], digits=1)]
-    for found in gained:
-        cells.append('–' if found is None else 'not measured' if not found else
-                     f'{spread([scale * gain for gain in found], "+", 1)} ({len(found)})')
-    return [f'| {" | ".join(cells)} |']

@@ -22,10 +22,11 @@ def mean_curve(curves: Iterable[Sequence[Sequence[float]]]) -> tuple[list[float]
             [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values])
 
 
-def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6, share: bool = False) -> None:
-    """A figure with one titled panel beside the other; ``share``: one horizontal scale."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), height), layout='constrained', squeeze=False,
-                                sharex=share)
+def draw(path: Path, panels: Sequence[tuple[str, Panel]], height: float = 3.6, share: bool = False,
+         width: float = 5) -> None:
+    """A figure with one titled panel of that width beside the other; ``share``: one horizontal scale."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(width * len(panels), height), layout='constrained',
+                                squeeze=False, sharex=share)
     for axis, (title, fill) in zip(axes[0], panels):
         fill(axis)
         axis.set_title(title, fontsize=10)
@@ -67,6 +68,34 @@ def bars(records: Records, rows: Sequence[str], dataset: str, alone: tuple[str, 
         axis.axvline(0, color='black', linewidth=0.8)
         axis.set_yticks(range(len(shown)), [f'{row} ({len(found)})' for row, found in reversed(shown)], fontsize=8)
         axis.set_xlabel('points over the student alone, by seed')
+    return fill
+
+
+def results(records: Records, pairs: Sequence[Any]) -> Panel:
+    """Bars of the student alone, of the usual loss and of the preset for each pair, and a mark at the teacher.
+
+    Args:
+        records: Of the study.
+        pairs: :class:`~method_tables.SummaryPair` of that study.
+    """
+    def fill(axis: Any) -> None:
+        shown = [pair for pair in pairs if of_row(records, pair.dataset, pair.preset)]
+        for i, pair in enumerate(reversed(shown)):
+            rows = (('student alone', pair.alone, '#c9c9c9'),
+                    (f'{pair.usual}, published weight', (pair.dataset, pair.usual), '#8fb8d8'),
+                    ('mmsrd preset', (pair.dataset, pair.preset), '#1f5f99'))
+            for place, (label, of, colour) in enumerate(rows):
+                values = [pair.scale * value for value in by_seed(records, *of, pair.metric).values()]
+                if values:
+                    mean = statistics.mean(values)
+                    axis.barh(i + 0.26 * (1 - place), mean, 0.25, color=colour, label=label)
+                    axis.text(mean + 0.5, i + 0.26 * (1 - place), f'{mean:.1f}', va='center', fontsize=8)
+            own = pair.scale * statistics.mean(by_seed(records, *pair.own, pair.metric).values())
+            axis.plot([own, own], [i - 0.4, i + 0.4], color='black', linewidth=1.5, label='teacher')
+        axis.set_yticks(range(len(shown)), [f'{pair.teacher} → {pair.student}' for pair in reversed(shown)], fontsize=9)
+        axis.set_ylim(-0.6, len(shown) - 0.4)
+        handles = dict(zip(*reversed(axis.get_legend_handles_labels())))  # one of each label
+        axis.legend(handles.values(), handles, loc='upper left', bbox_to_anchor=(1, 1), fontsize=9, frameon=False)
     return fill
 
 

@@ -1,0 +1,115 @@
+"""Detections of the quick start's models on the same images, each box marked as right or wrong."""
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from pycocotools import mask as mask_utils
+
+SCENES, CANDIDATES = 4, 100
+SCORE_SHOWN = 0.3
+MIN_IOU = 0.5
+RIGHT, WRONG, MISSED = (60, 140, 40), (40, 40, 220), (0, 190, 230)  # BGR: green, red, yellow
+
+
+def busiest(truth: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The images with most objects among the first validation images, chosen without a look at predictions."""
+    first = truth['images'][:CANDIDATES]
+    counts = {image['id']: 0 for image in first}
+    for annotation in truth['annotations']:
+        if annotation['image_id'] in counts:
+            counts[annotation['image_id']] += 1
+    return sorted(first, key=lambda image: -counts[image['id']])[:SCENES]
+
+
+def judge(boxes: Sequence[Sequence[float]], labels: Sequence[int], true_boxes: Sequence[Sequence[float]],
+          true_labels: Sequence[int]) -> tuple[list[bool], list[bool]]:
+    """Which predictions are right and which objects are missed.
+
+    A prediction, in the order given (by falling score), is right if an object of its label that no earlier one
+    has taken overlaps it by an IoU of at least 0.5; a second box on one object is wrong.
+
+    Args:
+        boxes, labels: Predictions, corners in pixels (x1, y1, x2, y2).
+        true_boxes, true_labels: Ground truth, likewise.
+
+    Returns:
+        tuple: For each prediction whether it is right, for each object whether it is missed.
+    """
+    missed = [True] * len(true_boxes)
+    if not len(boxes) or not len(true_boxes):
+        return [False] * len(boxes), missed
+    as_sizes = [np.array([(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in side], float)
+                for side in (boxes, true_boxes)]
+    overlaps = mask_utils.iou(*as_sizes, [0] * len(true_boxes))
+    right = []
+    for row, label in zip(overlaps, labels):
+        free = [i for i in np.argsort(-row) if missed[i] and true_labels[i] == label and row[i] >= MIN_IOU]
+        right.append(bool(free))
+        if free:
+            missed[free[0]] = False
+    return right, missed
+
+
+def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[int],
+               colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Copy of a BGR image, three times as large, with labelled boxes (corners in pixels), a colour for each."""
+    scale = 3
+    canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    for box, label, colour in zip(boxes, labels, colours):
+        x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
+        cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
+        cv2.putText(canvas, str(label), (x1 + 3, y1 + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+    return canvas
+
+
+def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels: Sequence[int]) -> tuple[str, Any]:
+    """Caption and picture of one model's detections: right boxes green, wrong ones red, missed objects yellow."""
+    found = found[found.scores > SCORE_SHOWN]
+    found = found[found.scores.argsort(descending=True)]
+    boxes, labels = found.bboxes.tolist(), found.labels.tolist()
+    right, missed = judge(boxes, labels, true_boxes, true_labels)
+    lost = [i for i, is_missed in enumerate(missed) if is_missed]
+    picture = draw_boxes(image, [*(true_boxes[i] for i in lost), *boxes], [*(true_labels[i] for i in lost), *labels],
+                         [MISSED] * len(lost) + [RIGHT if is_right else WRONG for is_right in right])
+    return f'{sum(right)} right, {len(right) - sum(right)} wrong, {len(lost)} missed', picture
+
+
+def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path) -> None:
+    """Draw validation images: ground truth and each model's detections, side by side.
+
+    Args:
+        models: Config file and checkpoint of each model by its title, in the order of the columns.
+        data: Folder of the COCO-format data.
+        path: The PNG file to write.
+    """
+    from mmdet.apis import inference_detector, init_detector
+    truth = json.loads((data / 'annotations' / 'val.json').read_text())
+    figure, axes = plt.subplots(SCENES, 1 + len(models), figsize=(3 * (1 + len(models)), 3.25 * SCENES),
+                                constrained_layout=True)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # mmdet tells what it loads
+        warnings.simplefilter('ignore')
+        built = {title: init_detector(config, str(file), device='cpu') for title, (config, file) in models.items()}
+        for row, info in zip(axes, busiest(truth)):
+            image = cv2.imread(str(data / 'val' / info['file_name']))
+            own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
+            boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
+            labels = [a['category_id'] for a in own]
+            panels = {'Ground truth': (f'{len(own)} objects', draw_boxes(image, boxes, labels, [RIGHT] * len(own)))}
+            for title, model in built.items():
+                panels[title] = panel(image, inference_detector(model, image).pred_instances, boxes, labels)
+            for axis, (title, (caption, picture)) in zip(row, panels.items()):
+                axis.imshow(picture[..., ::-1])
+                axis.set_axis_off()
+                axis.set_title(f'{title}\n{caption}' if row is axes[0] else caption, fontsize=10)
+    figure.suptitle(f'green: right, red: wrong, yellow: missed (score > {SCORE_SHOWN}, IoU ≥ {MIN_IOU})', fontsize=10)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
