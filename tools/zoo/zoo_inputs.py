@@ -91,6 +91,8 @@ def _keypoints(model: nn.Module, config: Config, side: int) -> dict[str, Any]:
                  if isinstance(n := getattr(model.head, name, None), int))
     steps = [TRANSFORMS.build(step) for step in config.train_pipeline if step['type'] in (
         'GenerateTarget', 'BottomupGetHeatmapMask', 'PackPoseInputs')]
+    if not steps:
+        raise ValueError('the config has no pipeline for training')
     generator = np.random.default_rng(0)
     samples = []
     for _ in range(2):
@@ -99,6 +101,8 @@ def _keypoints(model: nn.Module, config: Config, side: int) -> dict[str, Any]:
         sample.update(keypoints=points.astype(np.float32), keypoints_visible=np.ones((1, count), np.float32),
                       flip_indices=list(range(count)), dataset_keypoint_weights=np.ones(count, np.float32),
                       input_size=(width, height))
+        if 'Bottomup' in config.model.type:  # as their affine transform leaves it
+            sample['bbox'] = sample['bbox'][:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2)
         for step in steps:
             sample = step(sample)
         samples.append(sample)
