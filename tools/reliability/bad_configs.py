@@ -6,11 +6,9 @@ names. An unknown key must never be accepted, and nothing may take more than fiv
 """
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import copy
-import json
 import logging
 import math
 import tempfile
@@ -24,6 +22,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
+from outcome import parser_for, report
 from torch import Tensor, nn
 
 import mmsrd
@@ -205,7 +204,7 @@ def trial(folder: Path, count: int, start: int = 0) -> collections.Counter[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--count', type=int, default=10_000)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -215,8 +214,8 @@ def main() -> None:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         counts = trial(Path(folder), args.count, args.seed)
-    print(json.dumps(dict(count=args.count, seed=args.seed, outcomes=dict(counts.most_common()),
-                          seconds=round(time.monotonic() - began))))
+    report(args, 'bad_configs', dict(count=args.count, seed=args.seed, outcomes=dict(counts.most_common()),
+                                     seconds=round(time.monotonic() - began)))
 
 
 if __name__ == '__main__':

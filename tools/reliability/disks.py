@@ -7,10 +7,8 @@ where this user may mount one; other faults are raised in the place of the syste
 """
 from __future__ import annotations
 
-import argparse
 import errno
 import functools
-import json
 import os
 import random
 import shutil
@@ -24,6 +22,7 @@ from kill import equal, prepare, start, state, training, wait
 from mmengine.config import Config
 from mmengine.fileio import FileClient, LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
+from outcome import parser_for, report
 
 from mmsrd.compat import load_checkpoint_file
 from mmsrd.engine.checkpoint_files import newest_complete
@@ -170,7 +169,7 @@ def trial(folder: Path, faults: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--faults', type=int, default=36)
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
@@ -180,7 +179,7 @@ def main() -> None:
         path.replace(STORE, ''), 'resume'))
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
-        print(json.dumps(trial(Path(folder), args.faults, args.seed)))
+        report(args, 'disks', trial(Path(folder), args.faults, args.seed))
 
 
 if __name__ == '__main__':

@@ -8,9 +8,7 @@ scheduler that gives notice: SIGUSR1 to one of the processes.
 """
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import os
 import random
 import re
@@ -25,6 +23,7 @@ from typing import Any, Callable
 
 import torch
 from mmengine.config import Config
+from outcome import parser_for, report
 from tiny import compose_set, tiny_student, tiny_teacher
 
 from mmsrd.engine.hooks.preemption_hook import REQUEUE
@@ -242,7 +241,7 @@ def prepare(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--kills', type=int, default=24)
     parser.add_argument('--processes', type=int, nargs='+', default=[1, 2])
     parser.add_argument('--seed', type=int, default=0)
@@ -250,7 +249,7 @@ def main() -> None:
     for processes in args.processes:
         with tempfile.TemporaryDirectory() as folder:
             prepare(Path(folder))
-            print(json.dumps(trial(Path(folder), args.kills, processes, args.seed)))
+            report(args, 'kill', trial(Path(folder), args.kills, processes, args.seed))
 
 
 if __name__ == '__main__':

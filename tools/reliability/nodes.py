@@ -7,9 +7,7 @@ is lost is the second one: the first holds the store in which launchers meet, as
 """
 from __future__ import annotations
 
-import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kill import ITERATIONS, equal, prepare, state, training
+from outcome import parser_for, report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,14 +137,14 @@ def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--losses', type=int, default=10)
     parser.add_argument('--processes', type=int, default=2, help='on each of the two nodes')
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
-        print(json.dumps(trial(Path(folder), args.losses, args.processes, args.seed)))
+        report(args, 'nodes', trial(Path(folder), args.losses, args.processes, args.seed))
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ files, and at the end the slope of each over the second half of the run.
 """
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import os
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
+from outcome import parser_for, report
 from tiny import build_detector, compose_set, tiny_student, tiny_teacher
 
 import mmsrd
@@ -89,7 +89,7 @@ def slopes(records: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--iterations', type=int, default=3000)
     parser.add_argument('--interval', type=int, default=200)
     args = parser.parse_args()
@@ -102,7 +102,7 @@ def main() -> None:
         mmsrd.attach(model, dict(teacher=dict(config=teacher[0], checkpoint=teacher[1]),
                                  losses=dict(neck=dict(student='neck', teacher='neck', weight=4.0))))
         records = soak(model, args.iterations, args.interval)
-    print(json.dumps(dict(iterations=args.iterations, per_1000_iterations=slopes(records))))
+    report(args, 'soak', dict(iterations=args.iterations, looks=len(records), per_1000_iterations=slopes(records)))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,6 @@ compared within the phases in which distillation acts and in which it does not.
 """
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import tempfile
@@ -22,6 +21,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from outcome import parser_for, report
 from prepare_data import digits
 from soak import held, slopes
 from tiny import ROOT
@@ -85,7 +85,7 @@ def phases(records: list[dict[str, Any]], iterations: int) -> dict[str, list[dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser = parser_for(__doc__)
     parser.add_argument('--iterations', type=int, default=20_000)
     parser.add_argument('--interval', type=int, default=500)
     parser.add_argument('--processes', type=int, default=2)
@@ -108,7 +108,7 @@ def main() -> None:
                     looks=len(records), spread=spread, first_mib=round(records[0]['memory_mib'], 1),
                     last_mib=round(records[-1]['memory_mib'], 1),
                     mib_per_1000=round(slopes(records)['memory_mib'], 2) if len(records) > 3 else None)
-    print(json.dumps(dict(result, seconds=round(time.monotonic() - began)), indent=1))
+    report(args, 'soak_training', dict(result, seconds=round(time.monotonic() - began)))
 
 
 if __name__ == '__main__':
