@@ -28,7 +28,8 @@ NAMES = dict(mmdet='MMDetection', mmpretrain='MMPretrain', mmseg='MMSegmentation
              mmrotate='MMRotate', mmyolo='MMYOLO')
 PACKAGES = tuple(NAMES)
 WHY = dict(mmpretrain=" RepMLP takes images of one size, and the teacher's is another. HiViT keeps its default "
-                      '`out_indices` in one list, which each instance changes for its own depth.')
+                      '`out_indices` in one list, which each instance changes for its own depth.',
+           mmrotate=' H2RBox calls its neck twice in a step, for two views of an image.')
 LIMIT_S = 900
 
 
