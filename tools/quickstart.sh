@@ -4,5 +4,5 @@
 # Usage: bash tools/quickstart.sh [--seeds 0 1 2]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-bash tools/setup_env.sh
+bash tools/setup_env.sh core
 exec "${VENV:-.venv}/bin/python" tools/quickstart/run_quickstart.py "$@"

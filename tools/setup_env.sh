@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Make the environment: a virtual environment with pinned wheels and this package, editable.
 #
-# Usage: bash tools/setup_env.sh
+# Usage: bash tools/setup_env.sh [core]   (core: without what only tests and documentation need)
 #   PYTHON  interpreter to build on (default: the first of python3, python3.12, python3.11, python3.10 that fits)
 #   VENV    folder of the environment (default: .venv beside this checkout's setup.py)
 #   MMSRD_SYSTEM_TORCH=never  install the pinned PyTorch also where the interpreter has one
 #
 # Where the interpreter already has PyTorch 2.6 or newer with torchvision, that one is used.
-# A second call finds the stamp of the first and takes a second.
+# A second call finds the stamps of the first and takes a second.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
@@ -25,9 +25,26 @@ else
 fi
 
 stamp=$venv/mmsrd-stamp
-wanted=$(cat "$root"/tools/requirements{,-torch,-transformers,-wandb,-mmseg,-docs}.txt "$root/setup.py" \
-  <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1)-$root
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/python" ]; then
+checksum() { cat "$@" "$root/setup.py" <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1; }
+is_done() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ] && [ -x "$venv/bin/python" ]; }
+wanted=$(checksum "$root"/tools/requirements{,-torch}.txt)-$root
+
+# Packages for a few tests and for the documentation, in folders of their own: few environments have them.
+install_beside() {
+  local beside hash
+  for beside in transformers wandb mmseg docs; do
+    hash=$(checksum "$root/tools/requirements-$beside.txt")
+    if ! is_done "$venv/$beside.stamp" "$hash"; then
+      echo "setup_env: installing packages beside ($beside)"
+      "$venv/bin/python" -m pip --disable-pip-version-check install -qq --only-binary :all: --no-deps --upgrade \
+        --target "$venv/$beside" -r "$root/tools/requirements-$beside.txt"
+      echo "$hash" > "$venv/$beside.stamp"
+    fi
+  done
+}
+
+if is_done "$stamp" "$wanted"; then
+  if [ "${1:-}" != core ]; then install_beside; fi
   echo "setup_env: $venv is up to date"
   exit 0
 fi
@@ -57,13 +74,10 @@ else
 fi
 echo "setup_env: installing MMDetection, MMPretrain and tools"
 "${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
-for beside in transformers wandb mmseg docs; do
-  "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade --target "$venv/$beside" \
-    -r "$root/tools/requirements-$beside.txt"
-done
 "${pip[@]}" install -qq --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' 2>/dev/null || {
   echo "setup_env: the installed packages do not import:" >&2
   "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' >&2; exit 1; }
 echo "$wanted" > "$stamp"
+if [ "${1:-}" != core ]; then install_beside; fi
 echo "setup_env: ready; activate with: source $venv/bin/activate"

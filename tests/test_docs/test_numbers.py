@@ -157,7 +157,7 @@ def test_the_guides(det):
                                          ('faster-rcnn', 'faster-rcnn'), ('yolox', 'yolox'), ('fcos', 'fcos', 'emoji'))]
     others = sorted(way(det, *pair) for pair in (('faster-rcnn', 'fcos'), ('fcos', 'retinanet')))
     page = 'docs/en/user_guides/choosing.md'
-    assert (f"students of the teacher's own kind went {min(ways):.0f} to {max(ways):.0f} % of the way to it, others "
+    assert (f"students of the teacher's own kind closed {min(ways):.0f} to {max(ways):.0f} % of the gap to it, others "
             f'{others[0]:.0f} and {others[1]:.0f} %') in text_of(page)
     assert unexplained(page, [], {'0.3'}) == []
     assert unexplained('docs/en/user_guides/classifiers.md', [], set()) == []
