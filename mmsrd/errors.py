@@ -1,4 +1,4 @@
-"""Exceptions that mmsrd raises for what its users can set right.
+"""Exceptions that mmsrd raises for mistakes that users can fix.
 
 All take one message, because MMEngine's registries may re-raise an exception as
 ``type(e)(message)``. The class methods compose messages of one form: which key,
@@ -80,7 +80,7 @@ class MissingOpError(MMSRDError, NotImplementedError):
 
     @classmethod
     def named(cls, name: str, variant: str = '') -> MissingOpError:
-        """Operator ``name`` of ``mmcv._ext`` (in one ``variant`` of its arguments) is not to be had."""
+        """Operator ``name`` of ``mmcv._ext`` (with a ``variant`` of its arguments) is not available."""
         what = f'{name} ({variant})' if variant else name
         return cls(
             f'mmcv operator {what!r} is not compiled here: mmcv-lite has no compiled operators and the torchvision '

@@ -64,7 +64,7 @@ def test_the_report(installed):
     assert 'mmdet       not found' in lines
     assert 'mmpretrain  0.25.0  too old: 1.0 or newer works' in lines
     assert any(line.startswith('Operators of mmcv: ') for line in lines)
-    missing = lines[lines.index('Missing, where you need it:') + 1:]
+    missing = lines[lines.index('Missing (install what you need):') + 1:]
     assert "  mmdet: pip install 'mmdet>=3.0,<3.4' pycocotools" in missing
     assert not any('triton' in line for line in missing)  # another one would not fit this torch
     assert len(lines) < 30  # one screen

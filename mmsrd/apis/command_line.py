@@ -24,16 +24,16 @@ def parser_for(script: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f'{script}.py', add_help=False, allow_abbrev=False,
         usage=f'{script}.py CONFIG {"" if script == "train" else "CHECKPOINT "}[--teacher CONFIG] [...]',
-        description=f'{script} with mmsrd. CONFIG is a path or a model zoo name (mmdet::...); every other flag is '
-                    f'that of the toolbox\'s own tools/{script}.py')
-    unused = '' if script == 'train' else ' (accepted so that the arguments of train.py can be kept; not used)'
+        description=f'{script} with mmsrd. CONFIG is a path or a model zoo name (mmdet::...); all other flags '
+                    f'are those of the toolbox\'s own tools/{script}.py')
+    unused = '' if script == 'train' else ' (not used; accepted so that the arguments of train.py work here, too)'
     parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
-                        help="teacher weights; 'auto' takes the model zoo's" + unused)
+                        help="teacher weights; 'auto' uses those published for it" + unused)
     parser.add_argument('--distill-preset', choices=PRESETS, help='which taps and losses to use' + unused)
     if script == 'train':
         parser.add_argument('--auto-resume', action='store_true',
-                            help='resume if the work directory has a checkpoint, for jobs that start again')
+                            help='resume if the work directory has a checkpoint; for jobs that are restarted')
     return parser
 
 

@@ -46,8 +46,8 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
 def main(script: str) -> None:
     """Entry of ``tools/train.py`` and ``tools/test.py``.
 
-    What users can set right ends with its message alone and exit status 2; with ``MMSRD_TRACEBACK=1``
-    in the environment the traceback is shown.
+    An error that users can fix prints its message alone and exits with status 2; ``MMSRD_TRACEBACK=1``
+    in the environment shows the traceback.
     """
     try:
         {'train': train, 'test': test}[script]()

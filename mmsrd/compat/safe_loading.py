@@ -136,7 +136,7 @@ def _check_archive(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             declared = sum(entry.file_size for entry in archive.infolist())
         if declared > os.path.getsize(path):
-            raise ValueError(f'it would be {declared} bytes unpacked and has {os.path.getsize(path)}')
+            raise ValueError(f'its entries claim {declared} bytes, the file has {os.path.getsize(path)}')
 
 
 def _load(path: str) -> Any:
@@ -144,7 +144,7 @@ def _load(path: str) -> Any:
         try:
             from safetensors.torch import load_file
         except ImportError:
-            raise ValueError('reading it needs "pip install safetensors"') from None
+            raise ValueError('safetensors is not installed; "pip install safetensors" installs it') from None
         try:
             return load_file(path)
         except FileNotFoundError:
@@ -186,7 +186,7 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
             key, path, 'refused: the file is damaged, or holds pickled objects other than tensors and MMEngine\'s own, '
             f'which could run code when they are loaded ({reason})') from e
     except Exception as e:  # whatever reading garbage raises
-        raise CheckpointError.at(key, path, f'cannot be read, it may be truncated ({type(e).__name__}: {e})') from e
+        raise CheckpointError.at(key, path, f'cannot be read; it may be truncated ({type(e).__name__}: {e})') from e
     if not isinstance(checkpoint, dict):
         raise CheckpointError.at(key, path, f'holds a {type(checkpoint).__name__}, not a checkpoint (a dict)')
     return checkpoint

@@ -26,7 +26,7 @@ class DistillConfig:
         schedule: When distillation acts.
         report: The page that is written while training; None for none.
         exact_resume: Whether checkpoints keep random states and the place in the data.
-        preemption: What happens when a scheduler takes the machine; None for what it would be without mmsrd.
+        preemption: How to react when a scheduler ends the job; None to keep the default reaction to signals.
     """
 
     teachers: Mapping[str, TeacherConfig]

@@ -8,7 +8,7 @@ from .checks import boolean, check_keys, mapping, of_type, one_of
 
 PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
 PLAIN: dict[str, Any] = dict(precision='fp32', fold=False, channels_last=False, stream=False, compile=False)
-"""A teacher as it comes: every part switched off."""
+"""The teacher unchanged: all speedups switched off."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class InferenceConfig:
         precision: ``'bf16'`` or ``'fp16'``: weights of convolutions and linear layers are stored in it and the
             rest runs under autocast; ``'fp32'``: no autocast; ``'auto'``: as the student trains.
         fold: Fuse batch normalisation into the convolution before it.
-        channels_last: Convolve channels-last; ``'auto'``: on CUDA in half precision, where tensor cores want it.
-        stream: On CUDA, run beside the student's head, in a stream of its own.
+        channels_last: Convolutions in channels-last layout; ``'auto'``: on CUDA in half precision, for tensor cores.
+        stream: On CUDA, run in a separate stream, in parallel with the student's head.
         compile: ``torch.compile`` the parts between the recorded modules; a dict has its arguments.
     """
 

@@ -118,8 +118,8 @@ def parse_balance(key: str, options: Mapping[str, Any]) -> float | None:
     if 'weight' in options:
         raise ConfigError(
             f'{key}: has weight={options["weight"]!r} and balance={balance:g}; write one of them. `weight` multiplies '
-            'the loss by a constant. `balance` scales its gradient at each level of the student to so many times the '
-            "norm of the gradient of the student's own losses there, whatever the weight")
+            'the loss by a constant. `balance` scales its gradient at each level of the student: it is the ratio of '
+            "the gradient's norm to that of the student's own losses")
     return balance
 
 

@@ -17,7 +17,7 @@ class PreemptionConfig:
     """What :class:`mmsrd.PreemptionHook` is given.
 
     Attributes:
-        interval: Iterations between two looks at whether any process has had a signal.
+        interval: Iterations between two checks whether any process has received a signal.
         signals: Names of the signals.
     """
 
@@ -26,7 +26,7 @@ class PreemptionConfig:
 
 
 def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionConfig | None:
-    """Check the part of the ``distill`` block; None where signals are to end the training as they would without it.
+    """Check the part of the ``distill`` block; None where signals end the training as without mmsrd.
 
     Args:
         block: A dict; True or None for the defaults, False for none.
@@ -52,6 +52,6 @@ def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionC
     for name in signals:
         known = isinstance(name, str) and name in signal.Signals.__members__
         if not known or name in ('SIGKILL', 'SIGSTOP'):  # which cannot be handled
-            raise ConfigError.at(f'{key}.signals', name, "is no signal that can be handled; accepted are names such as "
+            raise ConfigError.at(f'{key}.signals', name, "is not a signal that can be handled; use names such as "
                                  f"{', '.join(map(repr, SIGNALS))}")
     return PreemptionConfig(whole_number(f'{key}.interval', options.get('interval', INTERVAL), 1), tuple(signals))

@@ -17,7 +17,7 @@ class Schedule:
 
     Attributes:
         start: First iteration (or epoch) with distillation.
-        end: First iteration (or epoch) without it again; None for never. The
+        end: First iteration (or epoch) after distillation; None for no end. The
             teacher does not run from then on.
         warmup: Iterations over which the weights grow linearly from the start.
         by_epoch: Whether ``start`` and ``end`` count epochs instead of iterations.

@@ -91,13 +91,12 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
         if not str(name).isidentifier():
             raise ConfigError.at(key, name, 'a teacher name may have letters, digits and underscores')
         if 'loss' in str(name):
-            raise ConfigError.at(key, name, "must not contain 'loss': it starts names of logged values, and MMEngine "
-                                 'adds those with that word to the training loss')
+            raise ConfigError.at(key, name, "must not contain 'loss': logged names begin with it, and MMEngine adds "
+                                 'every logged value with that word to the training loss')
     teachers = {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
     giving = [name for name, teacher in teachers.items() if teacher.init_student]
     if len(giving) > 1:
-        raise ConfigError(f'{key}: init_student=True in {" and ".join(giving)}; a student can start with the layers of '
-                          'one teacher')
+        raise ConfigError(f'{key}: init_student=True in {" and ".join(giving)}; set it for one teacher only')
     return teachers
 
 
@@ -129,7 +128,7 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     if checkpoint is not None:
         of_type(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
     elif not allow_random:
-        raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'a teacher without weights teaches noise; give a path, a '
+        raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'the teacher would have random weights; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")
     init_student = options.get('init_student')
     return PretrainedTeacherConfig(

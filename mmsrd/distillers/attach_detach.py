@@ -23,7 +23,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     parameters: build the optimizer after this call. The model keeps its weights, unless the config says
     ``init_student=True``: then call ``model.init_weights()`` before. A teacher that averages the student
     is updated by ``model.distiller.update_ema(model)`` after each optimisation step. Before the distiller's
-    ``state_dict`` is saved, ``model.distiller.update_balances()`` takes in the last step.
+    ``state_dict`` is saved, call ``model.distiller.update_balances()``: it adds the last step's gradient norms.
 
     Args:
         model: A detector or classifier in the calling convention of MMEngine.
@@ -57,11 +57,11 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     """
     setup = DistillSetup.of(distill_cfg)
     if setup.config.schedule.by_epoch:
-        raise ConfigError('distill.schedule.by_epoch = True: epochs are known to a runner only; count iterations')
+        raise ConfigError('distill.schedule.by_epoch = True: only a runner counts epochs; give iterations')
     decay = setup.config.schedule.decay
     if decay is not None and setup.config.schedule.end is None:
-        raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner it is not known how '
-                             'long training takes')
+        raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner the length of the '
+                             'training is unknown')
     distiller = attach_distiller(model, setup, keep_weights=True)
     try:
         distiller.teachers.prepare()
@@ -87,7 +87,7 @@ def attach_distiller(student: nn.Module, setup: DistillSetup, keep_weights: bool
     if hasattr(student, CHILD):
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
     if not any(p.requires_grad for p in student.parameters()):
-        raise ConfigError(f'{type(student).__name__} has no trainable parameters: the student is frozen altogether')
+        raise ConfigError(f'{type(student).__name__} has no trainable parameters: the whole student is frozen')
     distiller = setup.build(student, keep_weights)
     student.add_module(CHILD, distiller.to(next(student.parameters()).device))
     distiller.handles = [
@@ -104,7 +104,7 @@ def attach_distiller(student: nn.Module, setup: DistillSetup, keep_weights: bool
 
 
 def detach(model: nn.Module) -> None:
-    """Undo :func:`attach`: the model is what it was before, but for the weights it has learnt since.
+    """Undo :func:`attach`: the model is as before, except for the weights that it has learnt since.
 
     Args:
         model: A model with a distiller.

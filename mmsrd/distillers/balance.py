@@ -16,7 +16,7 @@ from .gradient_taps import MeasuredStep
 MOMENTUM = 0.9
 """Part of the running means that a step keeps."""
 LIMIT = 1e4
-"""Largest factor. A loss whose gradient vanishes, because the features are equal, is not blown up to noise."""
+"""Largest factor, so that a gradient that vanishes because the features are equal is not amplified to noise."""
 
 
 class Balance(nn.Module):
@@ -24,7 +24,7 @@ class Balance(nn.Module):
 
     The gradient that arrives at a level has ``target`` times the norm of the gradient that the student's own losses
     send there, both as running means over steps; the projector's gradient is not scaled. A step uses the means of
-    the steps before it, so nothing waits in the backward pass: the first step gives the student nothing.
+    the steps before it, so nothing waits in the backward pass; the factors of the first step are zero.
 
     What a loss sends to a level through another one that is made of it (an extra level of a pyramid, a neck above a
     tapped backbone) counts as the student's own gradient there, after scaling.
@@ -94,9 +94,9 @@ class Balance(nn.Module):
         for level, hit in zip(self.levels, hits[0] if hits else []):
             if hit and level not in self._warned:
                 self._warned.add(level)
-                print_log(f'{self.key}.balance = {self.target:g}: the gradient at level {level} would have to be '
-                          f'multiplied by more than the limit {LIMIT:g}. Student and teacher are equal there, or the '
-                          'loss is very small', logger='current', level=logging.WARNING)
+                print_log(f'{self.key}.balance = {self.target:g}: the gradient at level {level} needs a factor '
+                          f'above the limit {LIMIT:g}, so the limit is used. Either student and teacher are equal '
+                          'there, or the loss is very small', logger='current', level=logging.WARNING)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # A student's checkpoint has none, nor has that of a run without balance, whose resume says what has changed.

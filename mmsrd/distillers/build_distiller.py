@@ -104,7 +104,7 @@ def _plan_student_init(student: nn.Module, teachers: TeacherGroup, default: bool
         elif asked:
             raise TeacherError.at(f'{teacher.key}.init_student', asked, f'the student {type(student).__name__} and the '
                                   f'teacher {type(teacher.model).__name__} have no layer of the same kind and shape '
-                                  'beside their backbones')
+                                  'outside of their backbones')
 
 
 def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
@@ -116,7 +116,7 @@ def _match(student: nn.Module, teachers: TeacherGroup, preset: Preset | None,
     """
     for name, teacher in teachers.items():
         if preset is None and not any(loss.config.teacher_name == name for loss in losses):
-            raise ConfigError(f'{teacher.key}: no loss learns from it; name it in from_teacher={name!r} or remove it')
+            raise ConfigError(f'{teacher.key}: no loss uses it; set from_teacher={name!r} or remove the teacher')
     sides = [side for model in (*(teacher.model for teacher in teachers.values()), student)
              for side in fixed_sides(model)] + list(SIDES)
     everything = preset is not None and preset.needs_everything

@@ -105,7 +105,7 @@ class FeatureLoss(nn.Module):
         if self.compares_logits:
             raise FeatureMismatchError(
                 f'{key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
-                'only be compared where the classes are the same. Features can be distilled all the same')
+                'only be compared where the classes are the same. Features can still be distilled')
         raise FeatureMismatchError(
             f'{key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
             f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
@@ -125,16 +125,16 @@ class FeatureLoss(nn.Module):
         """
         config = self.config
         if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
-            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so nothing of '
-                              'the student would be trained by this loss; choose a module after the frozen stages and '
+            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so this loss '
+                              'would train no part of the student; choose a module after the frozen stages and '
                               'not inside a block with activation checkpointing (with_cp)')
         compared, levels = [], []
         for pair, projector in zip(self.pairs, self.projectors):
             if pair.counts != (len(student), len(teacher)):
                 raise FeatureMismatchError(
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
-                    f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so it is not '
-                    'known which are to be compared; tap modules that always return the same')
+                    f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so the '
+                    'level pairs are unknown; tap modules that always return the same number of levels')
             try:
                 s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
                 levels.append((projector(s), t))
@@ -173,7 +173,8 @@ class FeatureLoss(nn.Module):
             bad = [f'the {side}\'s feature {path!r}' for side, path, batches in (
                 ('student', config.student, student), ('teacher', config.teacher, teacher))
                 if not all(level.isfinite().all() for levels in batches for level in levels)]
-            text += f'; {" and ".join(bad) or "the features are finite"}' + (' is not finite' if bad else '')
+            text += f'; {" and ".join(bad) or "the features are finite"}'
+            text += ('', ' is not finite', ' are not finite')[len(bad)]
         return text
 
     def fingerprint(self) -> dict[str, Any]:

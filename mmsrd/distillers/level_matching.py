@@ -19,7 +19,7 @@ Shape = Sequence[int]
 
 @dataclass(frozen=True)
 class LevelPair:
-    """One comparison: level indices, and the shapes of the dry run (of one image, or of two for a model that squeezes).
+    """One comparison: level indices, and the shapes of the dry run (of one image; two where a model squeezes a batch).
 
     Attributes:
         student: Index into the student's levels.
@@ -92,7 +92,7 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
 def pairs_by_stride(student: Sequence[float | None], teacher: Sequence[float | None]) -> list[tuple[int, int]]:
     """Indices of levels of the same stride, to the nearest power of two; of several of one stride the last.
 
-    Where no stride is shared the two nearest levels meet. No pair if a side has no strides.
+    Where no stride is shared, the two nearest levels are paired. Empty if a side has no strides.
 
     Example:
         >>> from mmsrd.distillers.level_matching import pairs_by_stride
@@ -117,7 +117,7 @@ def _indices(config: LossConfig, student: list[tuple[int, ...]], teacher: list[t
         if not pairs:
             raise FeatureMismatchError(
                 f'{config.key}.levels = {BY_STRIDE!r}: the student has the levels {_list(student)} and the teacher '
-                f'{_list(teacher)}, and one of them has no maps; leave `levels` out to pair them in their order')
+                f'{_list(teacher)}, and one of them has no maps; remove `levels` to pair them by index')
         return pairs
     if config.levels is None:
         if counts[0] != counts[1]:
@@ -125,8 +125,8 @@ def _indices(config: LossConfig, student: list[tuple[int, ...]], teacher: list[t
             raise FeatureMismatchError(
                 f'{config.key}: the student has {counts[0]} levels {_list(student)} and the teacher {counts[1]} '
                 f'{_list(teacher)}; level(s) {", ".join(map(str, range(min(counts), max(counts))))} exist only in the '
-                f'{side}. Pick with levels={list(range(min(counts)))}, pairs levels=[(student, teacher), ...], or '
-                f'levels={BY_STRIDE!r}')
+                f'{side}. Choose levels with levels={list(range(min(counts)))}, pairs of levels with '
+                f'levels=[(student, teacher), ...], or equal strides with levels={BY_STRIDE!r}')
         return [(i, i) for i in range(counts[0])]
     assert not isinstance(config.levels, str), 'the only word there is was dealt with'
     for pair in config.levels:

@@ -35,7 +35,7 @@ class ProjectorDistiller(nn.Module):
         num_calls: How often each recorded module of the student is called in a forward pass, by path.
         schedule: When distillation acts.
         channels: Channels of the images.
-        teachers_first: Whether the teachers start before the student, and not when its features are there.
+        teachers_first: Whether the teachers start before the student, instead of once its features are recorded.
 
     Attributes:
         losses: The feature losses by name.
@@ -84,8 +84,8 @@ class ProjectorDistiller(nn.Module):
         update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
     def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
-        """Tell where training is (both count from 0), and iterations of an epoch and of the whole training.
-        A loop without a runner need not: loss passes with gradients count."""
+        """Set iteration and epoch (both from 0), and the iterations of an epoch and of the whole training.
+        Not needed in a loop without a runner: each loss pass with gradients counts as an iteration."""
         self.iteration, self.epoch, self.num_iterations = iteration, epoch, (per_epoch, whole)
 
     @no_compile
@@ -103,8 +103,8 @@ class ProjectorDistiller(nn.Module):
                     self._taught = self._teach(self._batch)
 
     def _forget_step(self) -> None:
-        """Let go of features and batch, so that no graph outlives the step."""
-        self.teachers.synchronize()  # before what they read is let go of
+        """Drop features and batch, so that no graph outlives the step."""
+        self.teachers.synchronize()  # before their inputs are freed
         self.recorders.stop()
         self._seen.clear()
         self._batch = self._taught = None
@@ -156,7 +156,7 @@ class ProjectorDistiller(nn.Module):
             self._forget_step()
 
     def _release_if_over(self) -> None:
-        """Give the teachers' memory back after the end; a copy of the student shares them, and lets them be."""
+        """Free the teachers' memory after distillation; a copy of the student shares them and must not free them."""
         if self._original == id(self) and self.schedule.over(self.iteration, self.epoch):
             self.teachers.release()
 

@@ -53,9 +53,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[
         old, new = saved.get(key), now.get(key)
         if old == new:
             continue
-        text = f'{key} was {old!r} and is {new!r}'
+        text = f'{key} was {old!r} and is now {new!r}'
         if key.endswith('.weights'):
-            text = f'{key} are others than before (checksum {old} was, {new} is)'
+            text = f'{key} have changed (checksum was {old}, is now {new})'
         # A whole loss or teacher more or less shows in its projectors, if it has some.
         is_fatal = key.rpartition('.')[2] in _MEANING and None not in (old, new)
         (fatal if is_fatal else notable).append(text)

@@ -37,7 +37,7 @@ def batches_of(student: nn.Module, inputs: Any, data_samples: Any, seen: Sequenc
         names = [next((name for name, batch in inputs.items() if batch is images), None) for images in seen]
         if not names or None in names:
             raise ConfigError(f'{type(student).__name__}: the backbone of the trained detector sees other images than '
-                              f'the batches {", ".join(inputs)}, so it is not known what the teacher should see')
+                              f'the batches {", ".join(inputs)}, so the images for the teacher are unknown')
         return [(inputs[name], data_samples[name]) for name in names if name is not None]
     raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; distillation needs '
                       'batches of images')

@@ -12,7 +12,7 @@ def summary(distiller: ProjectorDistiller) -> str:
     """Teachers, losses, and a table of the compared levels; shapes are those of one dry-run image."""
     lines = [f'Distillation from {name + ": " if name else ""}{teacher.config.name} ({type(teacher.model).__name__})'
              for name, teacher in distiller.teachers.items()]
-    lines += [f'  the student starts with its parts: {teacher.student_init}' for teacher in distiller.teachers.values()
+    lines += [f'  layers the student starts with: {teacher.student_init}' for teacher in distiller.teachers.values()
               if teacher.student_init is not None]
     lines += [f'  {loss.config.name}: {loss.criterion}' for loss in distiller.feature_losses]
     rows = [row for loss in distiller.feature_losses for row in loss.summary_rows()]

@@ -105,14 +105,14 @@ def storage_errors(work_dir: Path) -> Iterator[None]:
             newest = newest_complete(work_dir)
         except (CheckpointError, OSError):
             newest = None
-        then = f'The newest complete checkpoint is {newest}; start the same command with --resume to go on from it' \
-            if newest else 'There is no complete checkpoint'
-        raise StorageError(f'{path or work_dir}: {error.strerror or error}, while training. {then}, when files can be '
-                           'written there again') from error
+        then = (f'The newest complete checkpoint is {newest}. When the disk can be written again, start the same '
+                'command with --resume to continue from it' if newest else
+                'There is no complete checkpoint; start again when the disk can be written')
+        raise StorageError(f'{path or work_dir}: {error.strerror or error} during training. {then}') from error
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a checkpoint file was written to its end: the table of a zip archive stands there."""
+    """Whether a checkpoint file was written to its end: the table of a zip archive is at its end."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 

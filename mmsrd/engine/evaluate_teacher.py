@@ -52,8 +52,8 @@ def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: to
         metrics = evaluator.evaluate(size) if not failure and seen else {}
     failure = next(filter(None, (text for part in all_gather_object(failures) for text in part)), '')
     if failure or not metrics:
-        print_log(f'{teacher.key}: it cannot be evaluated on the student\'s validation set '
-                  f'({failure or "which is empty"}); check=False of the teacher leaves this out', logger='current',
+        print_log(f'{teacher.key}: the teacher cannot be evaluated on the student\'s validation set '
+                  f'({failure or "it is empty"}); set check=False in its block to skip this', logger='current',
                   level=logging.WARNING)
         return None
     return dict(images=size, metrics={key: float(value) for key, value in metrics.items() if _is_number(value)})

@@ -32,7 +32,7 @@ TRITON = '3.0'
 """Oldest version of Triton that the kernels are written for; with an older one PyTorch's operators are used."""
 PACKAGES = (
     Package('torch', ('torch',), '2.0', True, 'pip install torch torchvision'),
-    Package('torchvision', ('torchvision',), '0.15', False, 'pip install torchvision, of the version for your torch'),
+    Package('torchvision', ('torchvision',), '0.15', False, 'pip install torchvision, in the version for your torch'),
     Package('triton', ('triton',), TRITON, False, 'comes with torch on Linux, in the version that fits it'),
     Package('numpy', ('numpy',), '', True, 'pip install numpy'),
     Package('mmengine', ('mmengine', 'mmengine-lite', 'onedl-mmengine'), '0.8', True, 'pip install mmengine'),
@@ -108,7 +108,7 @@ def report() -> str:
             missing += [f'{package.name}: {package.install}'] * (old and package.name != 'triton')
     lines += ['', *(f'{name}: {_said(uses)}' for name, uses in FEATURES.items())]
     if missing:
-        lines += ['', 'Missing, where you need it:', *(f'  {line}' for line in missing)]
+        lines += ['', 'Missing (install what you need):', *(f'  {line}' for line in missing)]
     return '\n'.join(lines)
 
 
@@ -131,7 +131,7 @@ def _operators() -> str:
         return 'none, mmcv is not installed'
     from ..compat import has_compiled_ops
     return "mmcv's own, compiled" if has_compiled_ops() else \
-        'torchvision and PyTorch in their place, as this mmcv has none compiled'
+        'torchvision and PyTorch instead, because this mmcv has no compiled operators'
 
 
 def _loss() -> str:
@@ -148,7 +148,7 @@ def _checkpoints() -> str:
 
 def _compile() -> str:
     from ..compat.torch_versions import TORCH
-    return 'hooks stay out of the graphs' if TORCH >= (2, 1) else 'not tried with this PyTorch; 2.1 or newer works'
+    return 'works; hooks are not compiled' if TORCH >= (2, 1) else 'not tested with this PyTorch; 2.1 or newer works'
 
 
 FEATURES: dict[str, Callable[[], str]] = {

@@ -30,7 +30,7 @@ class ModuleCall:
 
 @dataclass
 class DryRun:
-    """What a dry run has shown. It holds on to the outputs: let go of it before training.
+    """What a dry run has shown. It keeps the outputs alive: drop it before training.
 
     Attributes:
         model: The model.

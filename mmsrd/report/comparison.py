@@ -122,9 +122,9 @@ class Comparison:
         return self.distilled.seconds_per_step() / alone if alone else None
 
     def time_to_match(self) -> float | None:
-        """Training time, over that of the runs alone, until the distilled runs are as good as those at their end.
+        """Time until the distilled runs reach the final result of the runs alone, over those runs' training time.
 
-        None where one of them is not, or where times are not known.
+        None where a distilled run does not reach it, or where times are not known.
         """
         distilled, alone = self.distilled.curves(in_time=True), self.alone.curves(in_time=True)
         if not distilled or not alone:

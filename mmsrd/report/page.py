@@ -50,7 +50,7 @@ def page(title: str, subtitle: str, tiles: Sequence[tuple[str, str, str]], chart
         tables: Heading and rows, the first of which is the head.
         notes: Pictures.
         folder: Where their files are.
-        hints: What is missing and how it can be had.
+        hints: What is missing and how to add it.
     """
     parts = [f'<h1>{html.escape(title)}</h1><p>{html.escape(subtitle)}</p>']
     if tiles:

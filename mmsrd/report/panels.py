@@ -27,8 +27,8 @@ def loss_charts(runs: Sequence[RunLog], baselines: Sequence[RunLog]) -> list[Cha
     """The student's own losses, and those of the distiller."""
     own = [line for series, (name, group) in enumerate((('distilled', runs), ('student alone', baselines)))
            for line in _mean(name, [run.own_loss() for run in group if run.training], series)]
-    return [Chart('Losses of the student', own, note='All but those of distillation, together.'),
-            _by_name('Distillation losses', runs, 'loss_srd_', 'As they are added to the losses of the student.')]
+    return [Chart('Losses of the student', own, note='Sum of all losses but those of distillation.'),
+            _by_name('Distillation losses', runs, 'loss_srd_', "As added to the student's own losses.")]
 
 
 def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
@@ -37,8 +37,8 @@ def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
                          'Correlation of student and teacher: 1 where they agree, 0 where they are unrelated.')
     if not alignment.lines:
         alignment = _by_name('Alignment', runs, 'srd_alignment/', alignment.note)
-    balance = _by_name('Balance by level', runs, 'srd_balance/', 'What the gradient of a distillation loss is '
-                       "multiplied by, so that it is as strong at a level as that of the student's own losses.")
+    balance = _by_name('Balance by level', runs, 'srd_balance/', 'Factor of the gradient of a distillation '
+                       "loss that matches it, at each level, to the gradient of the student's own losses.")
     by_level = [line for line in balance.lines if '.' in line.name]
     return [alignment, Chart(balance.title, by_level or balance.lines, note=balance.note, logarithmic=True),
             _by_name('Effective rank of the projectors', runs, 'srd_effective_rank/'),
@@ -46,7 +46,7 @@ def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
                      'over all pairs of channels.'),
             Chart('Singular values of the projectors', [
                 Line(name, list(enumerate(values)), series) for run in runs[:1]
-                for series, (name, values) in enumerate(run.spectra.items())], 'index', 'At the last look at them.',
+                for series, (name, values) in enumerate(run.spectra.items())], 'index', 'At the last measurement.',
                 logarithmic=True)]
 
 

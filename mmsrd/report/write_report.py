@@ -48,13 +48,13 @@ def write_report(runs: Sequence[RunLog], out: Path, baselines: Sequence[RunLog] 
         tables.append(('Results', _results(groups, notes)))
         if not groups[0].curves():
             known = sorted({name for run in runs for validation in run.validations for name in validation.metrics})
-            hints.append(f'No validation has {metric!r}; there are: {", ".join(known) or "none"}.')
+            hints.append(f'No validation has {metric!r}; known metrics: {", ".join(known) or "none"}.')
     charts += [*loss_charts(runs, baselines), *level_charts(runs)]
     tables += [('What is compared', [notes.header, *notes.plan]),
                ('Teachers', [('teacher', 'weights'), *((teacher['config'], teacher['checkpoint'])
                                                        for teacher in notes.teachers)])]
     if not any(run.training for run in runs):
-        hints.append(f"There are no curves: no iteration is in {LOGS} yet. They need dict(type='LocalVisBackend') in "
+        hints.append(f"No curves: {LOGS} has no training iteration yet. Curves need dict(type='LocalVisBackend') in "
                      'visualizer.vis_backends.')
     steps = max((run.training[-1]['step'] for run in runs if run.training), default=0)
     several = f'{len(runs)} runs, ' if len(runs) > 1 else ''
@@ -76,14 +76,14 @@ def _tiles(groups: Sequence[Group], teacher: float | None, images: int) -> list[
         compared = Comparison(*groups)
         tiles.append(('Student alone', mean_and_spread(groups[1].last()),
                       f'last; best {mean_and_spread(groups[1].best())}'))
-        tiles.append(('Gain', mean_and_spread(compared.gain(), sign=True), 'points after as many iterations'))
+        tiles.append(('Gain', mean_and_spread(compared.gain(), sign=True), 'points at equal iterations'))
         tiles.append(('Gain in equal time', mean_and_spread(compared.gain(in_time=True), sign=True),
-                      'points after as much training time'))
+                      'points at equal training time'))
         matched, cost = compared.time_to_match(), compared.cost_of_step()
         tiles.append(('Time to match', f'{matched:.0%}' if matched is not None else 'not yet',
-                      "of the baseline's training time, until the distilled student reaches its final figure"))
+                      "of the baseline's training time, until the distilled student reaches its final result"))
         if cost is not None:
-            tiles.append(('Time of a step', f'× {cost:.2f}', 'of a step alone'))
+            tiles.append(('Time of a step', f'× {cost:.2f}', 'of a step of the student alone'))
     if teacher is not None:
         tiles.append(('Teacher', f'{teacher:.1f}', f'on {images} validation images'))
     return tiles

@@ -85,7 +85,7 @@ class BaseTeacher:
         """Read the weights, record what was planned, fuse: once, when training is about to start.
 
         Raises:
-            CheckpointError: The weights cannot be had or read, or are of another architecture.
+            CheckpointError: The weights cannot be found or read, or are of another architecture.
         """
         if not self._ready:
             self.load_weights()
@@ -105,7 +105,7 @@ class BaseTeacher:
             TeacherError: Nothing was planned.
         """
         if not self._plan.paths:
-            raise TeacherError(f'{self.key}: no loss has said what it needs of the teacher')
+            raise TeacherError(f'{self.key}: no loss taps this teacher')
         if self._recorders is not None:
             return
         self._recorders = RecorderManager(self.model, self._plan.paths, self._plan.clones)

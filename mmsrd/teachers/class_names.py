@@ -54,18 +54,18 @@ def say_how_classes_differ(key: str, teacher: Sequence[str] | None, student: Seq
         counts: How many teacher and student have, where that is known.
     """
     if (teacher is None or student is None) and None not in counts and counts[0] != counts[1]:
-        print_log(f'{key}: it has {counts[0]} classes, the student {counts[1]}', logger='current')
+        print_log(f'{key}: the teacher has {counts[0]} classes, the student {counts[1]}', logger='current')
         return False
     if teacher is None or student is None or tuple(teacher) == tuple(student):
         return True
     if sorted(teacher) == sorted(student):
         i = next(i for i, (a, b) in enumerate(zip(teacher, student)) if a != b)
-        print_log(f'{key}: the same classes as the student\'s in another order: class {i} is {teacher[i]!r}, and '
-                  f'{student[i]!r} for the student', logger='current', level=logging.WARNING)
+        print_log(f'{key}: the teacher has the student\'s classes in another order: class {i} is {teacher[i]!r} '
+                  f'for the teacher and {student[i]!r} for the student', logger='current', level=logging.WARNING)
         return False
     parts = [f'only {side} has {len(names)}: {", ".join(names[:3])}{" ..." if len(names) > 3 else ""}'
              for side, names in (('the teacher', [name for name in teacher if name not in student]),
                                  ('the student', [name for name in student if name not in teacher])) if names]
-    print_log(f'{key}: it was trained for {len(teacher)} classes, the student is for {len(student)} ('
+    print_log(f'{key}: the teacher was trained on {len(teacher)} classes, the student has {len(student)} ('
               + '; '.join(parts) + ')', logger='current')
     return False

@@ -56,7 +56,7 @@ def image_preprocessor(model: nn.Module) -> nn.Module | None:
         preprocessor = inner if isinstance(inner, nn.Module) else preprocessor
     if isinstance(preprocessor, nn.Module) and hasattr(preprocessor, 'mean') \
             and not hasattr(preprocessor, '_enable_normalize') and not hasattr(preprocessor, 'to_rgb'):
-        raise TeacherError(f'cannot tell how {type(preprocessor).__name__} of {type(model).__name__} presents pixels')
+        raise TeacherError(f'cannot tell how {type(preprocessor).__name__} of {type(model).__name__} normalises images')
     return preprocessor
 
 
@@ -73,8 +73,8 @@ class InputConverter:
         self.identical = student == teacher
         self.channels = channels
         if teacher.normalises and not student.normalises:
-            print_log('The student\'s data preprocessor does not normalise: its inputs are taken as pixels from 0 to '
-                      '255 and normalised for the teacher. If your pipeline normalises, let data_preprocessor do it',
+            print_log('The student\'s data preprocessor does not normalise: its inputs are treated as pixels from 0 to '
+                      '255 and normalised for the teacher. If your pipeline normalises, do it in data_preprocessor',
                       logger='current', level=logging.WARNING)
         self.swap = student.swapped != teacher.swapped
         self.pad_value = teacher.pad_value

@@ -56,7 +56,7 @@ class PretrainedTeacher(BaseTeacher):
         """Read the checkpoint into the model, once; nothing where the weights are random.
 
         Raises:
-            CheckpointError: The file cannot be had or read, or belongs to another architecture.
+            CheckpointError: The file cannot be found or read, or belongs to another architecture.
         """
         if self.checkpoint is None or self.weights_checksum is not None:
             return

@@ -87,7 +87,7 @@ class StudentInit:
             for name, value in weights.items():
                 own[name].copy_(value)
                 broadcast(own[name])
-        print_log(f'The student starts with these parts of the teacher: {self}', logger='current')
+        print_log(f'The student starts with these layers of the teacher: {self}', logger='current')
 
 
 def _parts(detector: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -60,8 +60,8 @@ class TeacherGroup(Dict[str, BaseTeacher]):
         for teacher in self.values():
             teacher.prepare()
             if start is not None and start == teacher.config.checkpoint:
-                print_log(f'{teacher.key}.checkpoint = {start!r} is load_from as well: teacher and student start as '
-                          'the same model', logger='current', level=logging.WARNING)
+                print_log(f'{teacher.key}.checkpoint = {start!r} is also load_from: teacher and student start with '
+                          'the same weights', logger='current', level=logging.WARNING)
 
     def init_student(self) -> None:
         """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`."""

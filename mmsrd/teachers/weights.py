@@ -43,7 +43,7 @@ def read_weights(model: nn.Module, checkpoint: str, config_name: str, key: str) 
         tuple: Names of the classes that the file says it was trained for; None where it does not.
 
     Raises:
-        CheckpointError: The file cannot be had or read, or belongs to another architecture.
+        CheckpointError: The file cannot be found or read, or belongs to another architecture.
     """
     path = local_checkpoint(checkpoint, config_name, key)
     content = load_checkpoint_file(path, key)

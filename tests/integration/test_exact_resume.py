@@ -82,8 +82,9 @@ def test_the_middle_of_an_epoch_that_begins_again(make_runner, distill, tmp_path
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (loader(2), 'it had 0 workers, this run has 2'),
-    ({'train_dataloader.batch_size': 2}, 'it had 8 batches in an epoch, this run has 4; it had 1 images in a batch'),
+    (loader(2), 'the saved run had 0 workers, this run has 2'),
+    ({'train_dataloader.batch_size': 2}, 'the saved run had 8 batches in an epoch, this run has 4; the saved run had 1 '
+     'images in a batch'),
 ])
 def test_another_run_begins_its_epoch_again(make_runner, distill, tmp_path, change, message):
     options = options_of({}, loader(0))
@@ -93,4 +94,4 @@ def test_another_run_begins_its_epoch_again(make_runner, distill, tmp_path, chan
     warnings = []
     runner.logger.handlers[0].addFilter(lambda record: warnings.append(record.getMessage()) or True)
     runner.train()
-    assert f'without the order of the data and the random states of the checkpoint: {message}' in ' '.join(warnings)
+    assert f'the random states of the checkpoint are not restored: {message}' in ' '.join(warnings)

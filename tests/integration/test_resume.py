@@ -124,18 +124,18 @@ def run_with(make_runner, distill):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (lambda b: b['losses']['neck'].update(alpha=2.0), r'distill.losses.neck.alpha was 4.0 and is 2.0'),
-    (lambda b: b['losses']['neck'].update(weight=1.0), r'distill.losses.neck.weight was 2.0 and is 1.0'),
-    (lambda b: b.update(schedule=dict(end=6)), r'distill.schedule.end was None and is 6'),
+    (lambda b: b['losses']['neck'].update(alpha=2.0), r'distill.losses.neck.alpha was 4.0 and is now 2.0'),
+    (lambda b: b['losses']['neck'].update(weight=1.0), r'distill.losses.neck.weight was 2.0 and is now 1.0'),
+    (lambda b: b.update(schedule=dict(end=6)), r'distill.schedule.end was None and is now 6'),
 ])
 def test_other_settings_are_a_warning(run_with, change, message):
-    assert f'Resumed with other settings than those of the checkpoint: {message}' in run_with(change)
+    assert f'Resumed with settings that differ from the checkpoint: {message}' in run_with(change)
 
 
 def test_a_moved_teacher_is_the_same(run_with, tmp_path):
     def move(block):
         block['teacher']['checkpoint'] = str(shutil.copy(block['teacher']['checkpoint'], tmp_path / 'moved.pth'))
-    assert 'other settings' not in run_with(move)
+    assert 'settings that differ' not in run_with(move)
 
 
 def _retrain(block, tmp_path):
@@ -146,9 +146,9 @@ def _retrain(block, tmp_path):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (_retrain, r'distill.teacher.weights are others than before \(checksum \d+ was, \d+ is\): the projectors .* use'),
-    (lambda b, _: b['losses']['neck'].update(pool=True), 'distill.losses.neck.pool was False and is True: the project'),
-    (lambda b, _: b['losses']['neck'].update(levels=[0, 1]), r'levels was \[\[0, 0\], \[1, 1\], \[2, 2\]\] and is '
+    (_retrain, r'distill.teacher.weights have changed \(checksum was \d+, is now \d+\): the projectors .* use'),
+    (lambda b, _: b['losses']['neck'].update(pool=True), 'distill.losses.neck.pool was False and is now True: the'),
+    (lambda b, _: b['losses']['neck'].update(levels=[0, 1]), r'levels was \[\[0, 0\], \[1, 1\], \[2, 2\]\] and is now '
      r'\[\[0, 0\], \[1, 1\]\]: the projectors in the checkpoint were trained for something else'),
 ])
 def test_another_meaning_is_an_error(make_runner, distill, tmp_path, change, message):
@@ -191,4 +191,4 @@ def test_another_number_of_processes_is_notable(student, distill):
     distiller = mmsrd.attach(student, distill)
     fatal, notable = differences(fingerprint_of(distiller, 8), fingerprint_of(distiller, 4))
     assert fatal == []
-    assert notable == ['number of processes was 8 and is 4']
+    assert notable == ['number of processes was 8 and is now 4']

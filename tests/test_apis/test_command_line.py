@@ -79,7 +79,7 @@ def test_train_without_a_teacher_is_the_stock_run(student_file, tmp_path):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--teacher', 'mmdet::retinanet/retinanet_r101_fpn_2x_coc.py'], 'did you mean'),
-    (['--teacher', 'TEACHER'], 'a teacher without weights teaches noise'),
+    (['--teacher', 'TEACHER'], 'the teacher would have random weights'),
     (['--teacher-checkpoint', 'auto'], '--teacher-checkpoint was given without --teacher'),
     (['--distill-preset', 'detection'], '--distill-preset was given without --teacher'),
     (['--distill-preset', 'everything'], 'invalid choice'),

@@ -73,8 +73,8 @@ WRONG = [
     (block(preemption=dict(intervall=3)), UnknownKeyError, "distill.preemption: unknown key 'intervall'.*'interval'"),
     (block(preemption=dict(interval=0)), ConfigError, 'distill.preemption.interval = 0: must be .* at least 1'),
     (block(preemption=dict(signals='SIGTERM')), ConfigTypeError, "preemption.signals = 'SIGTERM': must be a list"),
-    (block(preemption=dict(signals=['SIGNAL'])), ConfigError, "preemption.signals = 'SIGNAL': is no signal"),
-    (block(preemption=dict(signals=['SIGKILL'])), ConfigError, "'SIGKILL': is no signal that can be handled"),
+    (block(preemption=dict(signals=['SIGNAL'])), ConfigError, "preemption.signals = 'SIGNAL': is not a signal"),
+    (block(preemption=dict(signals=['SIGKILL'])), ConfigError, "'SIGKILL': is not a signal that can be handled"),
     ({3: 4}, ConfigTypeError, r'distill = \{3: 4\}: has the key 3; keys must be strings'),
     (block(teacher__config={3: 4}), ConfigTypeError, r'distill.teacher.config = \{3: 4\}: has the key 3'),
     (block(losses__neck__weight=10 ** 400), ConfigError, 'weight = 1000.*0{9}.*: is too large for a floating-point'),
@@ -223,7 +223,7 @@ def test_different_sizes_need_resizing(student, distill):
 
 
 def test_epochs_need_a_runner(student, distill):
-    with pytest.raises(ConfigError, match='by_epoch = True: epochs are known to a runner only'):
+    with pytest.raises(ConfigError, match='by_epoch = True: only a runner counts epochs'):
         mmsrd.attach(student, {**distill, 'schedule': dict(by_epoch=True)})
 
 

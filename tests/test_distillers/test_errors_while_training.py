@@ -22,7 +22,7 @@ from mmsrd.errors import (
 
 def test_a_student_frozen_altogether(student, distill):
     student.requires_grad_(False)
-    with pytest.raises(ConfigError, match='FCOS has no trainable parameters: the student is frozen altogether'):
+    with pytest.raises(ConfigError, match='FCOS has no trainable parameters: the whole student is frozen'):
         mmsrd.attach(student, distill)
 
 
@@ -89,7 +89,7 @@ def test_teacher_and_student_of_one_file(make_runner, distill, student_config, t
     finally:
         logger.removeHandler(handler)
     text = ' '.join(record.getMessage() for record in records)
-    assert f"distill.teacher.checkpoint = '{file}' is load_from as well: teacher and student start as the same" in text
+    assert f"distill.teacher.checkpoint = '{file}' is also load_from: teacher and student start with the same" in text
 
 
 def test_an_optional_package_that_is_missing(student, distill, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from helpers.processes import ROOT
 
 from mmsrd.config import parse_distill
+from mmsrd.registry import MODELS
 from mmsrd.utils.zoo import package_files
 
 FILES = subprocess.run(['git', 'ls-files'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\n')
@@ -92,9 +93,10 @@ def test_commands_exist_with_their_options(page):
 
 
 @pytest.mark.parametrize('page', GUIDES, ids=relative)
-def test_examples_of_the_block_are_accepted(page):
+def test_examples_of_the_block_are_accepted(page, monkeypatch):
     """The examples of a page are run in order, but for those that need a model or a file."""
     names = {'__name__': 'example'}
+    monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))  # what examples register is forgotten
     for text in blocks(page, 'python'):
         code = compile(text, relative(page), 'exec')
         if 'mmsrd.attach' in text:

@@ -12,7 +12,7 @@ from mmsrd.engine.hooks import no_effect_hook
 from mmsrd.engine.hooks.distill_hook import distiller_of
 from mmsrd.registry import HOOKS, MODELS
 
-START = "distill.losses.neck (student 'neck', teacher 'neck') has no effect, it seems: "
+START = "distill.losses.neck (student 'neck', teacher 'neck') seems to have no effect: "
 
 
 @MODELS.register_module()
@@ -58,7 +58,7 @@ def test_one_that_works_or_is_off(warnings_of, loss):
 
 def test_a_constant_loss(warnings_of):
     assert warnings_of(dict(type='NothingLoss', student='neck', teacher='neck', weight=1.0))[0] == \
-        'the loss has been 3 in all of 8 steps'
+        'the loss was 3 in all 8 steps'
 
 
 def test_projectors_that_are_frozen(warnings_of):
@@ -68,15 +68,15 @@ def test_projectors_that_are_frozen(warnings_of):
 
 def test_a_learning_rate_of_zero(warnings_of):
     found, = warnings_of(**{'optim_wrapper.optimizer.lr': 0.0})
-    assert found.startswith('the alignment has stayed at ')
-    assert found.endswith('for 8 steps, and the projector as it was. Is its learning rate zero?')
+    assert found.startswith('the alignment stayed at ')
+    assert found.endswith('for 8 steps, and the projector hardly changed. Is its learning rate zero?')
 
 
 def test_a_student_without_losses(warnings_of):
     found = warnings_of(dict(SRD, balance=1.0), **{f'model.bbox_head.loss_{part}.loss_weight': 0.0
                                                    for part in ('cls', 'bbox', 'centerness')})
     assert found == ["the balance is zero at all levels: the student's own losses send no gradient to 'neck', so this "
-                     'loss does not, either']
+                     'loss sends none either']
 
 
 def test_a_warm_up_is_waited_for(warnings_of):

@@ -111,10 +111,10 @@ def relabelled(block, classes, tmp_path):
 
 
 @pytest.mark.parametrize(('classes', 'message'), [
-    (tuple('1023456789'), "distill.teacher: the same classes as the student's in another order: class 0 is '1', and "
-                          "'0' for the student"),
-    (tuple('0123456abc'), 'distill.teacher: it was trained for 10 classes, the student is for 10 (only the teacher has '
-                          '3: a, b, c; only the student has 3: 7, 8, 9)')])
+    (tuple('1023456789'), "distill.teacher: the teacher has the student's classes in another order: class 0 is '1' "
+                          "for the teacher and '0' for the student"),
+    (tuple('0123456abc'), 'distill.teacher: the teacher was trained on 10 classes, the student has 10 (only '
+                          'the teacher has 3: a, b, c; only the student has 3: 7, 8, 9)')])
 def test_other_classes(make_runner, teacher, tmp_path, classes, message):
     """They are named, and the teacher is evaluated where the user insists only."""
     block = relabelled(teacher[0], classes, tmp_path)
@@ -135,7 +135,7 @@ def test_another_number_of_classes(make_runner, teacher, tmp_path):
     runner = make_runner('run', dict(teacher=dict(teacher[0], checkpoint=str(tmp_path / 'nameless.pth'))),
                          **{**ONE_EPOCH, 'model.bbox_head.num_classes': 12})
     runner.train()
-    assert 'distill.teacher: it has 10 classes, the student 12' in log_of(runner)
+    assert 'distill.teacher: the teacher has 10 classes, the student 12' in log_of(runner)
     assert not found_by(runner)
 
 
@@ -176,7 +176,7 @@ def test_near_chance_is_a_warning(make_runner, distill):
     runner = make_runner('run', distill, **ONE_EPOCH)
     runner.train()
     assert 'WARNING - distill.teacher: coco/bbox_mAP = ' in log_of(runner)
-    assert 'is near chance. Look at the order of its classes' in log_of(runner)
+    assert 'is near chance. Check the order of its classes' in log_of(runner)
 
 
 @pytest.mark.parametrize(('metrics', 'classes', 'worst'), [

@@ -101,7 +101,7 @@ def test_metrics_of_several_kinds_and_one_that_does_not_exist(tmp_path):
     text = (tmp_path / 'page.html').read_text(encoding='utf-8')
     assert all(f'<td>{cell}</td>' in text for cell in ('0.6', '25.0', '52.1'))
     write_report([RunLog(tmp_path)], tmp_path / 'page.html', metric='bbox_mAP')
-    assert 'No validation has &#x27;bbox_mAP&#x27;; there are: accuracy/top1, coco/bbox_mAP, ' in \
+    assert 'No validation has &#x27;bbox_mAP&#x27;; known metrics: accuracy/top1, coco/bbox_mAP, ' in \
         (tmp_path / 'page.html').read_text(encoding='utf-8')
 
 

@@ -52,7 +52,7 @@ def test_presets_name_the_teacher(student, two):
 
 def test_a_teacher_that_nobody_learns_from(student, two):
     two['losses']['b']['from_teacher'] = 'big'
-    with pytest.raises(ConfigError, match=r"teachers\.small: no loss learns from it.*from_teacher='small'"):
+    with pytest.raises(ConfigError, match=r"teachers\.small: no loss uses it.*from_teacher='small'"):
         mmsrd.attach(student, two)
     assert not hasattr(student, 'distiller')
 

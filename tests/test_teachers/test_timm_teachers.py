@@ -183,7 +183,7 @@ def test_damaged_safetensors(tmp_path):
 
 
 @pytest.mark.parametrize(('content', 'message'), [
-    (dict(state_dict={'backbone.weight': torch.zeros(1)}), 'timm cannot give vit_tiny_patch16_224 these weights'),
+    (dict(state_dict={'backbone.weight': torch.zeros(1)}), 'timm cannot load these weights into vit_tiny_patch16_224'),
     ({'cls_token': torch.zeros(1, 1, 192)}, 'Missing key'), (b'no checkpoint', 'refused|cannot be read')])
 def test_wrong_weights(student, tmp_path, content, message):
     path = tmp_path / 'wrong.pth'

@@ -128,7 +128,7 @@ def test_a_panel_tells_right_from_wrong():
     found = InstanceData(bboxes=torch.tensor([[4.0, 5, 20, 21], [0, 0, 3, 3]]), labels=torch.tensor([7, 7]),
                          scores=torch.tensor([0.9, 0.1]))
     caption, picture = quickstart_pictures.panel(np.zeros((32, 32, 3), np.uint8), found, [(4, 5, 20, 21)], [8])
-    assert caption == '0 right, 1 wrong, 1 missed'  # the second is below the score that is shown
+    assert caption == '0 of 1 right'  # the second is one more than there are objects
     assert tuple(picture[5 * 3 + 40, 4 * 3]) == quickstart_pictures.WRONG
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Whether a fast teacher still says the same: its features against those of the plain float32 one.
+"""Compare the features of a teacher that was made fast with those of the plain float32 teacher.
 
 ``compare_teacher.py CONFIG [--teacher CONFIG --teacher-checkpoint PATH] [--images N]`` runs every way of making the
 teacher fast on validation images of the student's config, and prints the alignment (mean correlation per channel)

@@ -1,4 +1,4 @@
-"""What distillation costs beside the student: parameters, teacher FLOPs, memory; without training."""
+"""What distillation costs in addition to the student: parameters, teacher FLOPs, memory; without training."""
 from __future__ import annotations
 
 import contextlib

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""The report of trainings that are over, from what they have logged: one, or several that differ in their seed.
+"""The report of finished trainings from their logs: of one, or of several that differ in their seed.
 
-``report.py WORK_DIR... [--baseline WORK_DIR...] [--out FILE]`` draws mean and range of several runs, and says mean and
+``report.py WORK_DIR... [--baseline WORK_DIR...] [--out FILE]`` draws their mean and range, and prints mean and
 standard deviation. Pictures and plan are those that ``DistillReportHook`` has left in the first work directory.
 """
 from __future__ import annotations

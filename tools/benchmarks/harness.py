@@ -1,4 +1,4 @@
-"""Each variant in a process of its own, in turns with the plain step, so that what the machine does hits both."""
+"""Each variant in a process of its own, in turns with the plain step, so that machine load affects both."""
 from __future__ import annotations
 
 import contextlib

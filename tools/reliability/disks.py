@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Let the disk of a training fail while checkpoints are written, resume it, and compare with one left alone.
+"""Let the disk of a training fail while checkpoints are written, resume it, and compare with an uninterrupted one.
 
 After each fault the newest complete checkpoint must still be there, nothing half-written may be picked, and the
 training must have gone on or ended with a ``StorageError``. ``disk full`` is a tmpfs that something else fills up,

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Kill trainings, also while they write checkpoints, resume them, and compare with one left alone.
+"""Kill trainings, also while they write checkpoints, resume them, and compare with an uninterrupted one.
 
 The training is small but has all that a resume must bring back: projectors, optimizer,
 EMA, learning-rate schedule, distillation warm-up, random augmentation in processes that

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Lose a machine of a training on two, and bring it back: the training must end as one that was left alone.
+"""Lose a machine of a training on two, and bring it back: it must end like an uninterrupted one.
 
 Two launchers of ``tools/dist_train.sh`` on this machine stand for two nodes, each with processes of its own
 that talk through gloo. A lost node is a launcher killed with SIGKILL together with its processes. The node that

@@ -1,4 +1,4 @@
-"""What a trial found: printed, and with ``--record`` kept for the page."""
+"""Print the result of a trial; with ``--record`` also save it for the page."""
 from __future__ import annotations
 
 import argparse

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Distil for thousands of iterations with changing image sizes, and show that nothing piles up.
+"""Distil for thousands of iterations with changing image sizes, and show that memory and objects do not grow.
 
 Every interval it prints what this process holds: resident memory, tensors, hooks and open
 files, and at the end the slope of each over the second half of the run.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a whole training for thousands of iterations in two processes, and show that nothing piles up.
+"""Run a whole training for thousands of iterations in two processes, and show that memory does not grow.
 
 Image sizes differ from step to step, distillation starts after a tenth of the training and ends after nine tenths,
 EMA, evaluation and checkpoints go on throughout. Every interval each process writes down what it holds; figures are

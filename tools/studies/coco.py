@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """COCO study: the pairs of ``configs/detection`` alone, with SRD, PKD, feature MSE and VkD; for GPUs.
 
-Wants COCO in ``data/coco`` as MMDetection does; teachers come from the model zoo. ``--dry-run`` says what the chosen
+Needs COCO in ``data/coco``, as MMDetection does; teachers come from the model zoo. ``--dry-run`` says what the chosen
 trainings would take. Call the command again after an interruption: trainings go on from their last checkpoint. Results
 are recorded in ``docs/results/coco.jsonl``, and the tables of ``configs/detection`` are made from them.
 """

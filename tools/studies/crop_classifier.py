@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""A teacher without boxes: a model of timm that tells objects of a COCO-format set apart, each in a window around it.
+"""A teacher without boxes: a timm model that classifies objects of a COCO-format set, each in a window around it.
 
 ``crop_classifier.py DATA OUT`` trains it on the objects of ``DATA`` and leaves a folder that ``timm::OUT`` names.
 Windows keep the scale of the scenes. Its accuracy on the validation set's objects is in ``OUT/result.json``.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """ImageNet and CIFAR-100 study: the pairs of ``configs/mmpretrain`` alone, with KL, SRD, both, and VkD; for GPUs.
 
-Wants ImageNet in ``data/imagenet`` as MMPretrain does; CIFAR-100 is downloaded. Teachers come from the model zoo, and
+Needs ImageNet in ``data/imagenet``, as MMPretrain does; CIFAR-100 is downloaded. Teachers come from the model zoo, and
 for CIFAR-100 are trained first. ``--dry-run`` says what the chosen trainings on ImageNet would take. Call the command
 again after an interruption: trainings go on from their last checkpoint. Results are recorded in
 ``docs/results/large_classifiers.jsonl``, and the table in ``configs/mmpretrain/README.md`` is made from them.

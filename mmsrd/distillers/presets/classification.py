@@ -29,7 +29,7 @@ class ClassificationPreset(Preset):
         for side, run in (('student', student), ('teacher', teacher)):
             path = last_feature(run)
             if path is None:
-                raise ConfigError.at(KEY, self.name, f'taps the backbone or what feeds the last linear layer, and the '
+                raise ConfigError.at(KEY, self.name, f'taps the backbone or the input of the last linear layer; the '
                                      f'{side} {type(run.model).__name__} has neither; write `{ROOT}.losses`')
             features.append(path)
         losses: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ class ClassificationPreset(Preset):
 def _why_not_logits(models: tuple[nn.Module, nn.Module], paths: tuple[str | None, str | None]) -> str | None:
     """Why the logits cannot be compared; None where they can."""
     if any('MultiLabel' in kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__):
-        return 'a head gives several labels to an image, so its logits are no distribution'
+        return 'a head is multi-label, so its logits are not one distribution over the classes'
     classes = []
     for side, model, path in zip(('student', 'teacher'), models, paths):
         if path is None:

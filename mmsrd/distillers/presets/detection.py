@@ -31,7 +31,7 @@ class DetectionPreset(Preset):
 
 
 class KeypointPreset(DetectionPreset):
-    """The same for estimators of keypoints; heads are left as they are. Nothing was measured with it."""
+    """The same for keypoint estimators; heads are not initialised from the teacher. Not measured."""
 
     name = 'keypoints'
     init_student = False

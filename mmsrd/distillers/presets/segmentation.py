@@ -36,7 +36,7 @@ class SegmentationPreset(DetectionPreset):
         backbone = type(trained_part(student.model)[1].backbone).__name__
         if backbone in _CHANGING:
             losses.clear()
-            self.warn(f'the features are not distilled, because {backbone} returns other maps in training than else')
+            self.warn(f'the features are not distilled, because {backbone} returns additional maps in training')
         runs = dict(student=student, teacher=teacher)
         found = {side: _logits(run.model) for side, run in runs.items()}
         missing = [side for side, path in found.items() if path is None or not runs[side].num_calls(path)]
@@ -47,7 +47,7 @@ class SegmentationPreset(DetectionPreset):
                       'them for each position')
         elif len(set(classes)) > 1 or classes[0] == 1:
             self.warn('the logits are not distilled, because '
-                      + ('one class is no distribution' if classes[0] == classes[1] else
+                      + ('KL divergence needs more than one class' if classes[0] == classes[1] else
                          f'the student has {classes[0]} classes and the teacher {classes[1]}'))
         else:
             losses['logits'] = dict(type='KLDivLoss', balance=1.0, **found)

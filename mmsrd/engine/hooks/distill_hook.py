@@ -34,9 +34,9 @@ def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
     fatal, notable = differences(saved, now)
     if fatal:
         raise CheckpointError(f'resume: {"; ".join(fatal)}: the projectors in the checkpoint were trained for '
-                              'something else; use load_from to start distillation from its weights')
+                              'something else; use load_from to start a new distillation from the saved weights')
     if notable:
-        print_log(f'Resumed with other settings than those of the checkpoint: {"; ".join(notable)}', logger='current',
+        print_log(f'Resumed with settings that differ from the checkpoint: {"; ".join(notable)}', logger='current',
                   level=logging.WARNING)
 
 
@@ -104,7 +104,7 @@ class DistillHook(Hook):
         if not runner._resume:
             return
         if CHECKPOINT_KEY not in checkpoint:
-            raise CheckpointError('resume: the checkpoint has no projectors, it is of a run without distillation; '
+            raise CheckpointError('resume: the checkpoint has no projectors, because its run had no distillation; '
                                   'use load_from to start distillation from its weights')
         record = checkpoint[CHECKPOINT_KEY].get('record')
         if record is not None:
@@ -120,6 +120,6 @@ class DistillHook(Hook):
             return  # an average that has done its work is not saved
         for name, teacher in distiller_of(runner).teachers.averages.items():
             if name not in averages:
-                raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; it is '
-                                      'of a run without it, use load_from to start from its weights')
+                raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; its '
+                                      'run had no such teacher; use load_from to start from its weights')
             teacher.load_state_dict(averages[name])

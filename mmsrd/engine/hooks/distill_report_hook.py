@@ -72,7 +72,7 @@ class DistillReportHook(Hook):
         self._failed: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the levels, write down the plan, and let those that are finished predict: teacher and baseline.
+        """Watch the levels, record the plan, and draw the predictions of teachers and baseline.
 
         Raises:
             ConfigError: There is no such baseline.
@@ -84,7 +84,7 @@ class DistillReportHook(Hook):
                                  'directory of a training of the student alone')
         self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), LOG_INTERVAL)
         self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
-        with self._survived('begun'):
+        with self._survived('started'):
             self._notes = self._plan(runner)
             if self.images and runner._val_loop is not None:
                 self._pictures = ReportPictures(runner, self.images, Path(runner.work_dir, PAGE).parent)
@@ -104,10 +104,10 @@ class DistillReportHook(Hook):
         device = next(runner.model.parameters()).device
         for name, teacher in distiller_of(runner).teachers.items():
             if isinstance(teacher, PretrainedTeacher) and name in _check_of(runner).same_task and not teacher.released:
-                with self._survived(f'complete, {teacher.key} does not predict'), _on(teacher.model, device):
+                with self._survived(f'completed: no predictions of {teacher.key}'), _on(teacher.model, device):
                     pictures.predict(f'{name} {TEACHER}'.strip(), teacher.model.test_step)  # type: ignore[arg-type]
         if self.baseline is not None:
-            with self._survived(f'complete, there are no pictures of the baseline {self.baseline!r}'):
+            with self._survived(f'completed: no pictures of the baseline {self.baseline!r}'):
                 model = _baseline(runner, self.baseline)
                 with _on(model, device):
                     pictures.predict(ALONE, model.test_step)  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ class DistillReportHook(Hook):
                        outputs: Optional[Sequence[Any]] = None) -> None:
         """Draw the student's predictions of the images that are shown."""
         if self._pictures is not None:
-            with self._survived("complete, the student's predictions cannot be drawn"):
+            with self._survived("completed: no pictures of the student's predictions"):
                 self._pictures.look(STUDENT, outputs or ())
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[Dict[str, float]] = None) -> None:
@@ -142,7 +142,7 @@ class DistillReportHook(Hook):
                         backend.add_image(f'distill_report/{i}', picture, step=runner.iter)
 
     def after_train(self, runner: Runner) -> None:
-        """Write the page of a training that does not end with a validation, and look no longer."""
+        """Write the page of a training that does not end with a validation, and stop watching."""
         if self._levels and self._written != runner.iter:
             self._write(runner)
         for levels in self._levels:
@@ -163,13 +163,13 @@ class DistillReportHook(Hook):
 
     @contextlib.contextmanager
     def _survived(self, done: str) -> Iterator[None]:
-        """Say once what has failed, and go on: a report is not worth a training."""
+        """Warn once and go on: a report that fails must not end the training."""
         try:
             yield
         except Exception as e:
             if done not in self._failed:
-                print_log(f'The distillation report could not be {done} ({type(e).__name__}: {e}); report=False of the '
-                          '`distill` block leaves it out', logger='current', level=logging.WARNING)
+                print_log(f'The distillation report could not be {done} ({type(e).__name__}: {e}); set report=False '
+                          'in the `distill` block to turn it off', logger='current', level=logging.WARNING)
             self._failed.add(done)
 
 

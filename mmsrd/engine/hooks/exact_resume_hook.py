@@ -18,11 +18,11 @@ KEY = 'resume'
 
 @HOOKS.register_module()
 class ExactResumeHook(Hook):
-    """Makes a resumed run go on with the same images, and the same random numbers, as one that was left alone.
+    """Makes a resumed run continue with the same images and random numbers as an uninterrupted run.
 
     Saves the random states of Python, NumPy, PyTorch and CUDA of each process and of the processes that load its
     data, and how far the pass over the data is. An undisturbed run is not changed. Acts with MMEngine's two train
-    loops; ``exact_resume=False`` in the ``distill`` block leaves it out.
+    loops; ``exact_resume=False`` in the ``distill`` block turns it off.
 
     Processes exchange their states when a ``CheckpointHook`` of the config is about to save; a checkpoint that
     something else saves in the first process alone has none where there are several processes.

@@ -27,7 +27,7 @@ ALIKE = 0.95
 
 @HOOKS.register_module()
 class NoEffectHook(Hook):
-    """Looks at the first steps with distillation, and warns once for each loss of what shows that it has no effect.
+    """Looks at the first steps with distillation, and warns once for each loss that seems to have no effect.
 
     That is a loss that is constant, an alignment that does not move, a projector without a gradient, and a balance of
     zero at all levels (a factor that has hit its limit is a warning of :class:`mmsrd.distillers.balance.Balance`).
@@ -83,16 +83,16 @@ class NoEffectHook(Hook):
         values, alignment, balance = (torch.stack(self._logged[key]).float().cpu() if key in self._logged else None
                                       for key in (f'loss_srd_{name}', f'srd_alignment/{name}', f'srd_balance/{name}'))
         if values is not None and values.max() - values.min() <= 1e-6 * values.abs().max():
-            _warn(loss, f'the loss has been {float(values[0]):.6g} in all of {len(values)} steps')
+            _warn(loss, f'the loss was {float(values[0]):.6g} in all {len(values)} steps')
         if alignment is not None and alignment[-1] < ALIKE and self._has_hardly_moved(loss):
             ends = alignment[:ENDS], alignment[-ENDS:]
             noise = sum(float(end.var()) / len(end) for end in ends) ** 0.5  # one batch is not like another
             if abs(float(ends[1].mean() - ends[0].mean())) <= 2 * noise:
-                _warn(loss, f'the alignment has stayed at {float(alignment[-1]):.3f} for {len(alignment)} steps, and '
-                      'the projector as it was. Is its learning rate zero?')
+                _warn(loss, f'the alignment stayed at {float(alignment[-1]):.3f} for {len(alignment)} steps, and the '
+                      'projector hardly changed. Is its learning rate zero?')
         if balance is not None and not balance[-ENDS:].any():
             _warn(loss, "the balance is zero at all levels: the student's own losses send no gradient to "
-                  f'{loss.config.student!r}, so this loss does not, either')
+                  f'{loss.config.student!r}, so this loss sends none either')
         idle = [path for path, parameter in loss.projectors.named_parameters()
                 if parameter not in self._gradients or not self._gradients[parameter].any()]
         if idle:
@@ -113,5 +113,5 @@ def _warms_up(runner: Runner) -> bool:
 
 def _warn(loss: FeatureLoss, what: str) -> None:
     config = loss.config
-    print_log(f'{config.key} (student {config.student!r}, teacher {config.teacher!r}) has no effect, it seems: {what}',
+    print_log(f'{config.key} (student {config.student!r}, teacher {config.teacher!r}) seems to have no effect: {what}',
               logger='current', level=logging.WARNING)

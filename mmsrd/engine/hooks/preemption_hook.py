@@ -31,9 +31,9 @@ SAME_NOTICE = 5.0
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """Ends the training with a checkpoint and exit status 75 when a process has had SIGTERM or SIGUSR1.
+    """Ends the training with a checkpoint and exit status 75 when a process receives SIGTERM or SIGUSR1.
 
-    After the step that runs, all processes agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
+    After the current step, all processes agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
     Start the same command with ``--resume`` to go on; ``tools/slurm_train.sh`` and ``torchrun --max-restarts`` do it by
     themselves. A second signal, more than five seconds after the first, ends a process at once; checkpoints that are
     being written are then removed, and the one before stays the newest.
@@ -42,8 +42,8 @@ class PreemptionHook(Hook):
     ``preemption=dict(interval=..., signals=...)`` sets it.
 
     Args:
-        interval: Steps between two agreements of several processes. Each is an all-reduce of one number; with NCCL its
-            result is read at the next one, so that no step waits. One process looks at each step.
+        interval: Steps between two checks with several processes. Each is an all-reduce of one number; with NCCL its
+            result is read at the next one, so that no step waits. A single process checks after each step.
         signals: Names of signals.
     """
 
@@ -62,7 +62,7 @@ class PreemptionHook(Hook):
         """Listen to signals."""
         self._work_dir = runner.work_dir
         if threading.current_thread() is not threading.main_thread():
-            print_log('Signals of a scheduler are not handled: the training runs in a thread', logger='current')
+            print_log('Signals of the scheduler are not handled: training is not in the main thread', logger='current')
             return
         self._before = {number: signal.signal(number, self._handle) for number in self.signals}
 
@@ -98,7 +98,7 @@ class PreemptionHook(Hook):
             self._received = number, time.monotonic()
             _say(f'{signal.Signals(number).name}: saving a checkpoint after this step')
         elif time.monotonic() - self._received[1] > SAME_NOTICE:
-            _say(f'{signal.Signals(number).name} again: ending at once')
+            _say(f'{signal.Signals(number).name} again: stopping immediately')
             remove_partial(Path(self._work_dir))
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
@@ -139,7 +139,7 @@ class PreemptionHook(Hook):
         if dist.get_world_size() > 1:
             self._before = {}  # and a launcher sends one when the first process has ended
         dist.barrier()  # a launcher kills the others when the first process has ended
-        again = '' if exact else '; the epoch starts again then, because exact_resume is off or the loop is an own one'
+        again = '' if exact else '; the epoch then starts again, because exact_resume is off or the loop is custom'
         print_log(f'Preempted after iteration {runner.iter + 1}. Start the same command with --resume to go on from '
                   f'{path}{again}', logger='current')
         raise SystemExit(REQUEUE)

@@ -32,8 +32,8 @@ class TeacherCheckHook(Hook):
     """Runs each teacher that has the student's task and classes on images of the student's validation set.
 
     The whole teacher runs, through the student's own validation loader and evaluator and the teacher's own
-    preprocessing; results are logged as ``teacher/<metric>``. A teacher that is near chance is a warning that says what
-    to look at. ``teacher.check`` of the ``distill`` block chooses how many images, or none.
+    preprocessing; results are logged as ``teacher/<metric>``. A teacher near chance gives a warning that says what
+    to check. ``teacher.check`` of the ``distill`` block chooses how many images, or none.
 
     Acts once, before training, and writes what it has found into ``teacher_check.json`` of the work directory, so
     that a resume does not do it again. Random states are left as they were.
@@ -63,7 +63,7 @@ class TeacherCheckHook(Hook):
             library, asked = isinstance(teacher.model, LibraryModel), teacher.config.check
             if library and asked:
                 raise ConfigError.at(f'{teacher.key}.check', asked, f'{teacher.config.name} has features only, '
-                                     'so it cannot be evaluated; leave it out')
+                                     'so it cannot be evaluated; remove `check`')
             counts = num_classes(teacher.model), num_classes(student)
             same = library or say_how_classes_differ(teacher.key, teacher.classes, metainfo.get('classes'), counts)
             fits = same and not library and not teacher.config.offload \
@@ -95,9 +95,9 @@ class TeacherCheckHook(Hook):
             backend.add_scalars(scalars, step=0)
         worst = near_chance(found['metrics'], num_classes(teacher.model))
         if worst is not None:
-            print_log(f'{teacher.key}: {worst} = {found["metrics"][worst]:.4g} is near chance. Look at the order of '
-                      'its classes, at the order of its channels (BGR or RGB in its data_preprocessor), and whether '
-                      f'{teacher.checkpoint!r} is the file for {teacher.config.name}', logger='current',
+            print_log(f'{teacher.key}: {worst} = {found["metrics"][worst]:.4g} is near chance. Check the order of '
+                      'its classes, the order of its channels (BGR or RGB in its data_preprocessor), and whether '
+                      f'{teacher.checkpoint!r} is the checkpoint of {teacher.config.name}', logger='current',
                       level=logging.WARNING)
 
 

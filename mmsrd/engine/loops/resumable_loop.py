@@ -104,7 +104,7 @@ class ResumableLoop:
         differs = difference(state, self.dataloader, self.runner.seed)
         if differs:
             self.starts_pass_again = state.batches > 0
-            print_log(f'Resumed without the order of the data and the random states of the checkpoint: {differs}',
+            print_log(f'The order of the data and the random states of the checkpoint are not restored: {differs}',
                       logger='current', level=logging.WARNING)
         else:
             self._resumed = state

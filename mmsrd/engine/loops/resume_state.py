@@ -84,10 +84,10 @@ def unsupported(loader: DataLoader[Any]) -> str:
 def difference(state: ResumeState, loader: DataLoader[Any], seed: int | None) -> str:
     """Why a run cannot go on at the batch of a checkpoint; empty where it can."""
     if len(state.processes) != get_world_size():
-        return f'it had {len(state.processes)} processes, this run has {get_world_size()}'
+        return f'the saved run had {len(state.processes)} processes, this run has {get_world_size()}'
     own = state.own
     pairs = (('batches in an epoch', own['length'], len(loader)),
              ('as its seed', own['seed'], seed),
              ('workers', own['num_workers'], loader.num_workers),
              ('images in a batch', own['batch_size'], _batch_size(loader)))
-    return '; '.join(f'it had {was} {what}, this run has {now}' for what, was, now in pairs if was != now)
+    return '; '.join(f'the saved run had {was} {what}, this run has {now}' for what, was, now in pairs if was != now)

@@ -58,7 +58,7 @@ class AtomicCheckpointMixin:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Around a training: what fails ends all processes with a message; afterwards signals act as before.
+        """Context of a training: an error ends all processes with a message; signal handlers are restored.
 
         Raises:
             StorageError: The disk of the work directory fails.

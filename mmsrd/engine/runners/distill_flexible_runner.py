@@ -49,14 +49,14 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
         kind = strategy.get('type') if isinstance(strategy, dict) else None
         name = getattr(kind, '__name__', kind)
         if name not in STRATEGIES:
-            raise ConfigError.at('strategy.type', name or strategy, 'has not been run with distillation; use one of '
+            raise ConfigError.at('strategy.type', name or strategy, 'has not been tested with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
         if name == 'FSDPStrategy':
             if TORCH < (2, 1):
                 raise ConfigError.at('strategy.type', name, 'needs PyTorch 2.1 or newer with distillation')
             if strategy.get('state_dict_cfg', 'local') == 'local':
                 raise ConfigError.at('strategy.state_dict_cfg', 'local', "(MMEngine's default) writes objects that "
-                                     "PyTorch would only read again by running code from the file; use 'full'")
+                                     "PyTorch can only load by running code from the file; use 'full'")
             if (strategy.get('model_wrapper') or {}).get('mixed_precision') is not None:
                 raise ConfigError.at('strategy.model_wrapper.mixed_precision', strategy['model_wrapper'][
                     'mixed_precision'], "would cast the student's weights and features, but not the projectors and the "

@@ -64,7 +64,7 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
         return super().build_optim_wrapper(optim_wrapper)
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
-        """As MMEngine's, but without device ids where there are no devices, and without converting SyncBN again."""
+        """As MMEngine's, but without ``device_ids`` on a CPU-only machine, and without converting SyncBN again."""
         if self.distributed and on_cpu():
             model_wrapper_cfg = cpu_wrapper_cfg(self.cfg)
         converted = self.cfg.pop('sync_bn', None)  # by build_model; recorders are on the modules that it has made

@@ -11,7 +11,7 @@ from ...distillers import CHILD
 
 
 class _InitStudent:
-    """Initialises the student as MMEngine does, then with layers of the teacher; wrapped and sharded is it later."""
+    """Initialises the student as MMEngine does, then with layers of the teacher, before it is wrapped and sharded."""
 
     def _init_model_weights(self, model: nn.Module) -> nn.Module:
         initialised: nn.Module = super()._init_model_weights(model)  # type: ignore[misc]

@@ -40,7 +40,7 @@ class ConvStem(nn.Sequential):
         size = next(iter(sizes))
         if len(sizes) != 1 or size % 2 or padding not in (0, (0, 0)) or dilation not in (1, (1, 1)):
             raise ConfigError(f'ConvStem: kernel_size = {kernel_size!r}, stride = {stride!r}, padding = {padding!r}, '
-                              f'dilation = {dilation!r}: takes patches of one even size, side by side')
+                              f'dilation = {dilation!r}: needs one even kernel_size = stride, no padding, dilation 1')
         super().__init__(conv_bn(in_channels, width, 7, stride=2), conv_bn(width, width), conv_bn(width, width),
                          nn.Conv2d(width, out_channels, size // 2, size // 2, bias=bias))
         for module in self.modules():  # as the authors do

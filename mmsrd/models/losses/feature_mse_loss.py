@@ -13,7 +13,7 @@ class FeatureMSELoss(StandardizingLoss):
     """``mean((s - t)²)`` of the features as they are (FitNets, Romero et al. 2015).
 
     Args:
-        eps: Added to the variance in the standardisation, by which only the logged alignment is found.
+        eps: Added to the variance in the standardisation, which only the logged alignment uses.
         sync: Means over all processes when there are several.
 
     Example:

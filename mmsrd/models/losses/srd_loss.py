@@ -37,8 +37,8 @@ class SRDLoss(BaseDistillLoss):
         backend: ``'triton'`` kernels, PyTorch's operators in ``'torch'``, the plain functions
             differentiated by ``'autograd'``, or ``'auto'``: Triton on CUDA, else PyTorch's. All give the same
             up to float32's rounding; with ``'autograd'`` only there are second derivatives.
-        norm: ``'batch'``: what the method is. ``'spatial'``: statistics over the positions of each image, as in the
-            author's detection experiments; each process is then on its own. ``'l2'`` (rows of unit length) and
+        norm: ``'batch'``: as in the paper. ``'spatial'``: statistics over the positions of each image, as in the
+            author's detection experiments, not shared between processes. ``'l2'`` (rows of unit length) and
             ``'none'`` are there for comparison, as in the paper's ablation; they have the ``'autograd'`` backend only.
 
     Raises:

@@ -20,7 +20,7 @@ class VkDLoss(StandardizingLoss):
     itself.
 
     Args:
-        eps: Added to the variance in the standardisation, by which only the logged alignment is found.
+        eps: Added to the variance in the standardisation, which only the logged alignment uses.
         sync: Means over all processes when there are several.
 
     Example:

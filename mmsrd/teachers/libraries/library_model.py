@@ -67,7 +67,7 @@ class LibraryModel(nn.Module, ABC):
         except (AssertionError, ValueError) as e:  # windows that do not divide it, for instance
             size = 'x'.join(map(str, images.shape[-2:]))
             raise TeacherError.at(self.key, f'{self.library}::{self.name}', f'cannot take images of {size} ({e}); '
-                                  'train with images of a fixed size that it takes, or take another model') from e
+                                  'train with a fixed image size that it accepts, or choose another model') from e
 
     def fitted(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) of a size that patches fill; resized where they do not."""
@@ -89,7 +89,7 @@ class LibraryModel(nn.Module, ABC):
             key: Config key of the checkpoint.
 
         Raises:
-            CheckpointError: They cannot be had or read, or belong to another architecture.
+            CheckpointError: They cannot be found or read, or belong to another architecture.
         """
 
     def state_in(self, checkpoint: str, key: str) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class LibraryModel(nn.Module, ABC):
             key: Config key of the checkpoint.
 
         Raises:
-            CheckpointError: The file cannot be had or read.
+            CheckpointError: The file cannot be found or read.
         """
         return dict(saved_state(load_checkpoint_file(local_checkpoint(checkpoint, self.name, key), key)))
 
@@ -108,7 +108,7 @@ class LibraryModel(nn.Module, ABC):
         """Give the model the weights that :meth:`pretrained` finds.
 
         Raises:
-            CheckpointError: They cannot be had or read, or belong to another architecture.
+            CheckpointError: They cannot be found or read, or belong to another architecture.
         """
         try:
             with preserved_random_state(), torch.no_grad():
@@ -117,7 +117,7 @@ class LibraryModel(nn.Module, ABC):
             raise
         except Exception as e:  # the library's own, of its download or of what does not fit
             reason = textwrap.shorten(str(e), 300, placeholder=' ...')  # not the names of all tensors
-            raise CheckpointError.at(key, checkpoint, f'{self.library} cannot give {self.name} these weights '
+            raise CheckpointError.at(key, checkpoint, f'{self.library} cannot load these weights into {self.name} '
                                      f'({type(e).__name__}: {reason})') from e
         print_log(f'Teacher weights of {self.library}::{self.name} loaded from {checkpoint!r}: '
                   f'{len(self.model.state_dict())} tensors', logger='current')

@@ -38,7 +38,7 @@ class TimmModel(LibraryModel):
         model = self._create()
         if not hasattr(model, 'forward_intermediates'):
             raise TeacherError.at(key, f'timm::{name}', f'{type(model).__name__} has no forward_intermediates, so it '
-                                  'gives no feature maps; take another model')
+                                  'gives no feature maps; choose another model')
         strides = [level['reduction'] for level in model.feature_info]
         self.flat = len(set(strides)) == 1
         self.indices = [i for i, stride in enumerate(strides) if stride not in strides[i + 1:]]

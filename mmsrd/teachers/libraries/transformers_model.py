@@ -25,7 +25,7 @@ class TransformersModel(LibraryModel):
         key: Config key of the model, for messages.
 
     Raises:
-        TeacherError: The configuration cannot be had, or transformers has no backbone class for it.
+        TeacherError: The configuration cannot be loaded, or transformers has no backbone class for it.
     """
 
     library: ClassVar[str] = 'transformers'
@@ -53,8 +53,8 @@ class TransformersModel(LibraryModel):
             processor = transformers.AutoImageProcessor.from_pretrained(self.source)
             return processor.image_mean, processor.image_std
         except Exception as e:  # a folder without preprocessor_config.json
-            print_log(f'{key} = {value!r}: mean and standard deviation are not known ({type(e).__name__}); those of '
-                      'ImageNet are taken', logger='current', level=logging.WARNING)
+            print_log(f'{key} = {value!r}: the mean and std of its images are unknown ({type(e).__name__}); those of '
+                      'ImageNet are used', logger='current', level=logging.WARNING)
             return _IMAGENET
 
     def run(self, images: Tensor) -> Any:

@@ -49,7 +49,7 @@ class Offload:
                 stay.give_back()
 
     def remove(self) -> None:
-        """Let go of the model, which then stays where it is."""
+        """Remove the hooks; the model stays where it is."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -84,7 +84,7 @@ class _Stay:
             self.give_back()
 
     def give_back(self) -> None:
-        """Let go of what is on the device, whether or not the module has returned."""
+        """Free the copies on the device, whether or not the module has returned."""
         self.depth = 0
         if self.host:
             self.offload.visiting -= self._bytes()
