@@ -27,7 +27,7 @@ nb_execution_mode = 'off'  # the notebook keeps the outputs of the test that run
 autodoc_typehints = 'none'  # docstrings say types
 autodoc_member_order = 'bysource'
 
-_LINK = re.compile(r'(?<!!)(\[[^\]]*\])\(([^)#\s:]+)(#[^)\s]*)?\)')
+_LINK = re.compile(r'(?<!!)\[([^\]]*)\]\(([^)#\s:]+)(#[^)\s]*)?\)')
 
 
 def _repository_url() -> str | None:
@@ -45,7 +45,8 @@ def _link_to_repository(app: object, page: str, source: list[str]) -> None:
         path = (folder / match[2]).resolve()
         if path.is_relative_to(HERE) or not path.exists():
             return match[0]
-        return f'{match[1]}({base}/{path.relative_to(ROOT)}{match[3] or ""})'
+        # In HTML, because Markdown takes no file: addresses.
+        return f'<a href="{base}/{path.relative_to(ROOT)}{match[3] or ""}">{match[1]}</a>'
 
     if (HERE / f'{page}.md').exists():
         source[0] = _LINK.sub(target, source[0])

@@ -16,7 +16,7 @@ CHILD = 'distiller'
 
 
 def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistiller:
-    """Distil into a built model, for a notebook or a loop without a runner.
+    """Add distillation to a built model, for a notebook or a loop without a runner.
 
     Afterwards ``model(inputs=..., data_samples=..., mode='loss')`` returns the
     ``loss_srd_*`` entries too, and ``model.parameters()`` has the projectors'

@@ -12,9 +12,11 @@ from detection import METRIC
 from detection_rows import DEFAULT, INIT, LONG
 from helpers.processes import ROOT
 from method_tables import pairs_of_summary
+from records import read_lines
 from runs import recorded
 from study import ALONE, TEACHER, by_seed, of_row
 
+RELIABILITY = ROOT / 'docs/results/reliability.jsonl'
 TABLE = re.compile(r'<!-- table.*?<!-- end of table -->', re.S)
 CODE = re.compile(r'^```.*?^```|`[^`\n]*`|\]\([^)]*\)', re.M | re.S)
 NUMBER = re.compile(r'(?<![\w.,])\d+\.\d+(?![\w]|\.\d)')
@@ -171,3 +173,36 @@ def test_the_page_on_projectors():
     page = 'docs/en/notes/projectors.md'
     assert sentence in text_of(page)
     assert unexplained(page, [sentence], {'0.25'}) == []
+
+
+WORDS = {2: 'two', 4: 'four', 7: 'seven', 8: 'eight', 9: 'nine', 10: 'ten'}
+
+
+def test_the_page_on_reliability():
+    page = text_of('docs/en/notes/reliability.md')
+    newest = {(record['trial'], record.get('processes')): record for record in read_lines(RELIABILITY)}
+    one, two = newest['kill', 1], newest['kill', 2]
+    each = {one['moments'][moment] + two['moments'][moment] for moment in one['moments']}
+    assert (f'{one["kills"] + two["kills"]} kills, {one["kills"]} with one process and {two["kills"]} with two, '
+            f'{WORDS[min(each)]} at each of {WORDS[len(one["moments"])]} moments') in page
+    assert len(each) == 1
+    disks = newest['disks', None]
+    assert (f'{sum(disks["faults"].values())} faults, {WORDS[min(disks["faults"].values())]} of each of '
+            f'{WORDS[len(disks["faults"])]} kinds') in page
+    assert f'the {WORDS[disks["went_on"]]} trainings that could go on did' in page
+    nodes = newest['nodes', 4]
+    assert (f'{WORDS[nodes["losses"]]} losses in {nodes["trainings"]} trainings of two nodes with '
+            f'{WORDS[nodes["processes"] // nodes["nodes"]]} processes each') in page
+    blocks = newest['bad_configs', None]
+    trained = blocks['outcomes']['trained']
+    assert (f'{blocks["count"]:,} blocks: {trained:,} trained a step, the others raised '
+            f'{len(blocks["outcomes"]) - 1} kinds of typed errors') in page
+    long = newest['soak_training', 2]
+    phases = [long[f'process {rank}, {phase}'] for rank in (0, 1) for phase in ('before', 'during', 'after')]
+    slopes = [f'{phase["mib_per_1000"]:.2f}'.replace('-', '−') for phase in phases if phase['mib_per_1000'] is not None]
+    assert (f'{long["iterations"]:,} iterations of a classifier in {WORDS[long["processes"]]} processes') in page
+    assert f'at all {sum(phase["looks"] for phase in phases[:3])} samples of each process' in page
+    assert f'memory {slopes[0]} and {slopes[1]} MiB per 1,000 iterations while distilling' in page
+    held = {key: max(phase['spread'][key] for phase in phases) for key in phases[0]['spread']}
+    assert held.pop('tensors') == 3
+    assert not any(held.values())

@@ -17,8 +17,11 @@ class Links(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.targets, self.anchors = [], set()
+        self.targets, self.anchors, self.texts = [], set(), []
         self.feed(path.read_text())
+
+    def handle_data(self, data):
+        self.texts.append(data)
 
     def handle_starttag(self, tag, attributes):
         given = dict(attributes)
@@ -38,6 +41,7 @@ def test_the_site_builds_without_warnings_and_its_links_resolve(tmp_path):
     pages = {path: Links(path) for path in tmp_path.rglob('*.html') if '_modules' not in path.parts}
     assert {'index.html', 'get_started.html', 'tutorial.html', 'api.html', 'faq.html'} <= {path.name for path in pages}
     for path, page in pages.items():
+        assert not re.findall(r'\]\([.\w/:]+\)', ' '.join(page.texts)), path.name  # a link that is not rendered
         for target in page.targets:
             file, _, anchor = target.partition('#')
             if re.match(r'(https?|data|mailto):', target):
