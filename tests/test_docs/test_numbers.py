@@ -206,3 +206,18 @@ def test_the_page_on_reliability():
     held = {key: max(phase['spread'][key] for phase in phases) for key in phases[0]['spread']}
     assert held.pop('tensors') == 3
     assert not any(held.values())
+
+
+def test_the_counts_of_the_model_zoos():
+    """Folders that train, with both teachers too, as the README and the guides say."""
+    newest = {(record['package'], record['folder']): record for record in read_lines(ROOT / 'docs/results/zoo.jsonl')}
+    counts = {package: sum(record['alone'] == record.get('family') == record.get('other') == 'ok'
+                           for (of, _), record in newest.items() if of == package)
+              for package in ('mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'mmyolo', 'mmrotate')}
+    readme = text_of('README.md')
+    assert f'[{counts["mmdet"] + counts["mmpretrain"]} folders](configs/ZOO.md)' in readme
+    assert f'MMDetection ({counts["mmdet"]}) and MMPretrain ({counts["mmpretrain"]})' in readme
+    assert (f'MMSegmentation ({counts["mmseg"]}), MMPose ({counts["mmpose"]}), MMYOLO ({counts["mmyolo"]}) and MMRotate '
+            f'({counts["mmrotate"]})') in readme
+    assert (f'{counts["mmseg"]} of MMSegmentation, {counts["mmpose"]} of MMPose, {counts["mmyolo"]} of MMYOLO and '
+            f'{counts["mmrotate"]} of MMRotate') in text_of('docs/en/advanced_guides/other_toolboxes.md')
