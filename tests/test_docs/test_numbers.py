@@ -217,7 +217,7 @@ def test_the_counts_of_the_model_zoos():
     readme = text_of('README.md')
     assert f'[{counts["mmdet"] + counts["mmpretrain"]} folders](configs/ZOO.md)' in readme
     assert f'MMDetection ({counts["mmdet"]}) and MMPretrain ({counts["mmpretrain"]})' in readme
-    assert (f'MMSegmentation ({counts["mmseg"]}), MMPose ({counts["mmpose"]}), MMYOLO ({counts["mmyolo"]}) and MMRotate '
-            f'({counts["mmrotate"]})') in readme
+    assert (f'MMSegmentation ({counts["mmseg"]}), MMPose ({counts["mmpose"]}), MMYOLO ({counts["mmyolo"]}) and '
+            f'MMRotate ({counts["mmrotate"]})') in readme
     assert (f'{counts["mmseg"]} of MMSegmentation, {counts["mmpose"]} of MMPose, {counts["mmyolo"]} of MMYOLO and '
             f'{counts["mmrotate"]} of MMRotate') in text_of('docs/en/advanced_guides/other_toolboxes.md')
