@@ -7,6 +7,8 @@ by step. On a GPU their memory would not fit; ``tools/benchmark.py`` has a proce
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ import torch
 from pairs import DEFAULTS, PAIRS, Case
 from worker import Worker
 
+RECORDS = Path(__file__).resolve().parents[2] / 'docs' / 'results' / 'performance'
 VARIANTS = ('plain', 'ours', 'no balance', 'ended')
 
 
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--pair', choices=list(PAIRS), default='fcos')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads(), help='of PyTorch')
     parser.add_argument('--turns', type=int, default=30)
+    parser.add_argument('--record', action='store_true', help='keep the turns in docs/results/performance')
     args = parser.parse_args(argv)
     turns = measure(Case(args.pair, *DEFAULTS['cpu'][args.pair], threads=args.threads), args.turns)
     print(f'{args.pair}, {len(turns)} turns; median ms: ' + ', '.join(
@@ -60,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, ratios in compared(turns).items():
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(f'| {name} | {middle:.3f} | {low:.3f} to {high:.3f} |')
+    if args.record:
+        rounded = [{name: round(milliseconds, 2) for name, milliseconds in turn.items()} for turn in turns]
+        (RECORDS / f'one_process_{args.pair}.json').write_text(json.dumps(dict(
+            pair=args.pair, threads=args.threads, date=datetime.date.today().isoformat(), turns=rounded)) + '\n')
 
 
 if __name__ == '__main__':

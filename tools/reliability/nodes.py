@@ -24,6 +24,10 @@ from outcome import parser_for, report
 ROOT = Path(__file__).resolve().parents[2]
 
 
+LAST = ITERATIONS - 2
+"""No loss from here on: a training that ends meanwhile has nothing that a lost node could join again."""
+
+
 class Node:
     """A launcher and its processes, in a session of their own."""
 
@@ -72,7 +76,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
         timeout: Seconds without a new checkpoint after which the training has failed.
 
     Returns:
-        int: How many losses there were.
+        int: How many losses there were; those that would come after the last steps are left out.
     """
     work_dir = folder / name
     config = training(folder, work_dir)
@@ -96,7 +100,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
             seen = newest(work_dir)
             if seen != last:
                 last, at = seen, time.monotonic()
-            if losses[done:] and seen >= losses[done] and seen > lost_at + 1:
+            if losses[done:] and losses[done] <= seen < LAST and seen > lost_at + 1:
                 nodes[1].lose()
                 done, lost_at = done + 1, newest(work_dir)
                 nodes[1] = start(1)
@@ -131,8 +135,8 @@ def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any
             if not equal(value, actual[key]):
                 raise RuntimeError(f'{key!r} differs from the training left alone, after losses at {moments}')
         done['trainings'] += 1
-        print(f"training {done['trainings']}: lost after {moments} iterations, equal to one left alone, bit for bit",
-              flush=True)
+        print(f"training {done['trainings']}: {done['losses']} losses so far, after {moments} iterations; equal to one "
+              'left alone, bit for bit', flush=True)
     return {**done, 'seconds': round(time.monotonic() - began)}
 
 
