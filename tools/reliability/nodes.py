@@ -22,8 +22,6 @@ from kill import ITERATIONS, equal, prepare, state, training
 from outcome import parser_for, report
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 LAST = ITERATIONS - 2
 """No loss from here on: a training that ends meanwhile has nothing that a lost node could join again."""
 
