@@ -9,6 +9,7 @@ are tight around the ink; masks are the ink itself.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import shutil
 import tempfile
@@ -187,10 +188,9 @@ def as_coco(data: Path, out: Path) -> None:
         data: Folder that :func:`compose` has written.
         out: Folder to make, such as ``data/coco``.
     """
-    from mmdet.datasets import CocoDataset
-
-    import mmsrd  # noqa: F401  stands in for operators of mmcv
-    categories = [dict(id=i, name=name) for i, name in enumerate(CocoDataset.METAINFO['classes'])]
+    import mmsrd  # noqa: F401  before mmdet: replaces operators of mmcv
+    coco = importlib.import_module('mmdet.datasets').CocoDataset
+    categories = [dict(id=i, name=name) for i, name in enumerate(coco.METAINFO['classes'])]
     (out / 'annotations').mkdir(parents=True)
     for split in ('train', 'val'):
         shutil.copytree(data / split, out / f'{split}2017')

@@ -12,7 +12,7 @@ import run_quickstart
 import torch
 import yaml
 from compose_digits import SceneConfig, compose
-from helpers.processes import ROOT
+from helpers.processes import ROOT, python
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
@@ -53,6 +53,14 @@ def test_the_same_recipe_gives_the_same_set_and_is_not_composed_twice(coco, tmp_
     assert first.stat().st_mtime_ns == stamp
     compose(tmp_path, 9, 4, scene)
     assert (tmp_path / 'train' / '000009.png').is_file()
+
+
+def test_a_set_in_the_layout_of_coco(tmp_path):
+    """By the command, in a process that has not imported mmsrd before."""
+    python(ROOT / 'tools/compose_digits.py', tmp_path / 'coco', '--coco', '--train', '2', '--val', '1')
+    data = COCO(str(tmp_path / 'coco/annotations/instances_train2017.json'))
+    assert len(data.cats) == 80
+    assert all((tmp_path / 'coco/train2017' / image['file_name']).is_file() for image in data.imgs.values())
 
 
 def test_splits_use_different_source_digits(monkeypatch, tmp_path):
