@@ -2,9 +2,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
+from pathlib import Path
 
 import pytest
 from helpers.processes import ROOT, python
+from nodes import Node, family
 
 TOOLS = ROOT / 'tools' / 'reliability'
 
@@ -35,3 +39,29 @@ def test_a_training_that_is_looked_at():
         # Averages and optimizers make their tensors in the first steps of a phase.
         assert {key: value for key, value in found['spread'].items() if key != 'tensors'} == dict.fromkeys(
             ('graphs', 'hooks', 'files', 'threads'), 0)
+
+
+def test_a_node_is_lost_with_all_its_processes():
+    """Those in sessions of their own, too, as torchrun makes them."""
+    command = 'setsid sleep 600 & setsid bash -c "sleep 600 & sleep 600" & wait'
+    with subprocess.Popen(['bash', '-c', command], start_new_session=True) as shell:
+        deadline = time.monotonic() + 10
+        while len(family(shell.pid)) < 5 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found = family(shell.pid)
+        node = Node.__new__(Node)
+        node.launcher = shell
+        node.lose()
+    assert len(found) == 5
+    deadline = time.monotonic() + 10
+    while any(is_running(process) for process in found) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_running(process) for process in found)
+
+
+def is_running(process):
+    """Whether it is there and not only waits to be collected."""
+    try:
+        return Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except OSError:
+        return False

@@ -38,9 +38,25 @@ class Node:
                 stdout=output, stderr=output, start_new_session=True)
 
     def lose(self) -> None:
-        """As when the power goes."""
-        os.killpg(self.launcher.pid, signal.SIGKILL)
+        """Kill the launcher and all processes below it, as when the power fails."""
+        for process in family(self.launcher.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.launcher.wait()
+
+
+def family(process: int) -> list[int]:
+    """A process and those below it, by number. torchrun gives each of its processes a session of its own."""
+    children: dict[int, list[int]] = {}
+    for folder in Path('/proc').iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            if folder.name.isdigit():
+                parent = (folder / 'stat').read_text().rpartition(')')[2].split()[1]
+                children.setdefault(int(parent), []).append(int(folder.name))
+    found = [process]
+    for member in found:
+        found += children.get(member, [])
+    return found
 
 
 def newest(work_dir: Path) -> int:
