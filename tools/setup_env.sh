@@ -36,7 +36,7 @@ install_beside() {
     hash=$(checksum "$root/tools/requirements-$beside.txt")
     if ! is_done "$venv/$beside.stamp" "$hash"; then
       echo "setup_env: installing packages beside ($beside)"
-      "$venv/bin/python" -m pip --disable-pip-version-check install -qq --no-compile --only-binary :all: --no-deps --upgrade \
+      "$venv/bin/python" -m pip --disable-pip-version-check install -qq --only-binary :all: --no-deps --upgrade \
         --target "$venv/$beside" -r "$root/tools/requirements-$beside.txt"
       echo "$hash" > "$venv/$beside.stamp"
     fi
@@ -64,16 +64,16 @@ if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "${options[@]}" "$venv" || {
     echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 fi
-pip=("$venv/bin/python" -m pip --disable-pip-version-check)  # --no-compile below: bytecode is made on import, of the modules that are used
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)  # below: bytecode is made on import, of the modules that are used
 
 if grep -q '^include-system-site-packages = true' "$venv/pyvenv.cfg" && has_torch "$venv/bin/python"; then
   echo "setup_env: using the PyTorch that $python has"
 else
   echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line)"
-  "${pip[@]}" install -qq --no-compile --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
+  "${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
 fi
 echo "setup_env: installing MMDetection, MMPretrain and tools"
-"${pip[@]}" install -qq --no-compile --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
+"${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
 "${pip[@]}" install -qq --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' 2>/dev/null || {
   echo "setup_env: the installed packages do not import:" >&2
