@@ -25,6 +25,7 @@ else
 fi
 
 stamp=$venv/mmsrd-stamp
+pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 checksum() { cat "$@" "$root/setup.py" <("$python" -c 'import sys; print(sys.version)') | sha256sum | cut -d' ' -f1; }
 is_done() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ] && [ -x "$venv/bin/python" ]; }
 wanted=$(checksum "$root"/tools/requirements{,-torch}.txt)-$root
@@ -36,7 +37,7 @@ install_beside() {
     hash=$(checksum "$root/tools/requirements-$beside.txt")
     if ! is_done "$venv/$beside.stamp" "$hash"; then
       echo "setup_env: installing packages beside ($beside)"
-      "$venv/bin/python" -m pip --disable-pip-version-check install -qq --only-binary :all: --no-deps --upgrade \
+      "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade \
         --target "$venv/$beside" -r "$root/tools/requirements-$beside.txt"
       echo "$hash" > "$venv/$beside.stamp"
     fi
@@ -64,7 +65,6 @@ if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "${options[@]}" "$venv" || {
     echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 fi
-pip=("$venv/bin/python" -m pip --disable-pip-version-check)  # below: bytecode is made on import, of the modules that are used
 
 if grep -q '^include-system-site-packages = true' "$venv/pyvenv.cfg" && has_torch "$venv/bin/python"; then
   echo "setup_env: using the PyTorch that $python has"

@@ -103,14 +103,9 @@ class _Unpickler(pickle._Unpickler):
         return allowed[full]
 
 
-def _restricted_pickle(path: str) -> ModuleType:
-    """What ``torch.load(pickle_module=...)`` wants of a module, for one file."""
-    sizes = None
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            sizes = {Path(entry.filename).name: entry.file_size for entry in archive.infolist()
-                     if Path(entry.filename).parent.name == 'data'}
-    unpickler = type('Unpickler', (_Unpickler,), dict(storage_bytes=sizes))
+def _restricted_pickle(storage_bytes: Optional[Dict[str, int]]) -> ModuleType:
+    """What ``torch.load(pickle_module=...)`` wants of a module, for one file with storages of these sizes."""
+    unpickler = type('Unpickler', (_Unpickler,), dict(storage_bytes=storage_bytes))
     module = ModuleType('restricted_pickle')
     vars(module).update(
         Unpickler=unpickler, UnpicklingError=pickle.UnpicklingError,
@@ -130,13 +125,21 @@ def _allowed_globals() -> dict[str, Any]:
             **{name: value for value, name in named}}
 
 
-def _check_archive(path: str) -> None:
-    """Refuse an archive that is larger than its file; PyTorch never compresses one."""
-    if os.path.getsize(path) and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            declared = sum(entry.file_size for entry in archive.infolist())
-        if declared > os.path.getsize(path):
-            raise ValueError(f'its entries claim {declared} bytes, the file has {os.path.getsize(path)}')
+def _check_archive(path: str) -> Optional[Dict[str, int]]:
+    """Refuse an archive that is larger than its file; PyTorch never compresses one.
+
+    Returns:
+        dict: Bytes of each storage in it, by its key; None for a file that is no archive.
+    """
+    if not os.path.getsize(path) or not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    declared = sum(entry.file_size for entry in entries)
+    if declared > os.path.getsize(path):
+        raise ValueError(f'its entries claim {declared} bytes, the file has {os.path.getsize(path)}')
+    return {Path(entry.filename).name: entry.file_size for entry in entries
+            if Path(entry.filename).parent.name == 'data'}
 
 
 def _load(path: str) -> Any:
@@ -151,14 +154,14 @@ def _load(path: str) -> Any:
             raise
         except Exception as e:  # a class of its own, which is derived from no other
             raise ValueError(str(e)) from e
-    _check_archive(path)
+    storage_bytes = _check_archive(path)
     if ALLOW_LIST:
         # Not the context manager of PyTorch: on exit it would take the names from the list for good,
         # and MMEngine's own torch.load needs them there.
         allow_mmengine_globals()
         return torch.load(path, map_location='cpu', weights_only=True)
     # PyTorch's own restriction is off where an unpickler is given, and this one restricts.
-    return torch.load(path, map_location='cpu', pickle_module=_restricted_pickle(path), weights_only=False)
+    return torch.load(path, map_location='cpu', pickle_module=_restricted_pickle(storage_bytes), weights_only=False)
 
 
 def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
