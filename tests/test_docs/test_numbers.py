@@ -1,6 +1,7 @@
 """Every measured number in the text of the pages comes from a record: each sentence is made anew from the records."""
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
@@ -8,10 +9,12 @@ import statistics
 import classification
 import detection
 import pytest
+from benchmark_tables import scaling_table, table, title
 from detection import METRIC
 from detection_rows import DEFAULT, INIT, LONG
 from helpers.processes import ROOT
 from method_tables import pairs_of_summary
+from one_process import compared
 from records import read_lines
 from runs import recorded
 from study import ALONE, TEACHER, by_seed, of_row
@@ -175,7 +178,7 @@ def test_the_page_on_projectors():
     assert unexplained(page, [sentence], {'0.25'}) == []
 
 
-WORDS = {1: 'one', 2: 'two', 4: 'four', 7: 'seven', 8: 'eight', 9: 'nine', 10: 'ten'}
+WORDS = {1: 'one', 2: 'two', 4: 'four', 5: 'five', 7: 'seven', 8: 'eight', 9: 'nine', 10: 'ten'}
 
 
 def test_the_page_on_reliability():
@@ -190,9 +193,9 @@ def test_the_page_on_reliability():
     assert (f'{sum(disks["faults"].values())} faults, {WORDS[min(disks["faults"].values())]} of each of '
             f'{WORDS[len(disks["faults"])]} kinds') in page
     assert f'the {WORDS[disks["went_on"]]} trainings that could go on did' in page
-    nodes = newest['nodes', 2]
+    nodes = newest['nodes', 4]
     assert (f'{WORDS[nodes["losses"]]} losses in {nodes["trainings"]} trainings of two nodes with '
-            f'{WORDS[nodes["processes"] // nodes["nodes"]]} process each') in page
+            f'{WORDS[nodes["processes"] // nodes["nodes"]]} processes each') in page
     blocks = newest['bad_configs', None]
     trained = blocks['outcomes']['trained']
     assert (f'{blocks["count"]:,} blocks: {trained:,} trained a step, the others raised '
@@ -221,3 +224,39 @@ def test_the_counts_of_the_model_zoos():
             f'MMRotate ({counts["mmrotate"]})') in readme
     assert (f'{counts["mmseg"]} of MMSegmentation, {counts["mmpose"]} of MMPose, {counts["mmyolo"]} of MMYOLO and '
             f'{counts["mmrotate"]} of MMRotate') in text_of('docs/en/advanced_guides/other_toolboxes.md')
+
+
+def performance(name):
+    return json.loads((ROOT / f'docs/results/performance/{name}.json').read_text())
+
+
+@pytest.mark.parametrize('name', ['fcos_cpu_none', 'resnet_cpu_none', 'scaling_fcos_cpu_none'])
+def test_the_tables_on_performance(name):
+    result = performance(name)
+    rows = scaling_table(result) if 'scaling' in result else table(result)
+    assert f'**{title(result)}**\n\n{rows}\n' in (ROOT / 'docs/en/notes/performance.md').read_text()
+
+
+def test_the_targets_on_a_cpu():
+    page = text_of('docs/en/notes/performance.md')
+    turns = {pair: performance(f'one_process_{pair}')['turns'] for pair in ('fcos', 'resnet')}
+    ratios = {pair: compared(found) for pair, found in turns.items()}
+    step, balance, ended = ({pair: f'{statistics.median(found[name]):.3f}' for pair, found in ratios.items()}
+                            for name in ratios['fcos'])
+    ours, plain, teacher = (statistics.median(turn[name] for turn in turns['fcos'])
+                            for name in ('ours', 'plain', 'teacher'))
+    assert f'| {step["fcos"]} ({ours:.0f} against {plain:.0f} + {teacher:.0f} ms) |' in page
+    assert f'| the same | {step["resnet"]} |' in page
+    assert f'| {ended["fcos"]} and {ended["resnet"]}; freed' in page
+    assert f'with the balance over constant weights | ≤ 1.01 | {balance["fcos"]} |' in page
+    widest = max(abs(quartile / statistics.median(values) - 1) for found in ratios.values()
+                 for values in found.values() for quartile in statistics.quantiles(values, n=4))
+    assert f'medians of {len(turns["fcos"])} turns' in page
+    assert f'lies within {math.ceil(100 * widest)} % of them' in page
+    memory, = (row['memory_ratio'] for row in performance('fcos_cpu_none')['rows'] if row['variant'] == 'ours')
+    assert f'over the plain step | – | {memory:.2f}, with the teacher' in page
+    start = performance('startup')
+    later = [ours - plain for plain, ours in zip(start['plain'], start['distilled'])]
+    assert (f'{statistics.median(later):.1f} s later ({min(later):.1f} to {max(later):.1f}), of which the teacher takes '
+            f'{start["teacher_seconds"]:.1f} s') in page
+    assert f'startup.py`, {WORDS[len(later)]} turns' in page

@@ -167,12 +167,16 @@ def test_what_one_process_compares():
 
 
 @pytest.mark.slow
-def test_startup(both_toolboxes, student_config, monkeypatch, capsys):
+def test_startup(both_toolboxes, student_config, monkeypatch, capsys, tmp_path):
     """Both runs end when their first iteration begins."""
     student = both_toolboxes / 'startup.py'
     student_config.dump(str(student))
     monkeypatch.chdir(both_toolboxes)
-    startup.main([str(student), 'mmdet/teacher.py', 'mmdet/teacher.pth', '--repeats', '1'])
+    monkeypatch.setattr(startup, 'RECORD', tmp_path / 'startup.json')
+    startup.main([str(student), 'mmdet/teacher.py', 'mmdet/teacher.pth', '--repeats', '1', '--record'])
+    record = json.loads((tmp_path / 'startup.json').read_text())
+    assert (record['student'], record['teacher']) == ('startup.py', 'teacher.py')
+    assert len(record['plain']) == len(record['distilled']) == 1
     plain, distilled, teacher = (float(x) for x in re.findall(r'([0-9.]+) s(?:,|:| of)', capsys.readouterr().out))
     assert min(plain, distilled) > teacher > 0
     assert not list(both_toolboxes.rglob('*.log'))  # nothing was trained, and nothing left behind

@@ -9,6 +9,8 @@ dry run, folding, the projectors.
 from __future__ import annotations
 
 import argparse
+import datetime
+import json
 import os
 import statistics
 import subprocess
@@ -26,6 +28,7 @@ from mmsrd.teachers.weights import read_weights
 from mmsrd.utils.zoo import load_config
 
 HERE = Path(__file__).resolve()
+RECORD = HERE.parents[2] / 'docs/results/performance/startup.json'
 
 
 @HOOKS.register_module(force=True)
@@ -72,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('teacher', help='config')
     parser.add_argument('checkpoint', help='of the teacher')
     parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--record', action='store_true', help='keep the turns in docs/results/performance')
     args = parser.parse_args(argv)
     given = ['--teacher', args.teacher, '--teacher-checkpoint', args.checkpoint,
              '--cfg-options', 'distill.teacher.check=False']
@@ -83,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f'first iteration after {plain:.1f} s, with a teacher after {distilled:.1f} s: '
           f'{statistics.median(later):.1f} s later (range {min(later):.1f} to {max(later):.1f}), '
           f'{building:.1f} s of them for building the teacher and reading its weights')
+    if args.record:
+        RECORD.write_text(json.dumps(dict(
+            student=Path(args.student).name, teacher=Path(args.teacher).name, date=datetime.date.today().isoformat(),
+            plain=[round(turn[0], 2) for turn in turns], distilled=[round(turn[1], 2) for turn in turns],
+            teacher_seconds=round(building, 2))) + '\n')
 
 
 if __name__ == '__main__':

@@ -13,6 +13,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +32,8 @@ class Node:
 
     def __init__(self, config: Path, processes: int, port: int, restarts: int, log: Path) -> None:
         environment = dict(os.environ, NNODES='2', MASTER_ADDR='localhost', PORT=str(port), OMP_NUM_THREADS='1',
-                           MAX_RESTARTS=str(restarts))
+                           MAX_RESTARTS=str(restarts), PYTHON=sys.executable)
+        self.log = log
         with log.open('a') as output:
             self.launcher = subprocess.Popen(
                 ['bash', str(ROOT / 'tools/dist_train.sh'), str(config), str(processes)], env=environment,
@@ -71,12 +73,14 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _await_store(port: int) -> None:
+def _await_store(node: Node, port: int) -> None:
     for _ in range(600):
+        if node.launcher.poll() is not None:
+            break
         with contextlib.suppress(OSError), socket.create_connection(('localhost', port), timeout=1):
             return
         time.sleep(0.1)
-    raise RuntimeError('the first launcher does not open its store')
+    raise RuntimeError(f'the first launcher does not open its store: {node.log.read_text()[-3000:]}')
 
 
 def run(folder: Path, name: str, processes: int, losses: list[int], timeout: float = 900) -> int:
@@ -95,6 +99,9 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
     work_dir = folder / name
     config = training(folder, work_dir)
     config.launcher = 'pytorch'
+    # Otherwise DistributedDataParallel arranges its buckets anew after its first step, so that the order in which the
+    # gradients of three or more processes are added, and with it their rounding, depends on where it was started.
+    config.find_unused_parameters = True
     file = folder / f'{name}.py'
     config.dump(str(file))
     port, done = _free_port(), 0
@@ -106,7 +113,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
         return Node(file, processes, port, len(losses), folder / f'{name}-node{number}.log')
 
     nodes = [start(0)]
-    _await_store(port)  # on one machine the launcher that comes first holds it
+    _await_store(nodes[0], port)  # on one machine the launcher that comes first holds it
     nodes.append(start(1))
     try:
         last, at = 0, time.monotonic()
@@ -124,8 +131,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
             time.sleep(0.05)
         codes = [node.launcher.returncode for node in nodes]
         if any(codes):
-            tail = (folder / f'{name}-node0.log').read_text()[-3000:]
-            raise RuntimeError(f'the launchers ended with {codes}: {tail}')
+            raise RuntimeError(f'the launchers ended with {codes}: {nodes[0].log.read_text()[-3000:]}')
     finally:
         for node in nodes:
             if node.launcher.poll() is None:
