@@ -66,14 +66,18 @@ if [ ! -x "$venv/bin/python" ]; then
     echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 fi
 
+# Both at a time, and bytecode afterwards by all cores: most of it is unpacking and compiling.
+install() { "${pip[@]}" install -qq --only-binary :all: --no-deps --no-compile -r "$root/tools/$1"; }
 if grep -q '^include-system-site-packages = true' "$venv/pyvenv.cfg" && has_torch "$venv/bin/python"; then
   echo "setup_env: using the PyTorch that $python has"
+  install requirements.txt
 else
-  echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line)"
-  "${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements-torch.txt"
+  echo "setup_env: installing PyTorch (several GB with its CUDA libraries; minutes on a slow line), MMDetection, MMPretrain"
+  install requirements-torch.txt &
+  install requirements.txt
+  wait $!
 fi
-echo "setup_env: installing MMDetection, MMPretrain and tools"
-"${pip[@]}" install -qq --only-binary :all: --no-deps -r "$root/tools/requirements.txt"
+"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|testing)/' "$venv/lib" || true  # files for other versions of Python
 "${pip[@]}" install -qq --no-deps --no-build-isolation -e "$root"
 "$venv/bin/python" -c 'import mmsrd, mmdet.models, mmpretrain.models' 2>/dev/null || {
   echo "setup_env: the installed packages do not import:" >&2
