@@ -257,6 +257,6 @@ def test_the_targets_on_a_cpu():
     assert f'over the plain step | – | {memory:.2f}, with the teacher' in page
     start = performance('startup')
     later = [ours - plain for plain, ours in zip(start['plain'], start['distilled'])]
-    assert (f'{statistics.median(later):.1f} s later ({min(later):.1f} to {max(later):.1f}), of which the teacher takes '
-            f'{start["teacher_seconds"]:.1f} s') in page
+    assert (f'{statistics.median(later):.1f} s later ({min(later):.1f} to {max(later):.1f}), of which the teacher '
+            f'takes {start["teacher_seconds"]:.1f} s') in page
     assert f'startup.py`, {WORDS[len(later)]} turns' in page

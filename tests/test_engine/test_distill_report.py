@@ -87,6 +87,15 @@ def test_the_page(make_runner, teacher, coco):
     assert min(differs['ground truth'], differs['teacher']) > 3 * differs['student'], differs
 
 
+def test_a_teacher_that_is_freed_before_the_first_validation(make_runner, teacher):
+    """It has no pictures; everybody else has."""
+    runner = make_runner('run', dict(teacher=teacher[0], report=dict(images=1), schedule=dict(end=1)), **SHORT)
+    runner.train()
+    assert 'could not be' not in log_of(runner)
+    shown = Page(Path(runner.work_dir, PAGE)).pictures
+    assert sorted(name.partition(':')[0] for name in shown) == ['ground truth', 'student']
+
+
 def test_training_is_the_same_with_it(make_runner, distill):
     """And ``scalars.json`` has what the page shows by level."""
     weights = []

@@ -67,12 +67,13 @@ class DistillReportHook(Hook):
         self._levels: list[LevelScalars] = []
         self._interval = LOG_INTERVAL
         self._pictures: Optional[ReportPictures] = None
+        self._drawn = False
         self._notes = ReportNotes()
         self._written: Optional[int] = None
         self._failed: set[str] = set()
 
     def before_train(self, runner: Runner) -> None:
-        """Watch the levels, record the plan, and draw the predictions of teachers and baseline.
+        """Watch the levels, and record the plan.
 
         Raises:
             ConfigError: There is no such baseline.
@@ -86,7 +87,15 @@ class DistillReportHook(Hook):
         self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
         with self._survived('started'):
             self._notes = self._plan(runner)
-            if self.images and runner._val_loop is not None:
+
+    def before_val(self, runner: Runner) -> None:
+        """Draw ground truth and the predictions of teachers and baseline, once; it takes seconds, so not at the start.
+
+        A teacher that ``schedule.end`` has freed by then has no pictures.
+        """
+        if self._levels and self.images and not self._drawn:
+            self._drawn = True
+            with self._survived('completed: no pictures'):
                 self._pictures = ReportPictures(runner, self.images, Path(runner.work_dir, PAGE).parent)
                 self._predict(runner, self._pictures)
 
