@@ -46,8 +46,8 @@ def gradients(model, data, call=None):
     return [p.grad for p in model.parameters() if p.grad is not None], norms_of(model)
 
 
-@pytest.mark.parametrize('change', ['with_cp', pytest.param('compile', marks=pytest.mark.skipif(
-    TORCH < (2, 1), reason='torch.compile has not been tried'))])
+@pytest.mark.parametrize('change', ['with_cp', pytest.param('compile', marks=[
+    pytest.mark.slow, pytest.mark.skipif(TORCH < (2, 1), reason='torch.compile has not been tried')])])
 def test_checkpointed_and_compiled_students(student, balanced, batch, change):
     torch.manual_seed(0)
     mmsrd.attach(student, balanced)

@@ -25,7 +25,7 @@ def check(folder, tmp_path, toolbox, processes, names):
         assert sums.setdefault(name, result['checksum']) == result['checksum'], name
 
 
-@pytest.mark.parametrize('toolbox', ['mmdet', 'mmpretrain'])
+@pytest.mark.parametrize('toolbox', ['mmdet', pytest.param('mmpretrain', marks=pytest.mark.slow)])
 def test_one_process(both_toolboxes, tmp_path, toolbox):
     names = [name for name in (*OPTIONS, *OWN_OPTIONS[toolbox]) if name != 'torch.compile']
     check(both_toolboxes, tmp_path, toolbox, 1, names)

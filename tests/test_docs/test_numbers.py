@@ -9,7 +9,6 @@ import statistics
 import classification
 import detection
 import pytest
-from benchmark_tables import scaling_table, table, title
 from detection import METRIC
 from detection_rows import DEFAULT, INIT, LONG
 from helpers.processes import ROOT
@@ -228,13 +227,6 @@ def test_the_counts_of_the_model_zoos():
 
 def performance(name):
     return json.loads((ROOT / f'docs/results/performance/{name}.json').read_text())
-
-
-@pytest.mark.parametrize('name', ['fcos_cpu_none', 'resnet_cpu_none', 'scaling_fcos_cpu_none'])
-def test_the_tables_on_performance(name):
-    result = performance(name)
-    rows = scaling_table(result) if 'scaling' in result else table(result)
-    assert f'**{title(result)}**\n\n{rows}\n' in (ROOT / 'docs/en/notes/performance.md').read_text()
 
 
 def test_the_targets_on_a_cpu():

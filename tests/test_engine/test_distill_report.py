@@ -177,6 +177,7 @@ def test_report_of_several_runs(tmp_path):
         report.main([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_services(tmp_path):
     """TensorBoard and Weights & Biases, in a process that finds the latter."""
     assert run_cases('wandb', 'test_engine/services_cases.py', tmp_path) == 1

@@ -24,7 +24,9 @@ import scaling
 import startup
 from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
 
-RESULTS = sorted((ROOT / 'docs/results/performance').glob('*.json'))
+RESULTS = sorted(path for path in (ROOT / 'docs/results/performance').glob('*.json')
+                 if 'case' in json.loads(path.read_text()))
+"""Of ``tools/benchmark.py``."""
 TINY = Case('tiny', 64, 64, 2)
 
 
