@@ -2,14 +2,18 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ..errors import ConfigError, ConfigTypeError
 from .checks import ROOT, check_keys, mapping, whole_number
 
 INTERVAL = 10
-SIGNALS = ('SIGTERM', 'SIGUSR1')
+
+
+def default_signals() -> tuple[str, ...]:
+    """Signals that schedulers send, those that this system has: Windows has no SIGUSR1."""
+    return tuple(name for name in ('SIGTERM', 'SIGUSR1') if hasattr(signal, name))
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class PreemptionConfig:
     """
 
     interval: int = INTERVAL
-    signals: Sequence[str] = SIGNALS
+    signals: Sequence[str] = field(default_factory=default_signals)
 
 
 def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionConfig | None:
@@ -46,12 +50,14 @@ def parse_preemption(block: Any, key: str = f'{ROOT}.preemption') -> PreemptionC
         return None if block is False else PreemptionConfig()
     options = mapping(key, block)
     check_keys(key, options, ('interval', 'signals'))
-    signals = options.get('signals', SIGNALS)
+    signals = options.get('signals')
+    if signals is None:
+        signals = default_signals()
     if not isinstance(signals, (list, tuple)):
         raise ConfigTypeError.at(f'{key}.signals', signals, "must be a list of names such as 'SIGTERM'")
     for name in signals:
-        known = isinstance(name, str) and name in signal.Signals.__members__
+        known = isinstance(name, str) and name in signal.Signals.__members__ and hasattr(signal, name)
         if not known or name in ('SIGKILL', 'SIGSTOP'):  # which cannot be handled
             raise ConfigError.at(f'{key}.signals', name, "is not a signal that can be handled; use names such as "
-                                 f"{', '.join(map(repr, SIGNALS))}")
+                                 f"{', '.join(map(repr, default_signals()))}")
     return PreemptionConfig(whole_number(f'{key}.interval', options.get('interval', INTERVAL), 1), tuple(signals))

@@ -22,15 +22,13 @@ from .summary import summary
 
 @dataclass(frozen=True)
 class DistillSetup:
-    """A ``distill`` block that has been checked as far as possible without a model.
+    """A ``distill`` block that has been checked as far as possible without a model. It holds no module.
 
     Attributes:
         config: The block.
-        losses: Its losses, not matched with models yet; None where a preset is to choose them.
     """
 
     config: DistillConfig
-    losses: list[FeatureLoss] | None
 
     @classmethod
     def of(cls, block: Any) -> DistillSetup:
@@ -39,12 +37,17 @@ class DistillSetup:
         Raises:
             ConfigError: And its kinds; the message names the key and quotes the value.
         """
-        config = parse_distill(block)
+        setup = cls(parse_distill(block))
+        setup._losses()  # their arguments are checked where they are built
+        return setup
+
+    def _losses(self) -> list[FeatureLoss]:
+        """The losses of the block, new ones at each call; none where a preset is to choose them."""
         with preserved_random_state():  # losses may have weights of their own
-            return cls(config, None if config.losses is None else [FeatureLoss(loss) for loss in config.losses])
+            return [FeatureLoss(loss) for loss in self.config.losses or ()]
 
     def build(self, student: nn.Module, keep_weights: bool = False) -> ProjectorDistiller:
-        """Build teachers, match levels, and build projectors of the widths found.
+        """Build teachers, match levels, and build projectors of the widths found; may be called for several students.
 
         Random states are left as they were; the projectors' values depend on the
         seed alone. The student has recorders afterwards, and nothing else.
@@ -58,9 +61,9 @@ class DistillSetup:
             ConfigError: And its kinds, where paths or shapes do not fit the models.
         """
         teachers = TeacherGroup.build(self.config.teachers, student)
-        preset = None if self.losses is not None else choose_preset(
+        preset = None if self.config.losses is not None else choose_preset(
             self.config.preset, student, (teacher.model for teacher in teachers.values()))
-        run, losses = _match(student, teachers, preset, self.losses or [])
+        run, losses = _match(student, teachers, preset, self._losses())
         initialised = keep_weights or getattr(student, 'is_init', False)
         _plan_student_init(student, teachers, preset is not None and preset.init_student and not initialised)
         with preserved_random_state():

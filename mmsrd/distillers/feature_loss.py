@@ -2,17 +2,20 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import Any, Mapping, Sequence
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..config import LossConfig
 from ..config.loss_config import OWN_KEYS
-from ..errors import FeatureMismatchError, TapError
+from ..errors import ConfigTypeError, FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
-from ..models.losses.base_loss import BaseDistillLoss, LossAndLogs, mean_of
+from ..models.losses.base_loss import BaseDistillLoss, LossAndLogs, LossTypeError, loss_and_logs, mean_of
 from ..recorders import DryRun
+from ..utils.tensors import num_rows
 from .balance import Balance, GradientWatch
 from .level_matching import LevelPair, match_levels, match_shapes
 
@@ -46,6 +49,7 @@ class FeatureLoss(nn.Module):
         self.projectors = nn.ModuleList()
         self.balance: Balance | None = None
         self.watch: GradientWatch | None = None
+        self._said: set[str] = set()
         if self.projector_config is not None:
             check_projector(f'{config.key}.projector', self.projector_config)
 
@@ -121,14 +125,14 @@ class FeatureLoss(nn.Module):
 
         Raises:
             FeatureMismatchError: There are other levels than in the dry run, or shapes differ.
-            TapError: The student's feature carries no gradient although one is wanted.
+            TapError: No compared level carries a gradient although one is wanted.
+            ConfigTypeError: The criterion returns something that is no loss.
         """
         config = self.config
-        if torch.is_grad_enabled() and not any(level.requires_grad for level in student):
-            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so this loss '
-                              'would train no part of the student; choose a module after the frozen stages and '
-                              'not inside a block with activation checkpointing (with_cp)')
-        compared, levels = [], []
+        self._check_gradients(student)
+        compared: list[LossAndLogs] = []
+        levels: list[tuple[Tensor, Tensor]] = []
+        skipped = 0
         for pair, projector in zip(self.pairs, self.projectors):
             if pair.counts != (len(student), len(teacher)):
                 raise FeatureMismatchError(
@@ -137,15 +141,67 @@ class FeatureLoss(nn.Module):
                     'level pairs are unknown; tap modules that always return the same number of levels')
             try:
                 s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
+                if self._has_too_few_rows(s, pair):
+                    skipped += 1
+                    continue
                 levels.append((projector(s), t))
                 if isinstance(self.criterion, BaseDistillLoss):
                     self.criterion.check(*levels[-1])
                 else:
-                    compared.append(self.criterion(*levels[-1]))
+                    compared.append(self._compare(*levels[-1]))
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
-        value, logs = mean_of(compared) if compared else self.criterion(*zip(*levels))
+        if not levels:
+            return self.zero(student[0].device), {}
+        value, logs = mean_of(compared) if compared else self._compare(*zip(*levels))
+        if skipped:  # they are part of the mean, with zero
+            value = value * (len(levels) / len(self.pairs)) + self.zero(value.device)
         return value, {key: log.mean() for key, log in logs.items()}
+
+    def _check_gradients(self, student: Sequence[Tensor]) -> None:
+        """Notice compared levels that train nothing.
+
+        Raises:
+            TapError: No compared level carries a gradient although one is wanted. Some that do not are a warning, once.
+        """
+        config = self.config
+        frozen = [pair.student for pair in self.pairs
+                  if pair.student < len(student) and not student[pair.student].requires_grad]
+        if not frozen or not torch.is_grad_enabled():
+            return
+        if len(frozen) == len(self.pairs):
+            raise TapError.at(f'{config.key}.student', config.student, 'the feature carries no gradient, so this loss '
+                              'would train no part of the student; choose a module after the frozen stages and '
+                              'not inside a block with activation checkpointing (with_cp)')
+        levels = ', '.join(map(str, frozen))
+        self._say('frozen', f'{config.key}.student = {config.student!r}: level {levels} comes from frozen layers and '
+                  'carries no gradient, so comparing it trains no part of the student; leave it out with `levels`',
+                  logging.WARNING)
+
+    def _has_too_few_rows(self, student: Tensor, pair: LevelPair) -> bool:
+        """Whether a level cannot be compared in this step, as far as this process can tell; said once."""
+        base = self.criterion if isinstance(self.criterion, BaseDistillLoss) else None
+        rows, needed = (num_rows(student), 1) if base is None else (base.rows_of(student), base.min_rows)
+        if rows >= needed:
+            return False
+        shared = base is not None and base.shares_rows
+        here, everywhere = ('this process in ', ' in all processes together') if shared else ('', '')
+        self._say('rows', f'{self.config.key}: level {pair.student} of the student has {rows} row(s) (images times '
+                  f'positions) in {here}this step. {type(self.criterion).__name__} needs {needed}{everywhere}; with '
+                  'fewer, the level counts as zero')
+        return not shared
+
+    def _say(self, what: str, text: str, level: int = logging.INFO) -> None:
+        """Log something that may happen in any step, the first time."""
+        if what not in self._said:
+            self._said.add(what)
+            print_log(text, logger='current', level=level)
+
+    def _compare(self, student: Tensor | Sequence[Tensor], teacher: Tensor | Sequence[Tensor]) -> LossAndLogs:
+        try:
+            return loss_and_logs(self.criterion(student, teacher))
+        except LossTypeError as e:
+            raise ConfigTypeError.at(f'{self.config.key}.type', self.config.module['type'], str(e)) from e
 
     def over_batches(self, student: Sequence[Sequence[Tensor]], teacher: Sequence[Sequence[Tensor]],
                      image_sizes: Sequence[tuple[int, int]]) -> LossAndLogs:

@@ -9,6 +9,14 @@ from torch import Tensor
 if TYPE_CHECKING:
     from .base_backend import SRDParams
 
+MIN_ROWS = 4
+"""Rows from which on a level counts; with fewer, loss and gradient of that level are zero.
+
+Mean and variance of each channel take two degrees of freedom: two rows are -1 and 1 whatever they were, and the
+gradient is that of ``eps``. From four rows on the gradient's norm falls with ``1 / sqrt(rows)``, as that of any mean
+over a batch does (``tests/test_models/test_few_rows.py``).
+"""
+
 
 class Statistics(NamedTuple):
     """How to standardise: ``(x - mean) * scale`` per channel.
@@ -51,7 +59,7 @@ def statistics_of(gathered: Tensor, channels: Sequence[int], params: SRDParams) 
     width = sum(channels)
     moments, counts = gathered[:, :-len(channels)].view(-1, 5, width), gathered[:, -len(channels):]
     total = counts.sum(0)
-    rows = _per_column(total, channels)
+    rows = _per_column(total.clamp(min=1), channels)
     mean, sums = moments[0, :2], moments[0, 2:]
     if len(gathered) > 1:
         each = torch.stack([_per_column(own, channels) for own in counts])[:, None]
@@ -69,7 +77,8 @@ def statistics_of(gathered: Tensor, channels: Sequence[int], params: SRDParams) 
 def terms_of(statistics: Statistics, gathered: Tensor | None, channels: Sequence[int], params: SRDParams,
              processes: int) -> Terms:
     """Value and coefficients; see :class:`mmsrd.ops.SRDBackend`."""
-    rho, rows = statistics.rho, statistics.rows
+    rho, rows = statistics.rho, statistics.rows.clamp(min=1)
+    enough = statistics.rows >= MIN_ROWS
     factor = params.alpha * processes / len(channels)
     if params.form == 'correlation':
         away = rho - 1
@@ -86,7 +95,9 @@ def terms_of(statistics: Statistics, gathered: Tensor | None, channels: Sequence
         coefficients = torch.cat([first, sums[1:] / _per_column(rows, channels)])
         if params.reduction == 'sum':
             inner = inner * numel
-    return Terms(inner.log().mean(), _per_level(rho, channels) / rows.new_tensor(channels), coefficients)
+    value = torch.where(enough, inner.log(), torch.zeros_like(inner)).mean()
+    coefficients = torch.where(_per_column(enough, channels), coefficients, torch.zeros_like(coefficients))
+    return Terms(value, _per_level(rho, channels) / rows.new_tensor(channels), coefficients)
 
 
 def _per_level(x: Tensor, channels: Sequence[int]) -> Tensor:

@@ -15,7 +15,7 @@ from ..utils.tensors import channel_dim
 from . import triton_between as between
 from . import triton_passes as passes
 from .base_backend import SRDParams
-from .channel_terms import Statistics, Terms
+from .channel_terms import MIN_ROWS, Statistics, Terms
 from .level_table import Group, LevelTable, placed
 
 TYPES = {torch.float16: 'fp16', torch.bfloat16: 'bf16', torch.float32: 'fp32', torch.float64: 'fp64'}
@@ -90,7 +90,7 @@ class TritonBackend:
             between.terms_kernel[(1,)](
                 self.table.tensor, statistics.mean, sums, coefficients, out, self.width, len(self.channels), len(sums),
                 params.alpha * processes, ALPHA=params.alpha, CORRELATION=params.form == 'correlation',
-                SUM=params.reduction == 'sum', BC=BC_OF_TERMS)
+                SUM=params.reduction == 'sum', BC=BC_OF_TERMS, MIN_ROWS=MIN_ROWS)
         return Terms(out[0], out[1:], coefficients)
 
     def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor,

@@ -85,13 +85,14 @@ def statistics_kernel(table, gathered, out, width, levels, processes, eps, BC: t
             seen, mean_a, mean_b, aa, bb, ab, tl.load(base + _count_of(row, width)), own_a, own_b, own_aa, own_bb,
             own_ab)
     # At eps 0, 0 · ∞ would be NaN for a constant channel.
-    factor_a = tl.where(aa / seen + eps > 0, 1 / tl.sqrt(aa / seen + eps), 0.0)
-    factor_b = tl.where(bb / seen + eps > 0, 1 / tl.sqrt(bb / seen + eps), 0.0)
+    rows = tl.maximum(seen, 1.0)
+    factor_a = tl.where(aa / rows + eps > 0, 1 / tl.sqrt(aa / rows + eps), 0.0)
+    factor_b = tl.where(bb / rows + eps > 0, 1 / tl.sqrt(bb / rows + eps), 0.0)
     tl.store(out + column, mean_a, mask=within)
     tl.store(out + width + column, mean_b, mask=within)
     tl.store(out + 2 * width + column, factor_a, mask=within)
     tl.store(out + 3 * width + column, factor_b, mask=within)
-    tl.store(out + 4 * width + column, ab / seen * factor_a * factor_b, mask=within)
+    tl.store(out + 4 * width + column, ab / rows * factor_a * factor_b, mask=within)
     tl.store(out + _count_of(row, width), seen)
 
 
@@ -140,17 +141,20 @@ def _correlation(statistics, column, within, width, ALPHA: tl.constexpr):
 @triton.jit(do_not_specialize=['levels', 'width', 'processes'])
 def terms_kernel(
         table, statistics, gathered, coefficients, out, width, levels, processes, factor,
-        ALPHA: tl.constexpr, CORRELATION: tl.constexpr, SUM: tl.constexpr, BC: tl.constexpr):
+        ALPHA: tl.constexpr, CORRELATION: tl.constexpr, SUM: tl.constexpr, BC: tl.constexpr, MIN_ROWS: tl.constexpr):
     """Coefficients (3, T), and out: mean loss of the levels, then alignment of each; one program.
 
     ``factor`` is alpha times the number of processes that share the loss; ``processes`` those in ``gathered``.
+    Levels of fewer than ``MIN_ROWS`` rows count as zero.
     """
     value = tl.zeros([1], tl.float64)
     place = out + tl.zeros([1], tl.int32)
     for number in range(levels):
         row = table + number * WIDTH
         channels = tl.load(row + CHANNELS).to(tl.int32)
-        count = tl.load(statistics + _count_of(row, width))
+        rows = tl.load(statistics + _count_of(row, width))
+        count = tl.maximum(rows, 1.0)
+        enough = rows >= MIN_ROWS
         inner = tl.zeros([1], tl.float64)
         rhos = tl.zeros([1], tl.float64)
         for first in range(0, channels, BC):
@@ -168,9 +172,10 @@ def terms_kernel(
         else:
             inner = inner / numel + 1e-8
             rate = factor / (levels * inner * numel)
-        value += tl.log(inner) / levels
+        loss = tl.log(inner)
         if SUM:
-            value += tl.log(numel) / levels
+            loss += tl.log(numel)
+        value += tl.where(enough, loss, 0.0) / levels
         tl.store(place + 1 + tl.load(row + LEVEL).to(tl.int32), rhos / channels)
         for first in range(0, channels, BC):
             column, within, _channels = _columns(row, first + tl.arange(0, BC))
@@ -184,7 +189,7 @@ def terms_kernel(
                 sums = gathered + width + column
                 c1 = _power_over(sums, processes, 3 * width, within) / count
                 c2 = _power_over(sums + width, processes, 3 * width, within) / count
-            tl.store(coefficients + column, c0, mask=within)
-            tl.store(coefficients + width + column, c1, mask=within)
-            tl.store(coefficients + 2 * width + column, c2, mask=within)
+            tl.store(coefficients + column, tl.where(enough, c0, 0.0), mask=within)
+            tl.store(coefficients + width + column, tl.where(enough, c1, 0.0), mask=within)
+            tl.store(coefficients + 2 * width + column, tl.where(enough, c2, 0.0), mask=within)
     tl.store(place, value)

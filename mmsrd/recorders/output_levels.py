@@ -1,7 +1,7 @@
 """The tensors in what a module returns."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from torch import Tensor
 
@@ -16,15 +16,23 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
     Raises:
         TapError: The output is something else.
     """
-    if isinstance(output, Tensor):
-        return [output]
-    members = [x for x in _members(output) if x is not None]
-    if members and all(isinstance(x, (Tensor, tuple, list, Mapping)) for x in members):
-        return [level for x in members for level in as_levels(x, key, path)]
+    leaves = list(_leaves(output))
+    levels = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if levels and len(levels) == len(leaves):
+        return levels
     what = type(output).__name__
     if isinstance(output, (tuple, list, Mapping)):
-        what += f' of {sorted({type(x).__name__ for x in members})}'
+        what += f' of {sorted({type(leaf).__name__ for leaf in leaves})}'
     raise TapError.at(key, path, f'its output is not a tensor or a list of tensors but a {what}')
+
+
+def _leaves(output: Any) -> Iterator[Any]:
+    """Everything in nested containers but None."""
+    if isinstance(output, (tuple, list, Mapping)):
+        for member in _members(output):
+            yield from _leaves(member)
+    elif output is not None:
+        yield output
 
 
 def _members(output: Any) -> list[Any]:

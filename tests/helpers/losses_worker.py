@@ -15,15 +15,16 @@ from mmsrd.distillers import LevelPair, match_shapes
 from mmsrd.models.losses import BinaryKLDivLoss, KLDivLoss, SRDLoss
 from mmsrd.models.projectors import LinearProjector
 
-SIZES = {2: [(2, 2), (4, 2), (3, 1), (3, 0)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
-"""Images of each process, by number of processes: even, an uneven last batch, and a process that has none."""
+SIZES = {2: [(4, 4), (6, 4), (3, 1), (5, 0), (2, 1)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
+"""Images of each process, by number of processes: even, an uneven last batch, a process that has none, and too few
+vectors for statistics."""
 LOSSES = ('elementwise', 'sum', 'correlation', 'kl', 'binary kl', 'autograd', *(('triton',) if has_triton() else ()))
 KINDS = ('pooled', 'dense', 'image sizes', 'tokens')
 
 
 def cases(processes: int, sync: bool = True) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Loss, kind of feature, and images of each process: one is enough only where statistics are shared."""
-    sizes = [images for images in SIZES[processes] if sync or min(images) > 1]
+    """Loss, kind of feature, and images of each process: fewer than four only where statistics are shared."""
+    sizes = [images for images in SIZES[processes] if sync or min(images) > 3]
     return list(itertools.product(LOSSES, KINDS, sizes))
 
 

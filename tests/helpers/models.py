@@ -1,6 +1,8 @@
 """Models that tests build."""
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -23,3 +25,10 @@ def with_random_norms(model: nn.Module) -> nn.Module:
                 if value is not None:
                     value.data.uniform_(low, high, generator=generator)
     return model.eval().requires_grad_(False)
+
+
+def hooks_of(model: nn.Module) -> dict[tuple[str, str], list[Any]]:
+    """All hooks of all modules and parameters, by name and kind."""
+    found = {(name, kind): getattr(owner, kind, None) for name, owner in (
+        *model.named_modules(), *model.named_parameters()) for kind in dir(owner) if 'hooks' in kind}
+    return {place: list(hooks.values()) for place, hooks in found.items() if isinstance(hooks, dict) and hooks}

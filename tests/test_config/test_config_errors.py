@@ -50,7 +50,7 @@ def several(**changes):
 def test_a_right_block():
     setup = DistillSetup.of(block(losses__neck__alpha=2, schedule=dict(start=5, end=9, warmup=3)))
     config = setup.config
-    assert setup.losses[0].criterion.alpha == 2
+    assert setup.config.losses[0].module['alpha'] == 2
     assert config.losses[0].student == 'neck'
     assert config.losses[0].weight == 1.0
     assert (config.schedule.start, config.schedule.end, config.schedule.warmup) == (5, 9, 3)

@@ -8,7 +8,8 @@ from collections import Counter
 
 import pytest
 import torch
-from helpers.models import build_zoo
+from helpers.models import build_zoo, hooks_of
+from helpers.two_levels import TwoLevels, block, loss
 from helpers.weights import same
 
 import mmsrd
@@ -17,12 +18,6 @@ from mmsrd.errors import ConfigError
 from mmsrd.teachers import pretrained_teacher
 
 RESNET = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
-
-
-def hooks_of(model):
-    """All hooks of all modules, by module and kind."""
-    return {(name, kind): list(hooks.values()) for name, module in model.named_modules()
-            for kind, hooks in vars(module).items() if 'hook' in kind and isinstance(hooks, dict) and hooks}
 
 
 def pickled(model):
@@ -103,3 +98,12 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
     distiller.teachers.prepare()
     assert forwards['student'] == 1
     assert forwards['teacher'] in (1, 3)  # nothing to fuse in a transformer
+
+
+def test_one_setup_serves_several_students():
+    """Each gets modules of its own."""
+    setup = DistillSetup.of(block(a=loss('neck.0'), b=loss('neck.1', balance=1.0)))
+    first, second = (attach_distiller(TwoLevels(), setup) for _ in range(2))
+    assert not set(first.modules()) & set(second.modules())
+    assert {p.data_ptr() for p in first.parameters()}.isdisjoint(p.data_ptr() for p in second.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))

@@ -13,11 +13,13 @@ from torch import nn
 import mmsrd
 from mmsrd.errors import (
     ConfigError,
+    ConfigTypeError,
     FeatureMismatchError,
     NonFiniteError,
     TapError,
     TeacherError,
 )
+from mmsrd.registry import MODELS
 
 
 def test_a_student_frozen_altogether(student, distill):
@@ -149,3 +151,61 @@ def test_print_distill_ends_with_one_line():
                   timeout=120)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('ConfigError: distill: the config has no `distill` block')
+
+
+FROZEN_STAGE = dict(neck=dict(student='backbone', teacher='backbone', weight=1.0))
+
+
+def warned(monkeypatch):
+    said = []
+    monkeypatch.setattr('mmsrd.distillers.feature_loss.print_log', lambda text, **options: said.append(text))
+    return said
+
+
+def test_one_of_several_levels_is_frozen(student, distill, batch, monkeypatch):
+    """It trains nothing, and is named once; the others go on."""
+    said = warned(monkeypatch)
+    distill['losses'] = FROZEN_STAGE
+    for part in (student.backbone.conv1, student.backbone.bn1, student.backbone.layer1):
+        part.requires_grad_(False)
+    mmsrd.attach(student, distill)
+    for _ in range(2):
+        student(**batch(student))
+    message, = (text for text in said if 'frozen' in text)
+    assert message.startswith("distill.losses.neck.student = 'backbone': level 0 comes from frozen layers")
+
+
+def test_the_only_compared_level_is_frozen(student, distill, batch):
+    """Although the module has others."""
+    distill['losses'] = dict(neck=dict(FROZEN_STAGE['neck'], levels=[0]))
+    for part in (student.backbone.conv1, student.backbone.bn1, student.backbone.layer1):
+        part.requires_grad_(False)
+    mmsrd.attach(student, distill)
+    with pytest.raises(TapError, match=r"losses\.neck\.student = 'backbone': the feature carries no gradient"):
+        student(**batch(student))
+
+
+@pytest.mark.parametrize('kind', ['ReturnsNothing', 'ReturnsVector', 'ReturnsDict'])
+def test_a_loss_that_returns_no_loss(student, distill, batch, kind):
+    distill['losses']['neck']['type'] = kind
+    mmsrd.attach(student, distill)
+    with pytest.raises(ConfigTypeError, match=rf"^distill\.losses\.neck\.type = '{kind}': returns a .*; a loss "
+                                              'returns a scalar tensor'):
+        student(**batch(student))
+
+
+def returning(name, what):
+    MODELS.register_module(name=name, module=type(name, (nn.Module,), dict(
+        forward=lambda self, student, teacher: what(student - teacher))))
+
+
+returning('ReturnsNothing', lambda difference: None)
+returning('ReturnsVector', lambda difference: difference.abs())
+returning('ReturnsDict', lambda difference: dict(loss=difference.mean()))
+returning('ReturnsNumbers', lambda difference: (difference.square().mean(), dict(largest=3.0)))
+
+
+def test_a_loss_with_plain_numbers_to_log(student, distill, batch):
+    distill['losses']['neck']['type'] = 'ReturnsNumbers'
+    mmsrd.attach(student, distill)
+    assert float(student(**batch(student))['srd_largest/neck']) == 3

@@ -1,6 +1,8 @@
 """What the presets choose: levels by stride across families, the last feature of any classifier."""
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from helpers.models import build_zoo
@@ -169,3 +171,16 @@ def test_a_detector_without_maps():
 
     with pytest.raises(ConfigError, match=r"preset = 'detection': taps neck or backbone, and the student Odd has none"):
         preset_losses('detection', Odd(), Odd())
+
+
+def test_frozen_levels_are_left_out(model):
+    """A detector without neck whose first stages are frozen: comparing them would train nothing."""
+    student = copy.deepcopy(model(MASK2FORMER))
+    for name in ('conv1', 'bn1', 'layer1', 'layer2'):
+        getattr(student.backbone, name).requires_grad_(False)
+    loss, = preset_losses(None, student, model(RETINA))
+    assert loss.levels == [(2, 1), (3, 2)]
+    student.backbone.requires_grad_(False)
+    with pytest.raises(ConfigError, match="preset = 'detection': finds nothing to distil: the student is frozen up to "
+                                          "'backbone'"):
+        preset_losses(None, student, model(RETINA))

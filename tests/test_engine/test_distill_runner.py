@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from helpers.models import hooks_of
 from helpers.weights import load, same, tensors_in
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODEL_WRAPPERS
@@ -158,3 +159,18 @@ def test_end_by_epoch(make_runner, distill):
     history, _ = runner.message_hub.get_scalar('train/loss_srd_neck').data
     assert (history[:4] != 0).all()
     assert (history[4:] == 0).all()
+
+
+@pytest.mark.parametrize('steps', [8, 120])
+def test_hooks_stay_as_long_as_the_training(make_runner, distill, steps):
+    """Also those of a run that is too short to be judged."""
+    options = {'train_cfg': dict(_delete_=True, type='IterBasedTrainLoop', max_iters=steps, val_interval=500),
+               'train_dataloader.sampler': dict(type='InfiniteSampler', shuffle=True), 'log_processor.by_epoch': False}
+    runner = make_runner('run', {**distill, 'report': dict(images=0)},
+                         custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook', interval=3)], **options)
+    before = hooks_of(runner.model)
+    runner.train()
+    after = hooks_of(runner.model)
+    # The teacher is outside of the student, so nothing else has come either.
+    assert {place: len(hooks) for place, hooks in after.items()} == {
+        place: len(hooks) for place, hooks in before.items()}

@@ -83,7 +83,7 @@ def test_random_states_survive_a_file(tmp_path):
 
 def test_workers_outlive_a_signal():
     loader = DataLoader(Noise(), batch_size=1, num_workers=1)
-    outlive_signals(loader)
+    outlive_signals(loader, (signal.SIGTERM, signal.SIGUSR1))
     batches = iter(loader)
     next(batches)
     worker, = multiprocessing.active_children()
@@ -98,7 +98,7 @@ def test_workers_end_with_their_process():
     code = ('import torch; from torch.utils.data import DataLoader, TensorDataset; import mmsrd\n'
             'from mmsrd.engine.loops import outlive_signals\n'
             'loader = DataLoader(TensorDataset(torch.arange(8)), num_workers=2, persistent_workers=True)\n'
-            'outlive_signals(loader)\n'
+            'outlive_signals(loader, (15,))\n'
             'batches = iter(loader)\n'
             'next(batches)\n'
             'loader._iterator.__class__.__del__ = lambda self: None  # as where something else still holds it\n')

@@ -1,8 +1,10 @@
 """A training that a scheduler ends saves a checkpoint at the next step, and goes on from it as if nothing had been."""
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 from helpers.weights import load, same
@@ -11,23 +13,47 @@ from mmengine.registry import HOOKS
 
 import mmsrd.engine.hooks.preemption_hook as preemption
 from mmsrd.engine.checkpoint_files import PREEMPTED
+from mmsrd.errors import ConfigError, ConfigTypeError
 
 
 @HOOKS.register_module(force=True)
 class SignalHook(Hook):
     """Sends signals to this process at an iteration, or in the validation before it."""
 
-    def __init__(self, at, names=('SIGTERM',), validation=False):
-        self.at, self.names, self.validation = at, names, validation
+    def __init__(self, at, names=('SIGTERM',), validation=False, workers=False):
+        self.at, self.names, self.validation, self.workers = at, names, validation, workers
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == self.at and not self.validation:
+            workers = [process.pid for process in multiprocessing.active_children()] if self.workers else []
+            assert bool(workers) == self.workers
             for name in self.names:
-                os.kill(os.getpid(), getattr(signal, name))
+                for process in (*workers, os.getpid()):
+                    os.kill(process, getattr(signal, name))
 
     def before_val(self, runner):
         if runner.iter == self.at and self.validation:
             os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@HOOKS.register_module(force=True)
+class PoolHook(Hook):
+    """Starts processes in a validation, by two ways, and ends them."""
+
+    def __init__(self):
+        self.ended = []
+
+    def before_val(self, runner):
+        with multiprocessing.get_context('fork').Pool(2) as pool:
+            pool.map(abs, range(4))
+        child = os.fork()
+        if not child:
+            while True:
+                time.sleep(1)
+        time.sleep(0.2)
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        self.ended.append(-os.WTERMSIG(status))
 
 
 FLIPS = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
@@ -87,3 +113,76 @@ def test_turned_off(make_runner, distill, tmp_path):
     runner.train()
     assert type(runner.train_loop).__name__ == 'EpochBasedTrainLoop'
     assert 'resume' not in load(tmp_path / 'run' / 'epoch_2.pth')['distiller']
+
+
+def test_processes_that_the_training_starts_end_with_a_signal(make_runner, distill):
+    """As without mmsrd; ``multiprocessing.Pool`` waits for its own."""
+    runner = make_runner('run', distill, custom_hooks=[dict(type='PoolHook')])
+    signal.alarm(60)  # it would hang for good
+    try:
+        runner.train()
+    finally:
+        signal.alarm(0)
+    assert runner.iter == 8
+    assert {status for hook in runner.hooks if isinstance(hook, PoolHook) for status in hook.ended} == {-signal.SIGTERM}
+
+
+def test_voc_metric(make_runner, distill):
+    """It evaluates in a pool of processes, which it ends with SIGTERM."""
+    loading = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 64)),
+               dict(type='LoadAnnotations', with_bbox=True),
+               dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
+    runner = make_runner('run', distill, val_evaluator=dict(_delete_=True, type='VOCMetric', metric='mAP'),
+                         **{'val_dataloader.dataset.pipeline': loading, 'train_cfg.max_epochs': 1})
+    signal.alarm(120)
+    try:
+        runner.train()
+        assert 'pascal_voc/mAP' in runner.val_loop.run()
+    finally:
+        signal.alarm(0)
+
+
+def test_preempted_between_two_updates(make_runner, distill, tmp_path):
+    """Gradients that are accumulated would be lost, so the training goes on until they are used."""
+    options = {**OPTIONS, 'optim_wrapper.accumulative_counts': 3, 'train_cfg.max_epochs': 3}
+    whole = make_runner('whole', distill, **options)
+    whole.train()
+    with pytest.raises(SystemExit) as ended:
+        make_runner('run', distill, custom_hooks=[dict(type='SignalHook', at=3)], **options).train()
+    assert ended.value.code == 75
+    assert load(tmp_path / 'run' / PREEMPTED)['meta']['iter'] == 6
+    resumed = make_runner('run', distill, resume=True, **options)
+    resumed.train()
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+@pytest.mark.parametrize(('arguments', 'kind', 'message'), [
+    (dict(interval=0), ConfigError, 'PreemptionHook.interval = 0: must be a whole number of at least 1'),
+    (dict(interval='often'), ConfigTypeError, "PreemptionHook.interval = 'often'"),
+    (dict(signals=['SIGFOO']), ConfigError, "PreemptionHook.signals = 'SIGFOO': is not a signal that can be handled"),
+    (dict(signals='SIGTERM'), ConfigTypeError, "PreemptionHook.signals = 'SIGTERM': must be a list"),
+    (dict(signals=['SIGKILL']), ConfigError, "PreemptionHook.signals = 'SIGKILL'")])
+def test_mistakes_in_a_hook_of_the_config(make_runner, distill, arguments, kind, message):
+    with pytest.raises(kind, match=message):
+        make_runner('run', distill, custom_hooks=[dict(type='mmsrd.PreemptionHook', **arguments)])
+
+
+def test_a_system_without_sigusr1(make_runner, distill, monkeypatch):
+    """Windows has neither that signal nor fork."""
+    monkeypatch.delattr(signal, 'SIGUSR1')
+    runner = make_runner('run', distill, **{'train_cfg.max_epochs': 1, 'train_dataloader.num_workers': 1})
+    assert [hook.signals for hook in runner.hooks if isinstance(hook, preemption.PreemptionHook)] == [[signal.SIGTERM]]
+    runner.train()
+    assert runner.iter == 4
+    with pytest.raises(ConfigError, match="distill.preemption.signals = 'SIGUSR1': is not a signal that can be"):
+        make_runner('other', {**distill, 'preemption': dict(signals=['SIGUSR1'])})
+
+
+def test_workers_outlive_the_signals_that_the_training_handles(make_runner, distill):
+    """Whatever they are; the training saves although its workers have had one, too."""
+    hook = dict(type='SignalHook', at=2, names=['SIGUSR2'], workers=True)
+    runner = make_runner('run', {**distill, 'preemption': dict(signals=['SIGUSR2'])}, custom_hooks=[hook],
+                         **{**OPTIONS, 'train_dataloader.num_workers': 2})
+    with pytest.raises(SystemExit) as ended:
+        runner.train()
+    assert ended.value.code == 75

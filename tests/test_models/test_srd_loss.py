@@ -134,12 +134,6 @@ def test_shapes_that_do_not_fit_are_quoted(shapes):
     assert str(shapes[1]) in str(error.value)
 
 
-@pytest.mark.parametrize('shape', [(1, 5), (1, 1, 5), (1, 5, 1, 1), (0, 5), (2, 5, 0, 3)])
-def test_a_single_row_has_no_statistics(shape):
-    with pytest.raises(FeatureMismatchError, match='single row or none.*no batch statistics'):
-        SRDLoss()(torch.zeros(shape), torch.zeros(shape))
-
-
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('temperature', [1, 4.0])
 def test_kl_divergence(shape, temperature):
@@ -195,7 +189,5 @@ def test_spatial_gradients(layout):
 def test_spatial_statistics_need_positions():
     with pytest.raises(FeatureMismatchError, match=r"norm='spatial'\) got vectors \(8, 3\)"):
         SRDLoss(norm='spatial')(torch.randn(8, 3), torch.randn(8, 3))
-    with pytest.raises(FeatureMismatchError, match='a single row or none'):
-        SRDLoss(norm='spatial')(torch.randn(8, 3, 1, 1), torch.randn(8, 3, 1, 1))
     with pytest.raises(ConfigError, match="norm = 'spatial': the correlation form needs 'batch'"):
         SRDLoss(norm='spatial', form='correlation')

@@ -80,7 +80,7 @@ def test_a_module_that_was_not_called():
 
 @pytest.mark.parametrize(('output', 'what'), [
     (None, 'a NoneType'), (dict(a=torch.zeros(1), b=3), r"a dict of \['Tensor', 'int'\]"), ((), r"a tuple of \[\]"),
-    ((None, None), r"a tuple of \[\]"),
+    ((None, None), r"a tuple of \[\]"), (([torch.zeros(1)], ['x']), r"a tuple of \['Tensor', 'str'\]"),
 ])
 def test_outputs_without_tensors(output, what):
     with pytest.raises(TapError, match=f"k = 'p': its output is not a tensor or a list of tensors but {what}"):
@@ -90,3 +90,5 @@ def test_outputs_without_tensors(output, what):
 def test_an_output_that_is_switched_off_does_not_count():
     x = torch.zeros(1)
     assert as_levels((None, x), 'k', 'p') == [x]  # InceptionV3 without its auxiliary classifier
+    assert as_levels(((x,), (None, None)), 'k', 'p') == [x]
+    assert as_levels(dict(a=dict(), b=[x, [None, ()]], c=(x, x)), 'k', 'p') == [x, x, x]

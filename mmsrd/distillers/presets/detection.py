@@ -26,8 +26,16 @@ class DetectionPreset(Preset):
         """See :class:`Preset`."""
         (path, strides), (other_path, other) = (_strides(side, run, self.name) for side, run in (
             ('student', student), ('teacher', teacher)))
+        pairs, trained = pairs_by_stride(strides, other), [x.requires_grad for x in student.levels(path, KEY)]
+        frozen = [own for own, _ in pairs if not trained[own]]
+        if len(frozen) == len(pairs):
+            raise ConfigError.at(KEY, self.name, f'finds nothing to distil: the student is frozen up to {path!r}; '
+                                 f'write `{ROOT}.losses`')
+        if frozen:
+            self.warn(f'level {", ".join(map(str, frozen))} of {path!r} is left out, because it comes from frozen '
+                      'layers')
         return {path.rpartition('.')[2]: dict(
-            SRD, student=path, teacher=other_path, balance=1.0, levels=pairs_by_stride(strides, other))}
+            SRD, student=path, teacher=other_path, balance=1.0, levels=[pair for pair in pairs if trained[pair[0]]])}
 
 
 class KeypointPreset(DetectionPreset):

@@ -69,14 +69,21 @@ class NoEffectHook(Hook):
             if 'srd_' in key and isinstance(value, Tensor):
                 self._logged[key].append(value.detach())
         if max(map(len, self._logged.values()), default=0) >= STEPS:
-            self._looking = False
             for loss in distiller.feature_losses:
                 if loss.config.weight > 0:
                     self._judge(loss)
-            for handle in self._handles:
-                handle.remove()
-            for kept in (self._logged, self._gradients, self._first):
-                kept.clear()
+            self._stop()
+
+    def after_train(self, runner: Runner) -> None:
+        """Look no longer, also where there were too few steps to judge."""
+        self._stop()
+
+    def _stop(self) -> None:
+        self._looking = False
+        for handle in self._handles:
+            handle.remove()
+        for kept in (self._handles, self._logged, self._gradients, self._first):
+            kept.clear()
 
     def _judge(self, loss: FeatureLoss) -> None:
         name = loss.config.name

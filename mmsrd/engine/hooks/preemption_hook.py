@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -15,11 +14,13 @@ from mmengine import dist
 from mmengine.dist.utils import get_comm_device
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ...config.preemption_config import INTERVAL, SIGNALS
+from ...config.preemption_config import INTERVAL, parse_preemption
 from ...registry import HOOKS
 from ...utils.delayed_read import DelayedRead
+from ...utils.signals import handle_signals, ignore_signals, restore_signals
 from ..checkpoint_files import PREEMPTED, remove_partial, write_pointer
 from ..loops import ResumableLoop
 
@@ -33,7 +34,8 @@ SAME_NOTICE = 5.0
 class PreemptionHook(Hook):
     """Ends the training with a checkpoint and exit status 75 when a process receives SIGTERM or SIGUSR1.
 
-    After the current step, all processes agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
+    After the current step (with accumulated gradients: after the next one that updates the weights), all processes
+    agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
     Start the same command with ``--resume`` to go on; ``tools/slurm_train.sh`` and ``torchrun --max-restarts`` do it by
     themselves. A second signal, more than five seconds after the first, ends a process at once; checkpoints that are
     being written are then removed, and the one before stays the newest.
@@ -44,27 +46,32 @@ class PreemptionHook(Hook):
     Args:
         interval: Steps between two checks with several processes. Each is an all-reduce of one number; with NCCL its
             result is read at the next one, so that no step waits. A single process checks after each step.
-        signals: Names of signals.
+        signals: Names of signals; None for SIGTERM and, where the system has it, SIGUSR1.
+
+    Raises:
+        ConfigError: An argument is not acceptable.
     """
 
     priority = 'LOWEST'  # after checkpoints and averages of this step
 
-    def __init__(self, interval: int = INTERVAL, signals: Sequence[str] = SIGNALS) -> None:
-        self.interval = interval
-        self.signals = [getattr(signal, name) for name in signals]
+    def __init__(self, interval: int = INTERVAL, signals: Optional[Sequence[str]] = None) -> None:
+        config = parse_preemption(dict(interval=interval, signals=signals), 'PreemptionHook')
+        assert config is not None, 'it is a dict'
+        self.interval = config.interval
+        self.signals = [getattr(signal, name) for name in config.signals]
         self._received: tuple[int, float] | None = None
-        self._before: dict[int, Any] = {}
+        self._ends = False
         self._agreement = DelayedRead()
-        self._process = os.getpid()
-        self._work_dir = ''
+        self._folders: list[Path] = []
 
     def before_train(self, runner: Runner) -> None:
         """Listen to signals."""
-        self._work_dir = runner.work_dir
-        if threading.current_thread() is not threading.main_thread():
+        self._folders = [Path(runner.work_dir)]
+        folder = self._checkpoint_arguments(runner)[0]
+        if '://' not in folder:
+            self._folders.append(Path(folder))
+        if not handle_signals(self.signals, self._handle):
             print_log('Signals of the scheduler are not handled: training is not in the main thread', logger='current')
-            return
-        self._before = {number: signal.signal(number, self._handle) for number in self.signals}
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
@@ -73,33 +80,26 @@ class PreemptionHook(Hook):
         Raises:
             SystemExit: With status 75, in all processes.
         """
-        if self._agreed(runner.iter + 1):
+        self._ends = self._ends or self._agreed(runner.iter + 1)
+        if self._ends and _has_updated(runner.optim_wrapper):
             self._end(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening; remove the checkpoint of an earlier preemption."""
-        self.stop()
+        restore_signals()
         preempted = Path(self._checkpoint_arguments(runner)[0], PREEMPTED)
         pointer = Path(runner.work_dir, 'last_checkpoint')
         if dist.is_main_process() and pointer.is_file() and pointer.read_text().strip() != str(preempted):
             preempted.unlink(missing_ok=True)
 
-    def stop(self) -> None:
-        """Handle signals as before the training."""
-        for number, handler in self._before.items():
-            if handler is not None:  # one that Python did not install cannot be installed by it
-                signal.signal(number, handler)
-        self._before = {}
-
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # of a process that loads data
-            return
         if self._received is None:
             self._received = number, time.monotonic()
             _say(f'{signal.Signals(number).name}: saving a checkpoint after this step')
         elif time.monotonic() - self._received[1] > SAME_NOTICE:
             _say(f'{signal.Signals(number).name} again: stopping immediately')
-            remove_partial(Path(self._work_dir))
+            for folder in self._folders:
+                remove_partial(folder)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -121,8 +121,8 @@ class PreemptionHook(Hook):
     def _checkpoint_arguments(self, runner: Runner) -> tuple[str, dict[str, Any]]:
         hook = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), None)
         if hook is None or hook.out_dir is None:
-            return runner.work_dir, {}
-        return hook.out_dir, dict(file_client_args=hook.file_client_args, backend_args=hook.backend_args)
+            return str(runner.work_dir), {}
+        return str(hook.out_dir), dict(file_client_args=hook.file_client_args, backend_args=hook.backend_args)
 
     def _end(self, runner: Runner) -> None:
         exact = isinstance(runner.train_loop, ResumableLoop)
@@ -134,15 +134,19 @@ class PreemptionHook(Hook):
         path = f'{folder}/{PREEMPTED}' if '://' in folder else str(Path(folder, PREEMPTED))
         if dist.is_main_process():
             write_pointer(Path(runner.work_dir), path)
-        for number in self._before:
-            signal.signal(number, signal.SIG_IGN)  # nothing is left to be saved
         if dist.get_world_size() > 1:
-            self._before = {}  # and a launcher sends one when the first process has ended
+            ignore_signals(self.signals)  # nothing is left to be saved; a launcher sends one when a process has ended
         dist.barrier()  # a launcher kills the others when the first process has ended
         again = '' if exact else '; the epoch then starts again, because exact_resume is off or the loop is custom'
         print_log(f'Preempted after iteration {runner.iter + 1}. Start the same command with --resume to go on from '
                   f'{path}{again}', logger='current')
         raise SystemExit(REQUEUE)
+
+
+def _has_updated(wrapper: Any) -> bool:
+    """Whether no gradients are accumulated for a later step, which a checkpoint would lose."""
+    wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+    return all(one.should_update() for one in wrappers)
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ...config.checks import whole_number
 from ...distillers.balance import GradientWatch
@@ -41,6 +42,7 @@ class ProjectorDiagnosticsHook(Hook):
         self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
         self._looking = False
         self._levels: list[LevelScalars] = []
+        self._handles: list[RemovableHandle] = []
         self._seen: dict[str, float] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -50,7 +52,7 @@ class ProjectorDiagnosticsHook(Hook):
         for loss in distiller_of(runner).feature_losses:
             name = loss.config.name
             for level, projector in enumerate(loss.projectors):
-                projector.register_forward_hook(self._projector_hook(f'{name}.{level}'))
+                self._handles.append(projector.register_forward_hook(self._projector_hook(f'{name}.{level}')))
             self._levels.append(LevelScalars(loss))
 
     def _projector_hook(self, name: str) -> Any:
@@ -63,7 +65,12 @@ class ProjectorDiagnosticsHook(Hook):
         """Look no longer."""
         for levels in self._levels:
             levels.close()
+        for handle in self._handles:
+            handle.remove()
+        for loss in distiller_of(runner).feature_losses:
+            loss.watch = None
         self._levels.clear()
+        self._handles.clear()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""

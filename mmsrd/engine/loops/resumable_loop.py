@@ -46,7 +46,7 @@ class ResumableLoop:
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=seeds)
         self._unsupported = unsupported(dataloader)
         self._workers = WorkerStates(dataloader if not self._unsupported else None)
-        outlive_signals(dataloader)
+        outlive_signals(dataloader, runner.handled_signals)
         self._resumed: ResumeState | None = None
         self._exchanged: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
         self._done = 0

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from ...compat import load_checkpoint_file
 from ...errors import MMSRDError, StorageError
 from ...utils.dist import end_all_on_error
+from ...utils.signals import restore_signals
 from ..checkpoint_files import atomic_write, automatic_resume, newest_complete, storage_errors
 from ..hooks import PreemptionHook
 from ..loops import outlive_signals, resumable
@@ -70,9 +71,12 @@ class AtomicCheckpointMixin:
             with end_all_on_error(), storage_errors(Path(self.work_dir)):
                 yield
         finally:
-            for hook in self.hooks:
-                if isinstance(hook, PreemptionHook):
-                    hook.stop()
+            restore_signals()
+
+    @property
+    def handled_signals(self) -> list[int]:
+        """Numbers of the signals that end the training with a checkpoint."""
+        return [number for hook in self.hooks if isinstance(hook, PreemptionHook) for number in hook.signals]
 
     def build_train_loop(self, loop: Any) -> Any:
         """As MMEngine's, but its own two loops resume exactly, unless ``distill.exact_resume`` is False."""
@@ -81,13 +85,13 @@ class AtomicCheckpointMixin:
         if exact and path is not None and '://' not in path:
             self._take_seed(path)
         built = super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
-        outlive_signals(built.dataloader)
+        outlive_signals(built.dataloader, self.handled_signals)
         return built
 
     def build_val_loop(self, loop: Any) -> Any:
         """As MMEngine's, with processes that load data until a preempted training has saved."""
         built = super().build_val_loop(loop)  # type: ignore[misc]
-        outlive_signals(built.dataloader)
+        outlive_signals(built.dataloader, self.handled_signals)
         return built
 
     def _take_seed(self, path: str) -> None:

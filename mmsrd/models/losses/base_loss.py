@@ -1,19 +1,45 @@
 """What distillation losses share."""
 from __future__ import annotations
 
-from typing import Dict, Sequence, Tuple, cast
+from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...config.checks import boolean, number
-from ...errors import FeatureMismatchError
-from ...utils.dist import sum_over_processes
-from ...utils.tensors import upcast
+from ...errors import FeatureMismatchError, MMSRDError
+from ...utils.dist import num_processes, sum_over_processes
+from ...utils.tensors import num_rows, upcast
 from . import functional as SF
 
 LossAndLogs = Tuple[Tensor, Dict[str, Tensor]]
 """Scalar to minimise, and detached scalars that are logged as ``srd_<key>/<name of the loss>``."""
+
+
+class LossTypeError(MMSRDError, TypeError):
+    """A loss returns something else than a loss; who knows its config key says where."""
+
+
+def loss_and_logs(returned: Any) -> LossAndLogs:
+    """What a loss has returned, a scalar tensor alone or with a dict of what to log, in one form.
+
+    Raises:
+        LossTypeError: It is something else.
+
+    Example:
+        >>> import torch
+        >>> from mmsrd.models.losses.base_loss import loss_and_logs
+        >>> loss_and_logs(torch.tensor(2.0))
+        (tensor(2.), {})
+    """
+    value, logs = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, {})
+    if not isinstance(value, Tensor) or value.numel() != 1 or not isinstance(logs, Mapping):
+        what = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, Tensor) and value.numel() != 1 else \
+            f'a {type(returned).__name__}'
+        raise LossTypeError(f'returns {what}; a loss returns a scalar tensor, or a scalar tensor and a dict of what to '
+                            'log')
+    return value.reshape(()), {key: log if isinstance(log, Tensor) else torch.tensor(float(log), device=value.device)
+                               for key, log in logs.items()}
 
 
 class BaseDistillLoss(nn.Module):
@@ -21,7 +47,7 @@ class BaseDistillLoss(nn.Module):
 
     Derive from it, write :meth:`compare`, and register the class in
     :data:`mmsrd.registry.MODELS`. Any other module whose ``forward(student, teacher)``
-    returns ``(loss, logs)`` can be used as well.
+    returns a loss, or ``(loss, logs)``, can be used as well.
 
     Args:
         sync: Statistics and means over all processes when there are several, so that
@@ -29,6 +55,7 @@ class BaseDistillLoss(nn.Module):
 
     Attributes:
         compares_logits: Whether the channels are classes, so that a projector makes no sense.
+        min_rows: Rows from which on a level counts, in all processes that share the loss; with fewer it gives zero.
 
     Raises:
         ConfigTypeError: ``sync`` is neither True nor False.
@@ -45,6 +72,7 @@ class BaseDistillLoss(nn.Module):
     """
 
     compares_logits = False
+    min_rows = 1
 
     def __init__(self, sync: bool = True) -> None:
         super().__init__()
@@ -82,12 +110,21 @@ class BaseDistillLoss(nn.Module):
                 f'{type(self).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
                 f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
 
+    @property
+    def shares_rows(self) -> bool:
+        """Whether the rows of other processes count, too."""
+        return num_processes(self.sync) > 1
+
+    def rows_of(self, feature: Tensor) -> int:
+        """Rows of a feature in this process that :attr:`min_rows` is about."""
+        return num_rows(feature)
+
     def compare_levels(self, levels: Sequence[tuple[Tensor, Tensor]], reduce: SF.Reduce) -> LossAndLogs:
         """Mean loss of the levels, and their logs (levels,); a loss that can take them together overrides it."""
-        return mean_of([self.compare(student, teacher, reduce) for student, teacher in levels])
+        return mean_of([loss_and_logs(self.compare(student, teacher, reduce)) for student, teacher in levels])
 
-    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """Loss and logs of two features of one shape.
+    def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> Tensor | LossAndLogs:
+        """Loss, alone or with logs, of two features of one shape.
 
         Args:
             student: Projected student feature, of the dtype it came in.
@@ -103,7 +140,8 @@ class BaseDistillLoss(nn.Module):
 def mean_of(compared: Sequence[LossAndLogs]) -> LossAndLogs:
     """Mean of several losses, and their logs side by side."""
     losses, logs = zip(*compared)
-    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs]) for key in logs[0]}
+    keys = dict.fromkeys(key for log in logs for key in log)  # a batch of which nothing was compared has none
+    return torch.stack(losses).mean(), {key: torch.stack([log[key] for log in logs if key in log]) for key in keys}
 
 
 class StandardizingLoss(BaseDistillLoss):
@@ -127,7 +165,10 @@ class StandardizingLoss(BaseDistillLoss):
         z, u = (SF.standardize(x, self.eps, reduce) for x in (s, t))
         with torch.no_grad():
             alignment = SF.correlation(z, u, reduce).mean()
-        return self.value(s, t, z, u, reduce), {'alignment': alignment}
+        value = self.value(s, t, z, u, reduce)
+        if self.min_rows > 1:
+            value = SF.where_enough(value, s, self.min_rows, reduce)
+        return value, {'alignment': alignment}
 
     def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:
         """The loss, from features in at least float32 and from standardised ones ``z`` and ``t``."""

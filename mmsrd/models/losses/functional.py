@@ -28,9 +28,14 @@ def _row_sums(x: Tensor, reduce: Reduce) -> Tensor:
 
 
 def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
-    """Number of rows of ``x`` over all processes, a scalar tensor of the dtype of ``x``."""
+    """Number of rows of ``x`` over all processes, a scalar tensor of the dtype of ``x``; at least 1, to divide by."""
     count = x.new_full((), num_rows(x))  # filled on the device: no copy to wait for
-    return reduce(count) if reduce else count
+    return (reduce(count) if reduce else count).clamp(min=1)
+
+
+def where_enough(value: Tensor, x: Tensor, rows: int, reduce: Reduce = None) -> Tensor:
+    """``value`` where ``x`` has at least so many rows over all processes, else a zero without gradient."""
+    return torch.where(row_count(x, reduce) >= rows, value, torch.zeros_like(value))
 
 
 def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:

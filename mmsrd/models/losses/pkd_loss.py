@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ...ops import MIN_ROWS
 from ...registry import MODELS
 from . import functional as SF
 from .base_loss import StandardizingLoss
@@ -26,6 +27,8 @@ class PKDLoss(StandardizingLoss):
         >>> round(float(loss), 3), round(float(logs['alignment']), 3)
         (0.0, 1.0)
     """
+
+    min_rows = MIN_ROWS
 
     def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:
         """See :class:`~mmsrd.models.losses.base_loss.StandardizingLoss`."""

@@ -9,10 +9,9 @@ from torch import Tensor
 from ...compat.triton_support import has_triton
 from ...config.checks import number, one_of
 from ...errors import ConfigError, FeatureMismatchError
-from ...ops import BACKENDS, SRDParams, choose_backend, fused_srd
+from ...ops import BACKENDS, MIN_ROWS, SRDParams, choose_backend, fused_srd
 from ...registry import MODELS
-from ...utils.dist import num_processes
-from ...utils.tensors import num_rows, upcast
+from ...utils.tensors import upcast
 from . import functional as SF
 from .base_loss import BaseDistillLoss, LossAndLogs
 
@@ -70,22 +69,27 @@ class SRDLoss(BaseDistillLoss):
             raise ConfigError.at('norm', norm, "the correlation form needs 'batch'")
         if backend == 'triton' and not has_triton():
             raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
+        self.min_rows = MIN_ROWS if norm in ('batch', 'spatial') else 1
 
     def check(self, student: Tensor, teacher: Tensor) -> None:
         """Say why two features cannot be compared, if so.
 
         Raises:
-            FeatureMismatchError: The shapes differ, or there is one row at most, over all processes that share the
-                loss; with ``norm='spatial'``, vectors or maps of one position.
+            FeatureMismatchError: The shapes differ, or the rank is not 2, 3 or 4; with ``norm='spatial'``, vectors.
         """
         super().check(student, teacher)
-        alone = num_processes(self.sync) == 1
         if self.norm == 'spatial':
-            student, alone = _as_one_image(student), True
-        if alone and num_rows(student) <= 1:
-            raise FeatureMismatchError(
-                f'SRDLoss got a single row or none, {tuple(student.shape)}, which has no batch statistics; use a '
-                'larger batch or larger images, or leave this level out with `levels`')
+            _as_one_image(student)
+
+    @property
+    def shares_rows(self) -> bool:
+        """See :class:`BaseDistillLoss`; statistics of an image are its own."""
+        return super().shares_rows and self.norm != 'spatial'
+
+    def rows_of(self, feature: Tensor) -> int:
+        """See :class:`BaseDistillLoss`; with ``norm='spatial'``, positions of an image."""
+        rows = super().rows_of(feature)
+        return rows // max(feature.size(0), 1) if self.norm == 'spatial' else rows
 
     def compare_levels(self, levels: Sequence[tuple[Tensor, Tensor]], reduce: SF.Reduce) -> LossAndLogs:
         """Mean loss of the levels, and ``{'alignment': means of rho_c (levels,)}`` (1 aligned, 0 unrelated)."""
@@ -105,13 +109,17 @@ class SRDLoss(BaseDistillLoss):
         z, t = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
         if self.form == 'correlation':
             rho = SF.correlation(z, t, reduce)
-            return SF.correlation_log_sum(rho, self.alpha), {'alignment': rho.detach().mean()}
+            return self._counted(SF.correlation_log_sum(rho, self.alpha), z, reduce), {'alignment': rho.detach().mean()}
         with torch.no_grad():
             alignment = SF.correlation(z, t, reduce).mean()
         s, u = (z, t) if self.norm in ('batch', 'spatial') else (student, teacher)
         if self.norm == 'l2':
             s, u = SF.unit_rows(s), SF.unit_rows(u)
-        return SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), {'alignment': alignment}
+        return self._counted(SF.log_sum(s, u, self.alpha, self.reduction, reduce=reduce), z, reduce), \
+            {'alignment': alignment}
+
+    def _counted(self, value: Tensor, z: Tensor, reduce: SF.Reduce) -> Tensor:
+        return SF.where_enough(value, z, self.min_rows, reduce)
 
     def extra_repr(self) -> str:
         return f'alpha={self.alpha:g}, form={self.form!r}, reduction={self.reduction!r}, sync={self.sync}'
