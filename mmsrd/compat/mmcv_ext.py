@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import sys
+from multiprocessing import context
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any, Callable
 
@@ -72,4 +74,20 @@ def install() -> bool:
     if importlib.util.find_spec('mmcv') is None or has_compiled_ops():
         return False
     sys.modules[EXT_NAME] = StandInExt()
+    for kind in _PROCESSES:
+        ForkingPickler.register(kind, _reduce_process)
     return True
+
+
+# A process that is not forked imports modules as it unpickles what it is to do, a data set of MMDetection for instance.
+# It reads the process object first, and with it the name of a function in this module: so mmsrd comes before mmcv.
+_PROCESSES = [getattr(context, name) for name in ('Process', 'SpawnProcess', 'ForkServerProcess')
+              if hasattr(context, name)]
+
+
+def _reduce_process(process: Any) -> tuple[Any, ...]:
+    return _new_process, (type(process),), vars(process)
+
+
+def _new_process(kind: type[Any]) -> Any:
+    return object.__new__(kind)

@@ -40,6 +40,7 @@ class LossConfig:
         tokens: Which tokens of a sequence are compared, one of :data:`TOKENS`.
         projector: ``type`` and arguments; None to compare without one; ``'auto'`` for a ``LinearProjector``,
             or none where the loss compares logits.
+        preset: Name of the preset that chose it; empty where the config names it.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LossConfig:
     pool: bool = False
     tokens: str = 'all'
     projector: Union[Mapping[str, Any], str, None] = 'auto'
+    preset: str = ''
 
     @property
     def key(self) -> str:

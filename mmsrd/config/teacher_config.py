@@ -6,7 +6,7 @@ from typing import Any, Mapping, Union
 
 from mmengine.config import Config
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ConfigTypeError
 from .checks import ROOT, boolean, check_keys, mapping, number, of_type, whole_number
 from .inference_config import InferenceConfig, parse_inference
 
@@ -29,6 +29,9 @@ class PretrainedTeacherConfig:
             preset does.
         check: Images of the student's validation set that it is evaluated on before training; 0 for none, None for
             what :class:`mmsrd.engine.hooks.TeacherCheckHook` does.
+        swap_channels: Whether it takes channels in the other order than the student; None for what their data
+            preprocessors say.
+        classes: Names of its classes in their order; None for those in its checkpoint or config.
     """
 
     key: str
@@ -38,6 +41,8 @@ class PretrainedTeacherConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     init_student: bool | None = None
     check: int | None = None
+    swap_channels: bool | None = None
+    classes: tuple[str, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -62,6 +67,7 @@ class EMATeacherConfig:
     inference: InferenceConfig = field(default=InferenceConfig(fold=False), init=False)
     init_student: None = field(default=None, init=False)
     check: int = field(default=0, init=False)
+    swap_channels: None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -110,7 +116,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
         raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
     options = mapping(key, block)
     check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference', 'init_student',
-                              'check'))
+                              'check', 'swap_channels', 'classes'))
     return _parse_pretrained(key, options) if options.get('ema') is None else _parse_average(key, options)
 
 
@@ -130,12 +136,23 @@ def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacher
     elif not allow_random:
         raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'the teacher would have random weights; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")
-    init_student = options.get('init_student')
+    init_student, swap = options.get('init_student'), options.get('swap_channels')
     return PretrainedTeacherConfig(
         key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
         parse_inference(f'{key}.inference', options.get('inference')),
         None if init_student is None else boolean(f'{key}.init_student', init_student),
-        _parse_check(f'{key}.check', options.get('check')))
+        _parse_check(f'{key}.check', options.get('check')),
+        None if swap is None else boolean(f'{key}.swap_channels', swap),
+        _parse_classes(f'{key}.classes', options.get('classes')))
+
+
+def _parse_classes(key: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = of_type(key, value, (list, tuple), 'a list of names')
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigTypeError.at(key, value, 'must be a list of names')
+    return tuple(names)
 
 
 def _parse_check(key: str, block: Any) -> int | None:

@@ -8,6 +8,7 @@ from torch import nn
 from ..compat.torch_versions import register_final_hook, register_state_dict_hook
 from ..errors import ConfigError
 from ..recorders import trained_part
+from ..teachers.class_names import names_in
 from .build_distiller import DistillSetup
 from .projector_distiller import ProjectorDistiller
 
@@ -65,6 +66,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     distiller = attach_distiller(model, setup, keep_weights=True)
     try:
         distiller.teachers.prepare()
+        distiller.take_classes(model, names_in(getattr(model, 'dataset_meta', None)))
         distiller.teachers.init_student()
     except Exception:
         detach(model)

@@ -15,7 +15,7 @@ from ..errors import ConfigTypeError, FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
 from ..models.losses.base_loss import BaseDistillLoss, LossAndLogs, LossTypeError, loss_and_logs, mean_of
 from ..recorders import DryRun
-from ..utils.tensors import num_rows
+from ..utils.tensors import channel_dim, num_rows
 from .balance import Balance, GradientWatch
 from .level_matching import LevelPair, match_levels, match_shapes
 
@@ -35,11 +35,14 @@ class FeatureLoss(nn.Module):
         projectors: One for each pair.
         criterion: The loss module.
         balance: Factors of its gradient at the student's levels; None for a loss of constant weight.
+        class_order: Channels (C,) of the teacher in the order of the student's classes; None where it is the same.
         watch: Where set, measures the gradient norms of a loss of constant weight in the next step.
 
     Raises:
         ConfigError: The loss or its projector is none, or an argument is not accepted.
     """
+
+    class_order: Tensor | None
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
@@ -50,6 +53,7 @@ class FeatureLoss(nn.Module):
         self.balance: Balance | None = None
         self.watch: GradientWatch | None = None
         self._said: set[str] = set()
+        self.register_buffer('class_order', None, persistent=False)
         if self.projector_config is not None:
             check_projector(f'{config.key}.projector', self.projector_config)
 
@@ -141,6 +145,8 @@ class FeatureLoss(nn.Module):
                     'level pairs are unknown; tap modules that always return the same number of levels')
             try:
                 s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
+                if self.class_order is not None:
+                    t = t.index_select(channel_dim(t), self.class_order)
                 if self._has_too_few_rows(s, pair):
                     skipped += 1
                     continue
@@ -232,6 +238,31 @@ class FeatureLoss(nn.Module):
             text += f'; {" and ".join(bad) or "the features are finite"}'
             text += ('', ' is not finite', ' are not finite')[len(bad)]
         return text
+
+    @property
+    def compares_classes(self) -> bool:
+        """Whether channels of both are classes, one by one: no projector maps them."""
+        return self.compares_logits and self.projector_config is None
+
+    def reorder_classes(self, order: Sequence[int], device: torch.device) -> bool:
+        """Put the teacher's channels into the order of the student's classes.
+
+        Args:
+            order: For each class of the student, its number with the teacher.
+            device: Device of the student.
+
+        Returns:
+            bool: Whether that can be done: there is a channel for each class, and perhaps one for the background, or
+                a channel for each class of each anchor.
+        """
+        count, widths = len(order), {pair.channels[1] for pair in self.pairs}
+        if len(widths) != 1 or (widths.copy().pop() % count and widths != {count + 1}):
+            return False
+        width = widths.pop()
+        anchors = [first + own for first in range(0, width - count + 1, count) for own in order]
+        channels = [*anchors, *range(len(anchors), width)]  # the background comes last
+        self.register_buffer('class_order', torch.tensor(channels, device=device), persistent=False)
+        return True
 
     def fingerprint(self) -> dict[str, Any]:
         """Everything of the configuration that a resume compares, defaults of the loss included."""

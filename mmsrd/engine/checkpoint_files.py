@@ -19,6 +19,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import print_log
 
 from ..errors import CheckpointError, StorageError
+from ..utils.files import write_whole
 
 PARTIAL = '.partial'
 """Ending of a file that is being written."""
@@ -162,6 +163,4 @@ def remove_partial(folder: Path) -> None:
 
 def write_pointer(work_dir: Path, checkpoint: str) -> None:
     """Name a checkpoint in ``last_checkpoint``, as MMEngine does it, but never half of it."""
-    partial = work_dir / f'last_checkpoint{PARTIAL}'
-    partial.write_text(checkpoint)
-    os.replace(partial, work_dir / 'last_checkpoint')
+    write_whole(work_dir / 'last_checkpoint', checkpoint)

@@ -1,10 +1,11 @@
 """A teacher on the student's validation set, with the student's evaluator."""
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import torch
@@ -34,29 +35,43 @@ def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: to
         dict: ``images`` that were evaluated and their ``metrics``; None where it could not be done, with a warning.
     """
     home = next(teacher.model.parameters()).device
-    with preserved_random_state():
-        loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
-        evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
-        evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
-        try:
+    size = 0
+    metrics: dict[str, Any] = {}
+    failures: list[str] = []
+    try:
+        with preserved_random_state(), _noted(failures):
+            loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
+            evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
+            evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
             ids, failure = _predict(teacher, loader, evaluator, images, device)
-        finally:
-            teacher.model.to(home)
-        seen = sorted({image for part in all_gather_object(ids) for image in part})
-        failures = [failure]
-        for metric in evaluator.metrics:
-            if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
-                metric.img_ids = seen
-            metric.compute_metrics = _guarded(metric.compute_metrics, failures)
-        size = min(len(seen), len(loader.dataset))
-        metrics = evaluator.evaluate(size) if not failure and seen else {}
+            failures.append(failure)
+            seen = sorted({image for part in all_gather_object(ids) for image in part})
+            size = min(len(seen), len(loader.dataset))
+            for metric in evaluator.metrics if not failure and seen else ():
+                if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
+                    metric.img_ids = seen
+                metric.compute_metrics = _guarded(metric.compute_metrics, failures)
+                with _noted(failures):  # a metric may want to see the whole set
+                    metrics.update(metric.evaluate(size))
+    finally:
+        teacher.model.to(home)
     failure = next(filter(None, (text for part in all_gather_object(failures) for text in part)), '')
-    if failure or not metrics:
+    figures = {key: float(value) for key, value in metrics.items() if _is_number(value)}
+    if failure or not figures:
         print_log(f'{teacher.key}: the teacher cannot be evaluated on the student\'s validation set '
-                  f'({failure or "it is empty"}); set check=False in its block to skip this', logger='current',
-                  level=logging.WARNING)
+                  f'({failure or "it gives no figure"}). Training goes on; set check=False in its block to skip this',
+                  logger='current', level=logging.WARNING)
         return None
-    return dict(images=size, metrics={key: float(value) for key, value in metrics.items() if _is_number(value)})
+    return dict(images=size, metrics=figures)
+
+
+@contextlib.contextmanager
+def _noted(failures: list[str]) -> Iterator[None]:
+    """An exception becomes a text: no evaluation of a teacher may end a training."""
+    try:
+        yield
+    except Exception as e:
+        failures.append(f'{type(e).__name__}: {e}')
 
 
 def _without_workers(options: Any) -> Any:
@@ -83,7 +98,7 @@ def _predict(teacher: PretrainedTeacher, loader: Any, evaluator: Evaluator, imag
             if not ids:
                 teacher.model.to(device)  # a teacher that is kept in host memory may not fit
             if batch is not None:
-                samples = teacher.model.test_step(batch)  # type: ignore[operator]
+                samples = teacher.predict(batch)
                 evaluator.process(data_samples=samples, data_batch=batch)
                 ids += [getattr(sample, 'img_id', (get_rank(), len(ids), i)) for i, sample in enumerate(samples)]
         except Exception as e:
@@ -99,11 +114,9 @@ def _predict(teacher: PretrainedTeacher, loader: Any, evaluator: Evaluator, imag
 def _guarded(compute: Callable[[Any], dict[str, Any]], failures: list[str]) -> Callable[[Any], dict[str, Any]]:
     """A metric's computation, which only the first process does while others wait: it fails without an exception."""
     def run(results: Any) -> dict[str, Any]:
-        try:
+        with _noted(failures):  # masks are asked for, and the teacher has boxes only
             return compute(results)
-        except Exception as e:  # masks are asked for, and the teacher has boxes only
-            failures.append(f'{type(e).__name__}: {e}')
-            return {}
+        return {}
     return run
 
 

@@ -143,10 +143,14 @@ def _truth(dataset: Any, index: int, sample: Any) -> Any:
     entries = dataset.get_data_info(index).get('instances') if hasattr(dataset, 'get_data_info') else None
     boxes = [entry for entry in entries or () if 'bbox' in entry and not entry.get('ignore_flag')]
     # mmdet packs instances without boxes where none are loaded, and segmentations only where they are.
-    given = [value for key, value in sample.items() if key.startswith('gt_')]
-    if not boxes or any(not isinstance(truth, InstanceData) or len(truth) for truth in given):
-        return sample
+    given = {key: value for key, value in sample.items() if key.startswith('gt_')}
     truth = copy.deepcopy(sample)
+    if not boxes or any(not isinstance(value, InstanceData) or len(value) for value in given.values()):
+        for key, value in given.items():  # visualizers draw tensors, and pipelines make objects that know their format
+            for name, own in value.items() if isinstance(value, InstanceData) else ():
+                if isinstance(getattr(own, 'tensor', None), torch.Tensor):
+                    setattr(truth.get(key), name, own.tensor.clone())
+        return truth
     truth.gt_instances = InstanceData(bboxes=torch.tensor([entry['bbox'] for entry in boxes], dtype=torch.float32),
                                       labels=torch.tensor([entry.get('bbox_label', 0) for entry in boxes]))
     return truth

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Collection, Iterable, Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -159,6 +159,11 @@ class RecorderManager:
         outputs = {path: recorder.levels() for path, recorder in self._recorders.items()}
         self.stop()
         return outputs
+
+    def restrict(self, paths: Collection[str]) -> None:
+        """Record no more than the modules at ``paths``."""
+        for path in [path for path in self._recorders if path not in paths]:
+            self._recorders.pop(path).remove()
 
     def remove(self) -> None:
         """Take all hooks off the model."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from .run_log import Curve, RunLog
 
@@ -22,16 +22,28 @@ def main_metric(runs: Sequence[RunLog]) -> str | None:
     return next((name for name in PREFERRED if name in names), names[0] if names else None)
 
 
-def scale_of(metric: str) -> float:
+_PERCENTAGES = ('accuracy', 'single-label', 'multi-label', 'retrieval', 'coco_panoptic', 'cityscapes_panoptic')
+"""What names of percentages begin with: all metrics of MMPretrain are some."""
+
+
+def scale_of(metric: str, values: Iterable[float] = ()) -> float:
     """What a metric is multiplied by for points: average precision and the like are fractions, others percentages.
+
+    Args:
+        metric: Its name.
+        values: Some of its values: one above 1 is no fraction, whatever the name says.
 
     Example:
         >>> from mmsrd.report.comparison import scale_of
-        >>> scale_of('coco/bbox_mAP_50'), scale_of('accuracy/top1'), scale_of('coco_panoptic/PQ')
-        (100.0, 1.0, 1.0)
+        >>> scale_of('coco/bbox_mAP_50'), scale_of('accuracy/top1'), scale_of('multi-label/mAP'), scale_of('PCKh')
+        (100.0, 1.0, 1.0, 1.0)
+        >>> scale_of('mine/mAP', [0.4, 0.5]), scale_of('mine/mAP', [0.9, 41.0])
+        (100.0, 1.0)
     """
-    name = metric.rpartition('/')[2]
-    return 100.0 if 'mAP' in name or name.startswith(('AP', 'AR', 'PCK', 'AUC')) else 1.0
+    prefix, _, name = metric.rpartition('/')
+    fraction = 'mAP' in name or name.startswith(('AP', 'AR', 'PCK', 'AUC'))
+    percentage = prefix.startswith(_PERCENTAGES) or name.startswith('PCKh') or any(value > 1 for value in values)
+    return 100.0 if fraction and not percentage else 1.0
 
 
 @dataclass(frozen=True)
@@ -42,16 +54,17 @@ class Group:
         name: What they are called.
         runs: One or more of them.
         metric: Name of the metric, of which more is better.
+        scale: What it is multiplied by for points; of all groups that are compared.
     """
 
     name: str
     runs: Sequence[RunLog]
     metric: str
+    scale: float
 
     def curves(self, in_time: bool = False) -> list[Curve]:
         """The metric in points of each run that has it."""
-        scale = scale_of(self.metric)
-        curves = [[(x, value * scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
+        curves = [[(x, value * self.scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
         return [curve for curve in curves if curve]
 
     def last(self) -> list[float]:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..utils.files import write_whole
+
 NOTES = 'distill_report/report.json'
 """Where they are, seen from the work directory."""
 
@@ -40,9 +42,7 @@ class ReportNotes:
 
     def write(self, work_dir: Path) -> None:
         """Write them into a work directory."""
-        path = work_dir / NOTES
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + '\n', encoding='utf-8')
+        write_whole(work_dir / NOTES, json.dumps(asdict(self), indent=1) + '\n')
 
     def best_teacher(self, metric: str) -> dict[str, Any] | None:
         """The teacher that was best by a metric; None where none was evaluated."""

@@ -1,12 +1,12 @@
 """``write_report``: the page of one or several distilled trainings."""
 from __future__ import annotations
 
-import os
 import time
 from itertools import takewhile
 from pathlib import Path
 from typing import Mapping, Sequence
 
+from ..utils.files import write_whole
 from .comparison import Comparison, Group, main_metric, mean_and_spread, scale_of
 from .notes import NOTES, ReportNotes
 from .page import page
@@ -37,11 +37,12 @@ def write_report(runs: Sequence[RunLog], out: Path, baselines: Sequence[RunLog] 
     charts, tiles, hints = [], [], []
     tables: list[tuple[str, Sequence[Sequence[str]]]] = []
     if metric is not None:
-        groups = [Group(name, group, metric) for name, group in (('distilled', runs), ('student alone', baselines))
-                  if group]
         best = notes.best_teacher(metric)
-        teacher = None if best is None else best['metrics'][metric] * scale_of(metric)
-        charts.append(metric_chart(groups, teacher, 'points (0 to 100)' if scale_of(metric) > 1 else ''))
+        scale = scale_of(metric, _values_of(metric, [*runs, *baselines], notes))
+        groups = [Group(name, group, metric, scale)
+                  for name, group in (('distilled', runs), ('student alone', baselines)) if group]
+        teacher = None if best is None else best['metrics'][metric] * scale
+        charts.append(metric_chart(groups, teacher, 'points (0 to 100)' if scale > 1 else ''))
         if baselines:
             charts.append(metric_chart(groups, teacher, '', in_time=True))
         tiles = _tiles(groups, teacher, 0 if best is None else best['images'])
@@ -62,10 +63,7 @@ def write_report(runs: Sequence[RunLog], out: Path, baselines: Sequence[RunLog] 
     text = page(f'Distillation report: {notes.title or name}',
                 f'{several}{steps} iterations; written {time.strftime("%Y-%m-%d %H:%M")}', tiles, charts, tables, notes,
                 (runs[0].work_dir / NOTES).parent, hints)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + '.part')
-    part.write_text(text, encoding='utf-8')
-    os.replace(part, out)  # whoever reads it meanwhile has a whole page
+    write_whole(out, text)
 
 
 def _tiles(groups: Sequence[Group], teacher: float | None, images: int) -> list[tuple[str, str, str]]:
@@ -94,18 +92,29 @@ def _results(groups: Sequence[Group], notes: ReportNotes) -> list[tuple[str, ...
     names = list(dict.fromkeys(name for group in groups for run in group.runs for validation in run.validations[-1:]
                                for name in validation.metrics))
     rows: list[tuple[str, ...]] = [('last validation', *names)]
+    all_runs = [run for group in groups for run in group.runs]
+    scales = {name: scale_of(name, _values_of(name, all_runs, notes)) for name in names}
     for group in groups:
         for run in group.runs:
             known = run.validations[-1].metrics if run.validations else {}
             label = f'{group.name}: {run.name}' if len(group.runs) > 1 else group.name
-            rows.append((label, *(_cell(known, name) for name in names)))
-    return [*rows, *((f'teacher {teacher["name"]}'.strip(), *(_cell(teacher['metrics'], name) for name in names))
-                     for teacher in notes.teachers if teacher.get('metrics'))]
+            rows.append((label, *(_cell(known, name, scales[name]) for name in names)))
+    for teacher in notes.teachers:
+        if teacher.get('metrics'):
+            cells = (_cell(teacher['metrics'], name, scales[name]) for name in names)
+            rows.append((f'teacher {teacher["name"]}'.strip(), *cells))
+    return rows
 
 
-def _cell(metrics: Mapping[str, float], name: str) -> str:
+def _values_of(metric: str, runs: Sequence[RunLog], notes: ReportNotes) -> list[float]:
+    """All known values of a metric, of the students and the teachers."""
+    return [value for run in runs for _, value in run.metric(metric)] + [
+        teacher['metrics'][metric] for teacher in notes.teachers if metric in teacher.get('metrics', {})]
+
+
+def _cell(metrics: Mapping[str, float], name: str, scale: float) -> str:
     value = metrics.get(name, -1)
-    return '–' if value < 0 else f'{value * scale_of(name):.1f}'  # -1: there is no object of that kind
+    return '–' if value < 0 else f'{value * scale:.1f}'  # -1: there is no object of that kind
 
 
 def names_of(work_dirs: Sequence[Path]) -> list[str]:

@@ -3,17 +3,20 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from dataclasses import replace
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import TeacherConfig
 from ..errors import TeacherError
 from ..recorders import AllRecordedSignal, DryRun, RecorderManager, dry_run, dummy_samples, trained_part
 from ..utils.random_state import preserved_random_state
+from .class_names import ClassMatch
 from .recording_plan import RecordingPlan
 from .speedup import AppliedSpeedups, ConvBNFinder, SideStream, apply_speedups, fuse_conv_bn, teacher_dtype
 from .student_init import StudentInit
@@ -50,6 +53,7 @@ class BaseTeacher:
         self._called: set[nn.Module] = set()
         self._plan = RecordingPlan()
         self._recorders: Optional[RecorderManager] = None
+        self._handles: List[RemovableHandle] = []
         self._speedups: Optional[AppliedSpeedups] = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> BaseTeacher:
@@ -79,7 +83,8 @@ class BaseTeacher:
         Raises:
             TeacherError: The teacher takes images of other channels; grey ones can be made grey RGB.
         """
-        self._plan = RecordingPlan.of(run, paths, student, channels, (f'{self.key}.config', self.config.name))
+        self._plan = RecordingPlan.of(run, paths, student, channels, (f'{self.key}.config', self.config.name),
+                                      self.config.swap_channels)
 
     def prepare(self) -> None:
         """Read the weights, record what was planned, fuse: once, when training is about to start.
@@ -94,6 +99,15 @@ class BaseTeacher:
             self.record()
             self.fuse()
             self._ready = True
+
+    def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
+        """How the classes of this teacher and the student go together; call it once the weights are read.
+
+        Args:
+            student: The student.
+            names: Names of its classes; None where they are not known.
+        """
+        return ClassMatch()
 
     def load_weights(self) -> None:
         """Read the weights, where they come from a file."""
@@ -110,7 +124,7 @@ class BaseTeacher:
             return
         self._recorders = RecorderManager(self.model, self._plan.paths, self._plan.clones)
         for module in self._recorded_modules():  # after the recording hooks, so the output of the module is recorded
-            module.register_forward_hook(self._stop_if_complete)
+            self._handles.append(module.register_forward_hook(self._stop_if_complete))
 
     def fuse(self) -> None:
         """Fuse batch normalisation into convolutions, unless that changes the features."""
@@ -125,6 +139,19 @@ class BaseTeacher:
         if change is not None:
             print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
                       f'features by {change:.1e}', logger='current')
+
+    def restrict(self, paths: Collection[str]) -> None:
+        """Record no more than the modules at ``paths``: other losses are not compared after all."""
+        plan = self._plan
+        self._plan = replace(plan, paths={path: key for path, key in plan.paths.items() if path in paths},
+                             clones=tuple(path for path in plan.clones if path in paths),
+                             num_calls={path: count for path, count in plan.num_calls.items() if path in paths})
+        if self._recorders is not None:
+            self._recorders.remove()
+            for handle in self._handles:
+                handle.remove()
+            self._recorders = None
+            self.record()
 
     def _recorded_modules(self) -> set[nn.Module]:
         return {self.model.get_submodule(path) for path in self._plan.paths}

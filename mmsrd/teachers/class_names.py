@@ -1,10 +1,9 @@
 """Classes of teacher and student, and how they differ."""
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from mmengine.logging import print_log
 from torch import nn
 
 
@@ -31,41 +30,91 @@ def num_classes(model: nn.Module) -> int | None:
     return None
 
 
+def names_in(meta: Any) -> tuple[str, ...] | None:
+    """Names of the classes in the ``metainfo`` of a data set; None where it has none.
+
+    Early versions of MMDetection 3 write them in capitals.
+    """
+    meta = meta if isinstance(meta, Mapping) else {}
+    names = meta.get('classes') or meta.get('CLASSES')
+    return tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
+
+
 def saved_classes(checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Names of the classes that a checkpoint of MMEngine or MMCV says it was trained for; None where it does not."""
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
-    data = meta.get('dataset_meta')
-    names = (data if isinstance(data, Mapping) else {}).get('classes') or meta.get('CLASSES')
-    return tuple(map(str, names)) if isinstance(names, Sequence) and not isinstance(names, str) else None
+    return names_in(meta.get('dataset_meta')) or names_in(meta)
 
 
-def say_how_classes_differ(key: str, teacher: Sequence[str] | None, student: Sequence[str] | None,
-                           counts: tuple[int | None, int | None] = (None, None)) -> bool:
-    """Log how the classes differ; whether they are the same, as far as known.
+def configured_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Names of the classes that a config gives its training or validation set (``metainfo``); None where it does not.
+    """
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        block = config.get(loader)
+        while isinstance(block, Mapping):  # data sets are wrapped in others
+            names = names_in(block.get('metainfo'))
+            if names:
+                return names
+            block = block.get('dataset')
+    return None
 
-    Features can teach across classes, so this is an error for no loss but those on logits. Another order of the same
-    classes is a warning: it is hardly ever meant.
+
+@dataclass(frozen=True)
+class ClassMatch:
+    """How the classes of a teacher and its student go together.
+
+    Attributes:
+        same: Whether they are the same in the same order, as far as known.
+        known: Whether the names of both are known.
+        order: Where the same classes are in another order: for each of the student's, its number with the teacher.
+        text: What to say of it; empty where there is nothing to say.
+    """
+
+    same: bool = True
+    known: bool = True
+    order: tuple[int, ...] | None = None
+    text: str = ''
+
+
+def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
+                  counts: tuple[int | None, int | None] = (None, None)) -> ClassMatch:
+    """Compare classes by their names: capitals, blanks and what follows a comma (synonyms) do not count.
 
     Args:
-        key: Config key of the teacher.
-        teacher: Names of its classes; None where they are not known.
+        teacher: Names of the teacher's classes; None where they are not known.
         student: Names of the student's.
         counts: How many teacher and student have, where that is known.
+
+    Example:
+        >>> from mmsrd.teachers.class_names import match_classes
+        >>> match_classes(['cat', 'dog'], ['Dog', 'cat']).order
+        (1, 0)
+        >>> match_classes(['cat', 'dog'], ['cat', 'cow']).same
+        False
     """
-    if (teacher is None or student is None) and None not in counts and counts[0] != counts[1]:
-        print_log(f'{key}: the teacher has {counts[0]} classes, the student {counts[1]}', logger='current')
-        return False
-    if teacher is None or student is None or tuple(teacher) == tuple(student):
-        return True
-    if sorted(teacher) == sorted(student):
-        i = next(i for i, (a, b) in enumerate(zip(teacher, student)) if a != b)
-        print_log(f'{key}: the teacher has the student\'s classes in another order: class {i} is {teacher[i]!r} '
-                  f'for the teacher and {student[i]!r} for the student', logger='current', level=logging.WARNING)
-        return False
+    theirs, own = [_plain(name) for name in teacher or ()], [_plain(name) for name in student or ()]
+    known = teacher is not None and student is not None
+    if None not in counts and counts[0] != counts[1] and (not known or theirs == own):
+        return ClassMatch(False, False, None, f'the teacher has {counts[0]} classes, the student {counts[1]}')
+    if teacher is None or student is None:
+        who = ' and '.join(side for side, names in (('teacher', teacher), ('student', student)) if names is None)
+        return ClassMatch(True, False, None, f'the names of the classes of the {who} are not known, so classes of one '
+                                             'number are taken to be the same')
+    if theirs == own:
+        return ClassMatch()
+    if sorted(theirs) == sorted(own) and len(set(own)) == len(own):
+        i = next(i for i, (a, b) in enumerate(zip(theirs, own)) if a != b)
+        return ClassMatch(False, True, tuple(theirs.index(name) for name in own),
+                          f'the teacher has the student\'s classes in another order: class {i} is {teacher[i]!r} for '
+                          f'the teacher and {student[i]!r} for the student')
     parts = [f'only {side} has {len(names)}: {", ".join(names[:3])}{" ..." if len(names) > 3 else ""}'
-             for side, names in (('the teacher', [name for name in teacher if name not in student]),
-                                 ('the student', [name for name in student if name not in teacher])) if names]
-    print_log(f'{key}: the teacher was trained on {len(teacher)} classes, the student has {len(student)} ('
-              + '; '.join(parts) + ')', logger='current')
-    return False
+             for side, names in (
+                 ('the teacher', [name for name, plain in zip(teacher, theirs) if plain not in own]),
+                 ('the student', [name for name, plain in zip(student, own) if plain not in theirs])) if names]
+    return ClassMatch(False, True, None, f'the teacher was trained on {len(teacher)} classes, the student has '
+                                         f'{len(student)} ({"; ".join(parts)})')
+
+
+def _plain(name: str) -> str:
+    return ''.join(c for c in name.partition(',')[0].casefold() if c.isalnum())

@@ -26,13 +26,14 @@ class PixelFormat:
         self.normalises = bool(getattr(preprocessor, '_enable_normalize', False))
         self.mean = _stat(preprocessor, 'mean') if self.normalises else torch.zeros(1, 1, 1)
         self.std = _stat(preprocessor, 'std') if self.normalises else torch.ones(1, 1, 1)
-        # mmpretrain's ClsDataPreprocessor calls it to_rgb, MMEngine's keeps a private flag.
-        self.swapped = any(getattr(preprocessor, flag, False) for flag in ('to_rgb', '_channel_conversion'))
-        self.pad_value = float(getattr(preprocessor, 'pad_value', 0) or 0)
+        # mmpretrain's ClsDataPreprocessor calls it to_rgb, MMEngine's keeps a private flag, mmseg's a public one.
+        self.swapped = any(getattr(preprocessor, flag, False)
+                           for flag in ('to_rgb', '_channel_conversion', 'channel_conversion'))
+        self.pad_value = float(getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0)) or 0)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, PixelFormat) and self.swapped == other.swapped \
-            and _equal(self.mean, other.mean) and _equal(self.std, other.std) and self.pad_value == other.pad_value
+    def has_values_of(self, other: PixelFormat) -> bool:
+        """Whether pixels have the same values, whatever the order of the channels."""
+        return _equal(self.mean, other.mean) and _equal(self.std, other.std) and self.pad_value == other.pad_value
 
 
 def _stat(preprocessor: Any, name: str) -> Tensor:
@@ -67,16 +68,20 @@ class InputConverter:
         student: The student's pixel format.
         teacher: The teacher's pixel format.
         channels: Channels that the teacher takes: a student's single one is repeated.
+        swap: Whether the teacher takes them in the other order; None for what the two preprocessors say, which is
+            wrong where one of them was made for images that are RGB when they are loaded (CIFAR).
     """
 
-    def __init__(self, student: PixelFormat, teacher: PixelFormat, channels: int = 3) -> None:
-        self.identical = student == teacher
+    def __init__(self, student: PixelFormat, teacher: PixelFormat, channels: int = 3, swap: bool | None = None) -> None:
+        deduced = student.swapped != teacher.swapped
+        self.swap = deduced if swap is None else swap
+        self.identical = not self.swap and student.has_values_of(teacher)
         self.channels = channels
+        self._loaded_otherwise = self.swap != deduced
         if teacher.normalises and not student.normalises:
             print_log('The student\'s data preprocessor does not normalise: its inputs are treated as pixels from 0 to '
                       '255 and normalised for the teacher. If your pipeline normalises, do it in data_preprocessor',
                       logger='current', level=logging.WARNING)
-        self.swap = student.swapped != teacher.swapped
         self.pad_value = teacher.pad_value
         mean, std = student.mean, student.std
         if self.swap:
@@ -84,6 +89,19 @@ class InputConverter:
         # (x·std_s + mean_s − mean_t) / std_t as one multiplication and one addition.
         self.scale = std / teacher.std
         self.shift = (mean - teacher.mean) / teacher.std
+
+    def as_loaded(self, image: Tensor) -> Tensor:
+        """An image of the student's data set as the teacher's own preprocessor expects it.
+
+        Args:
+            image: (C, H, W), as it was loaded.
+
+        Returns:
+            Tensor: (``channels``, H, W) of the same dtype.
+        """
+        if image.size(0) == 1:
+            return image.expand(self.channels, -1, -1)
+        return image.flip(0) if self._loaded_otherwise else image
 
     def __call__(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Tensor:
         """Convert a batch.

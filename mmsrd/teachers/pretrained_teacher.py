@@ -1,6 +1,10 @@
 """A teacher that has been trained before."""
 from __future__ import annotations
 
+import contextlib
+from typing import Any, Iterator, Mapping, Sequence
+
+import torch
 from torch import nn
 
 from ..config import PretrainedTeacherConfig
@@ -8,7 +12,9 @@ from ..utils.weights_checksum import weights_checksum
 from ..utils.zoo import load_config
 from .base_teacher import BaseTeacher
 from .build_model import build_model, initialise
+from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .libraries import LibraryModel, build_library_model, is_library_model
+from .speedup import store_weights
 from .weights import read_weights
 
 
@@ -25,7 +31,8 @@ class PretrainedTeacher(BaseTeacher):
     Attributes:
         model_config: Text of the model's part of its config, preprocessing included; empty for a built model.
         weights_checksum: Of the weights, once they are read; None before, and of random ones.
-        classes: Names of the classes that it was trained for, once they are read; None where the file has none.
+        classes: Names of the classes that it was trained for: given, or, once the weights are read, those that the
+            checkpoint or else the config has; None where they are not known.
 
     Raises:
         TeacherError: The config cannot be read or the model not be built.
@@ -34,7 +41,8 @@ class PretrainedTeacher(BaseTeacher):
     def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
         self.checkpoint = config.checkpoint
         self.weights_checksum: int | None = None
-        self.classes: tuple[str, ...] | None = None
+        self.classes = config.classes
+        self._configured_classes: tuple[str, ...] | None = None
         self.model_config = ''
         if model is None:
             model = self._build(config)
@@ -46,6 +54,7 @@ class PretrainedTeacher(BaseTeacher):
         if is_library_model(config.config):
             return build_library_model(config.name, key)
         loaded = load_config(config.config, key) if isinstance(config.config, str) else config.config
+        self._configured_classes = configured_classes(loaded)
         self.model_config = f'{loaded.model} {loaded.get("data_preprocessor")}'
         model = build_model(loaded, key)
         if config.checkpoint is None:
@@ -64,6 +73,47 @@ class PretrainedTeacher(BaseTeacher):
         if isinstance(self.model, LibraryModel):
             self.model.read_weights(self.checkpoint, key)
         else:
-            self.classes = read_weights(self.model, self.checkpoint, self.config.name, key)
+            saved = read_weights(self.model, self.checkpoint, self.config.name, key)
+            self.classes = self.classes or saved or self._configured_classes
         self.model.eval().requires_grad_(False)
         self.weights_checksum = weights_checksum(self.model)
+
+    def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
+        """See :class:`BaseTeacher`."""
+        return match_classes(self.classes, names, (num_classes(self.model), num_classes(student)))
+
+    @torch.no_grad()
+    def predict(self, batch: Any) -> list[Any]:
+        """Predictions of the whole model, in float32 also where its weights are stored in half precision.
+
+        Heads decode boxes and pass them to NumPy, which half precision is not made for. The features that teach are
+        computed as :meth:`features` does it.
+
+        Args:
+            batch: A batch of the student's validation data, as its loader gives it.
+
+        Returns:
+            list: Data samples with predictions.
+        """
+        with self._in_float32():
+            return list(self.model.test_step(self._images_for(batch)))  # type: ignore[operator]
+
+    @contextlib.contextmanager
+    def _in_float32(self) -> Iterator[None]:
+        stored = self._speedups.stored_dtype if self._speedups else None
+        if stored is None:
+            yield
+            return
+        store_weights(self.model, torch.float32)
+        try:
+            yield
+        finally:
+            store_weights(self.model, stored)  # the same values: float32 holds them exactly
+
+    def _images_for(self, batch: Any) -> Any:
+        """A batch whose images have as many channels as the teacher takes, in the order that it takes them."""
+        images = batch.get('inputs') if isinstance(batch, Mapping) else None
+        if images is None:
+            return batch
+        converted = [self._plan.converter.as_loaded(image) for image in images]
+        return {**batch, 'inputs': torch.stack(converted) if isinstance(images, torch.Tensor) else converted}

@@ -34,6 +34,7 @@ class StudentInit:
 
     Attributes:
         parts: Path of each part that gives layers → how many, and how many with parameters it has.
+        classifiers: Those of the layers whose outputs are classes, by path.
 
     Example:
         >>> import torch
@@ -53,6 +54,7 @@ class StudentInit:
 
     def __init__(self, student: nn.Module, teacher: nn.Module) -> None:
         self.parts: dict[str, tuple[int, int]] = {}
+        self.classifiers: dict[str, nn.Module] = {}
         self._layers: list[tuple[nn.Module, nn.Module]] = []
         self._weights: list[dict[str, Tensor]] | None = None
         inner = trained_part(student)[1]
@@ -69,9 +71,24 @@ class StudentInit:
             if any(parameter.dim() > 1 for layer, _ in alike for parameter in _parameters(layer)):
                 self._layers += alike
                 self.parts[path] = len(alike), len(layers)
+                for name, layer in classifiers_of(own, path).items():
+                    if any(layer is it for it, _ in alike):
+                        self.classifiers[name] = layer
 
     def __str__(self) -> str:
         return ', '.join(f'{name} ({alike} of {layers} layers)' for name, (alike, layers) in self.parts.items())
+
+    def leave_out_classifiers(self) -> None:
+        """Let the student keep its own classifiers: its classes are others, or in another order."""
+        kept = set(self.classifiers.values())
+        for path in self.parts:
+            count = sum(name.startswith(f'{path}.') for name in self.classifiers)
+            self.parts[path] = self.parts[path][0] - count, self.parts[path][1]
+        places = [i for i, (layer, _) in enumerate(self._layers) if layer not in kept]
+        self._layers = [self._layers[i] for i in places]
+        if self._weights is not None:
+            self._weights = [self._weights[i] for i in places]
+        self.classifiers = {}
 
     def read(self) -> None:
         """Copy the teacher's weights, before they are fused and converted."""
@@ -88,6 +105,46 @@ class StudentInit:
                 own[name].copy_(value)
                 broadcast(own[name])
         print_log(f'The student starts with these layers of the teacher: {self}', logger='current')
+
+
+def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:
+    """Layers of a head whose outputs, or whose rows of an embedding, are classes, by path.
+
+    A head says how many classes it has. A layer with as many outputs, with one more for the background, or with that
+    times the anchors makes class scores, unless its name says that it makes boxes; then it depends on the classes where
+    it makes four numbers for each. A proposal head has no classes.
+
+    Args:
+        part: A head, or another part of a detector.
+        path: Its path in the detector.
+
+    Example:
+        >>> from torch import nn
+        >>> from mmsrd.teachers.student_init import classifiers_of
+        >>> head = nn.ModuleDict(dict(conv_cls=nn.Conv2d(16, 80, 1), conv_reg=nn.Conv2d(16, 4, 1)))
+        >>> head.num_classes = 80
+        >>> list(classifiers_of(head, 'bbox_head'))
+        ['bbox_head.conv_cls']
+    """
+    if 'rpn' in path:
+        return {}
+    heads: list[Any] = [module for module in part.modules() if isinstance(getattr(module, 'num_classes', None), int)]
+    scores: set[int] = set()
+    boxes: set[int] = set()
+    for head in heads:
+        classes, anchors = head.num_classes, getattr(head, 'num_base_priors', 1)
+        own = {classes, classes + 1, classes + 5, getattr(head, 'cls_out_channels', classes)}  # YOLOv3 makes all in one
+        scores |= {count * times for count in own for times in (1, anchors if isinstance(anchors, int) else 1)}
+        if not getattr(head, 'reg_class_agnostic', True):
+            boxes.add(4 * classes)
+    return {f'{path}.{name}': layer for name, layer in part.named_modules() if name and any(
+                parameter.dim() > 1 and parameter.size(0) in (boxes if _makes_boxes(name) else scores)
+                for parameter in _parameters(layer))}
+
+
+def _makes_boxes(name: str) -> bool:
+    return any(word in name.rpartition('.')[2] or word in name.partition('.')[0]
+               for word in ('reg', 'bbox', 'center', 'ctr', 'iou', 'obj', 'offset', 'wh_head'))
 
 
 def _parts(detector: nn.Module) -> Iterator[tuple[str, nn.Module]]:

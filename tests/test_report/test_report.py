@@ -73,7 +73,7 @@ def group(tmp_path, name, seconds, *curves):
                    for record in (train(10 * j, seconds), val(10 * j, value))]
         write(tmp_path / f'{name}{i}', '1', records)
         runs.append(RunLog(tmp_path / f'{name}{i}'))
-    return Group(name, runs, 'coco/bbox_mAP')
+    return Group(name, runs, 'coco/bbox_mAP', 100.0)
 
 
 def test_comparison(tmp_path):

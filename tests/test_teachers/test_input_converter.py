@@ -54,7 +54,9 @@ def test_a_model_without_preprocessor_takes_pixels_as_they_are():
     model = torch.nn.Module()
     assert image_preprocessor(model) is None
     model.data_preprocessor = BaseDataPreprocessor()
-    assert PixelFormat(image_preprocessor(model)) == PixelFormat(None)
+    found = PixelFormat(image_preprocessor(model))
+    assert found.has_values_of(PixelFormat(None))
+    assert not found.swapped
 
 
 @pytest.mark.parametrize('own', [dict(mean=[127.5], std=[60.0]), dict(mean=[127.5] * 3, std=[60.0] * 3), CAFFE])

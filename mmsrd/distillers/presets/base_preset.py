@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, Iterable
 
 from mmengine.logging import print_log
@@ -55,7 +56,7 @@ class Preset(ABC):
             ConfigError: The models have no module that could be compared.
         """
         prefix = f'{teacher_name}_' if teacher_name else ''
-        return [parse_loss(prefix + name, block, [teacher_name])
+        return [replace(parse_loss(prefix + name, block, [teacher_name]), preset=self.name)
                 for name, block in self.blocks(student, teacher).items()]
 
     def warn(self, message: str) -> None:

@@ -52,8 +52,11 @@ class ClassificationPreset(Preset):
 
 def _why_not_logits(models: tuple[nn.Module, nn.Module], paths: tuple[str | None, str | None]) -> str | None:
     """Why the logits cannot be compared; None where they can."""
-    if any('MultiLabel' in kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__):
+    kinds = {kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__}
+    if any('MultiLabel' in name for name in kinds):
         return 'a head is multi-label, so its logits are not one distribution over the classes'
+    if any('MultiTask' in name for name in kinds):
+        return 'a head has several tasks, and which of them are the same is not known'
     classes = []
     for side, model, path in zip(('student', 'teacher'), models, paths):
         if path is None:

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
+from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner, Runner
 
 from ...config.distill_config import DistillConfig
@@ -15,11 +17,11 @@ from .teacher_check_hook import TeacherCheckHook
 
 
 def register_distill_hooks(runner: Runner | FlexibleRunner, config: DistillConfig) -> None:
-    """Register what distillation needs and reports, after the hooks of the config."""
-    for hook in (DistillHook, TeacherCheckHook, NoEffectHook):
-        runner.register_hook(hook())
-    if config.exact_resume:
-        runner.register_hook(ExactResumeHook())
-    for settings, kind in ((config.report, DistillReportHook), (config.preemption, PreemptionHook)):
-        if settings is not None and not any(isinstance(hook, kind) for hook in runner.hooks):
-            runner.register_hook(kind(**asdict(settings)))
+    """Register what distillation needs and reports, after the hooks of the config; none that the config has itself."""
+    wanted: list[tuple[type[Hook], dict[str, Any]]] = [(DistillHook, {}), (TeacherCheckHook, {}), (NoEffectHook, {})]
+    wanted += [(ExactResumeHook, {})] if config.exact_resume else []
+    wanted += [(kind, asdict(settings)) for settings, kind in (
+        (config.report, DistillReportHook), (config.preemption, PreemptionHook)) if settings is not None]
+    for kind, arguments in wanted:
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind(**arguments))

@@ -13,6 +13,7 @@ from torch import nn
 from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
+from ...teachers.class_names import names_in
 
 CHECKPOINT_KEY = 'distiller'
 """Where a checkpoint keeps what belongs to distillation."""
@@ -25,9 +26,21 @@ def student_of(runner: Runner) -> nn.Module:
 
 
 def distiller_of(runner: Runner) -> ProjectorDistiller:
-    """The distiller of the runner's student, wrapped or not."""
-    distiller: ProjectorDistiller = getattr(student_of(runner), CHILD)
+    """The distiller of the runner's student, wrapped or not.
+
+    Raises:
+        ConfigError: It has none, because a hook of mmsrd is in a config that another runner trains.
+    """
+    distiller = getattr(student_of(runner), CHILD, None)
+    if not isinstance(distiller, ProjectorDistiller):
+        raise ConfigError(f"{type(runner).__name__} does not distil, so mmsrd's hooks have nothing to look at; write "
+                          "runner_type='mmsrd.DistillRunner' and a `distill` block, or remove them from custom_hooks")
     return distiller
+
+
+def tell_classes(runner: Runner, dataset: Any) -> None:
+    """Tell the distiller which classes the student's training set has."""
+    distiller_of(runner).take_classes(student_of(runner), names_in(getattr(dataset, 'metainfo', None)))
 
 
 def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
@@ -50,15 +63,20 @@ class DistillHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check that the train loop has the unit that the schedule counts in; start averages of the student.
+        """Check that the schedule fits the train loop; start averages of the student.
 
         Raises:
-            ConfigError: The schedule counts epochs and the loop does not.
+            ConfigError: The schedule counts epochs and the loop does not, or it begins after the training.
         """
-        by_epoch = distiller_of(runner).schedule.by_epoch
+        schedule = distiller_of(runner).schedule
+        by_epoch, length = schedule.by_epoch, runner.max_epochs if schedule.by_epoch else runner.max_iters
         if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError.at('distill.schedule.by_epoch', by_epoch, 'the train loop counts iterations; give start '
                                  'and end in iterations')
+        if schedule.start >= length:
+            unit = 'epochs' if by_epoch else 'iterations'
+            raise ConfigError.at('distill.schedule.start', schedule.start, f'the training has {length} {unit}, so '
+                                 'nothing would be distilled')
         for teacher in distiller_of(runner).teachers.averages.values():
             if not teacher.started:  # weights have been initialised or loaded by now
                 teacher.update(student_of(runner))

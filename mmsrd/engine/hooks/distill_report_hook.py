@@ -114,7 +114,7 @@ class DistillReportHook(Hook):
         for name, teacher in distiller_of(runner).teachers.items():
             if isinstance(teacher, PretrainedTeacher) and name in _check_of(runner).same_task and not teacher.released:
                 with self._survived(f'completed: no predictions of {teacher.key}'), _on(teacher.model, device):
-                    pictures.predict(f'{name} {TEACHER}'.strip(), teacher.model.test_step)  # type: ignore[arg-type]
+                    pictures.predict(f'{name} {TEACHER}'.strip(), teacher.predict)
         if self.baseline is not None:
             with self._survived(f'completed: no pictures of the baseline {self.baseline!r}'):
                 model = _baseline(runner, self.baseline)
@@ -130,9 +130,11 @@ class DistillReportHook(Hook):
                          outputs: Optional[Any] = None) -> None:
         """Log what the step does at each level, as often as ``LoggerHook`` logs."""
         if (runner.iter + 1) % self._interval == 0:
-            scalars = {key: value for levels in self._levels if levels.passed for key, value in levels.take().items()}
-            if scalars:
-                runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
+            with self._survived('logged: no values by level'):
+                scalars = {key: value for levels in self._levels if levels.passed
+                           for key, value in levels.take().items()}
+                if scalars:
+                    runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                        outputs: Optional[Sequence[Any]] = None) -> None:

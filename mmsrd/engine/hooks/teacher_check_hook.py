@@ -1,6 +1,7 @@
 """``TeacherCheckHook``: how good each teacher is on the student's validation set, before the first step."""
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import zlib
@@ -16,15 +17,17 @@ from ...config.teacher_config import CHECK_IMAGES
 from ...distillers.presets import fitting_preset
 from ...errors import ConfigError
 from ...registry import HOOKS
+from ...report.comparison import scale_of
 from ...teachers import PretrainedTeacher
-from ...teachers.class_names import num_classes, say_how_classes_differ
+from ...teachers.class_names import names_in, num_classes
 from ...teachers.libraries import LibraryModel
+from ...utils.files import write_whole
 from ..evaluate_teacher import evaluate
 from ..services import services
 from .distill_hook import distiller_of, student_of
 
-CHANCE = 0.02
-"""AP below which a detector is no better than one that guesses."""
+CHANCE = 2.0
+"""Points of AP below which a detector is no better than one that guesses."""
 
 
 @HOOKS.register_module()
@@ -56,7 +59,7 @@ class TeacherCheckHook(Hook):
             ConfigError: A model of another library is to be evaluated, which has no predictions of the student's kind.
         """
         student = student_of(runner)
-        metainfo = getattr(getattr(runner.train_dataloader, 'dataset', None), 'metainfo', {})
+        classes = names_in(getattr(getattr(runner.train_dataloader, 'dataset', None), 'metainfo', None))
         for name, teacher in distiller_of(runner).teachers.items():
             if not isinstance(teacher, PretrainedTeacher) or teacher.checkpoint is None:
                 continue
@@ -64,29 +67,33 @@ class TeacherCheckHook(Hook):
             if library and asked:
                 raise ConfigError.at(f'{teacher.key}.check', asked, f'{teacher.config.name} has features only, '
                                      'so it cannot be evaluated; remove `check`')
-            counts = num_classes(teacher.model), num_classes(student)
-            same = library or say_how_classes_differ(teacher.key, teacher.classes, metainfo.get('classes'), counts)
-            fits = same and not library and not teacher.config.offload \
+            fits = not library and not teacher.config.offload and teacher.match_classes(student, classes).same \
                 and fitting_preset(student) == fitting_preset(teacher.model)
             if fits:
                 self.same_task.add(name)
             images = asked if asked is not None else CHECK_IMAGES if fits else 0
             if images and runner._val_dataloader is not None and runner._val_evaluator is not None:
-                self._check(runner, name, teacher, images)
+                try:
+                    self._check(runner, name, teacher, images)
+                except Exception as e:  # whatever an evaluator or a service makes of it: a check ends no training
+                    print_log(f'{teacher.key}: the check of the teacher failed ({type(e).__name__}: {e}). Training '
+                              'goes on; set check=False in its block to skip this', logger='current',
+                              level=logging.WARNING)
 
     def _check(self, runner: Runner, name: str, teacher: PretrainedTeacher, images: int) -> None:
         cache = Path(runner.work_dir, 'teacher_check.json')
         # What a user may have mended since the last start: data, evaluator, preprocessing, thresholds.
         settings = json.dumps([runner._val_dataloader, runner._val_evaluator, teacher.model_config], default=str)
         key = f'{teacher.weights_checksum:08x}-{images}-{zlib.crc32(settings.encode()):08x}'
-        known: list[Any] = [json.loads(cache.read_text()) if is_main_process() and cache.is_file() else {}]
+        known: list[Any] = [_read(cache) if is_main_process() else {}]
         broadcast_object_list(known)
         found = known[0].get(key) or evaluate(runner, teacher, images, next(runner.model.parameters()).device)
         if not found:
             return
         self.found[name] = found
         if is_main_process() and key not in known[0]:
-            cache.write_text(json.dumps({**known[0], key: found}, indent=1) + '\n')
+            with contextlib.suppress(OSError):  # then a resume does it again
+                write_whole(cache, json.dumps({**known[0], key: found}, indent=1) + '\n')
         scalars = {f'{name}_teacher/{metric}'.lstrip('_'): value for metric, value in found['metrics'].items()}
         print_log(f'{teacher.key} on {found["images"]} images of the student\'s validation set: '
                   + ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items()), logger='current')
@@ -101,11 +108,21 @@ class TeacherCheckHook(Hook):
                       level=logging.WARNING)
 
 
+def _read(path: Path) -> dict[str, Any]:
+    """What checks before have found; nothing where the file cannot be read."""
+    try:
+        entries = json.loads(path.read_text()).items() if path.is_file() else ()
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return {key: found for key, found in entries
+            if isinstance(found, dict) and isinstance(found.get('metrics'), dict) and 'images' in found}
+
+
 def near_chance(metrics: dict[str, Any], classes: int | None) -> str | None:
     """The metric by which a model is no better than one that guesses; None where there is none."""
     for metric, value in metrics.items():
         last = metric.rpartition('/')[2]
-        if (last.endswith('mAP') and 0 <= value < CHANCE) or \
+        if (last.endswith('mAP') and 0 <= value * scale_of(metric, [value]) < CHANCE) or \
                 (last == 'top1' and classes is not None and classes > 1 and value < 150 / classes):
             return metric
     return None

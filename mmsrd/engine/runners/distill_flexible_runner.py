@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..hooks import register_distill_hooks
+from ..hooks.distill_hook import tell_classes
 from .atomic_checkpoint import AtomicCheckpointMixin
 from .strategies import STRATEGIES, DistillFSDPStrategy
 
@@ -62,6 +63,12 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
                     'mixed_precision'], "would cast the student's weights and features, but not the projectors and the "
                     "teacher, which stay in float32; use optim_wrapper=dict(type='AmpOptimWrapper', use_fsdp=True)")
         return super().build_strategy({**strategy, 'type': STRATEGIES[name]}, **kwargs)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
+        built = super().build_train_loop(loop)
+        tell_classes(self, getattr(built.dataloader, 'dataset', None))
+        return built
 
     def train(self) -> nn.Module:
         """Build the student, attach the distiller, read the teachers' weights, then train."""

@@ -12,7 +12,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..hooks import register_distill_hooks
-from ..hooks.distill_hook import distiller_of
+from ..hooks.distill_hook import distiller_of, tell_classes
 from .atomic_checkpoint import AtomicCheckpointMixin
 
 
@@ -84,6 +84,12 @@ class DistillRunner(AtomicCheckpointMixin, Runner):
         """Register the config's hooks and the distiller's."""
         super().register_hooks(default_hooks, custom_hooks)
         register_distill_hooks(self, self.distill_setup.config)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
+        built = super().build_train_loop(loop)
+        tell_classes(self, getattr(built.dataloader, 'dataset', None))
+        return built
 
     def train(self) -> nn.Module:
         """Read the teachers' weights, then train."""
