@@ -142,10 +142,10 @@ def _truth(dataset: Any, index: int, sample: Any) -> Any:
     """A sample with the boxes of the annotations, also where the pipeline of the validation does not load them."""
     entries = dataset.get_data_info(index).get('instances') if hasattr(dataset, 'get_data_info') else None
     boxes = [entry for entry in entries or () if 'bbox' in entry and not entry.get('ignore_flag')]
-    # mmdet packs instances without boxes where none are loaded, and segmentations only where they are.
     given = {key: value for key, value in sample.items() if key.startswith('gt_')}
     truth = copy.deepcopy(sample)
-    if not boxes or any(not isinstance(value, InstanceData) or len(value) for value in given.values()):
+    # Boxes that a pipeline has loaded may have been resized with its image. Masks and segmentations are in it alone.
+    if not boxes or any(not isinstance(value, InstanceData) or 'masks' in value for value in given.values()):
         for key, value in given.items():  # visualizers draw tensors, and pipelines make objects that know their format
             for name, own in value.items() if isinstance(value, InstanceData) else ():
                 if isinstance(getattr(own, 'tensor', None), torch.Tensor):

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import report
+import torch
 from helpers.processes import run_cases
 from helpers.weights import same
 from PIL import Image
@@ -85,6 +86,46 @@ def test_the_page(make_runner, teacher, coco):
                for column in ('ground truth', 'teacher', 'student')}
     # Before MMDetection 3.1 the visualizer resamples the image, which changes some pixels without a box.
     assert min(differs['ground truth'], differs['teacher']) > 3 * differs['student'], differs
+
+
+def boxes_drawn(page, column):
+    """Pixels of a column's pictures that differ from the student's, which knows no box."""
+    names = [name.partition(': ')[2] for name in page.pictures if name.startswith(f'{column}: ')]
+    return sum(int((np.abs(page.pictures[f'{column}: {name}'].astype(int) - page.pictures[f'student: {name}']).max(2)
+                    > 60).sum()) for name in names)
+
+
+@pytest.mark.parametrize('first', ['Resize', 'LoadAnnotations'])
+def test_the_pipeline_of_the_toolbox(make_runner, teacher, first):
+    """It loads annotations, as objects that know what kind of boxes they are; boxes are where they are in the file."""
+    steps = [dict(type='Resize', scale=(32, 32)), dict(type='LoadAnnotations', with_bbox=True)]
+    packing = dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+    pipeline = [dict(type='LoadImageFromFile'), *steps[::1 if first == 'Resize' else -1], packing]
+    pages = []
+    for name, overrides in (('plain', {}), ('loading', {'val_dataloader.dataset.pipeline': pipeline})):
+        runner = make_runner(name, dict(teacher=teacher[0], report=dict(images=4)), **SHORT, **overrides)
+        runner.train()
+        assert 'could not be' not in log_of(runner)
+        pages.append(Page(Path(runner.work_dir, PAGE)))
+    assert sorted(pages[0].pictures) == sorted(pages[1].pictures)
+    for name in (name for name in pages[0].pictures if name.startswith('ground truth')):
+        assert np.array_equal(pages[0].pictures[name], pages[1].pictures[name])
+    assert boxes_drawn(pages[1], 'ground truth') > 100
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_pictures_of_a_teacher_in_half_precision(make_runner, distill, precision):
+    """Its head decodes boxes in float32; its features stay as they were."""
+    distill['teacher']['inference'] = dict(precision=precision)
+    runner = make_runner('run', {**distill, 'teacher': {**distill['teacher'], 'check': dict(images=2)},
+                                 'report': dict(images=2)}, **SHORT)
+    runner.train()
+    assert 'could not be' not in log_of(runner)
+    assert 'cannot be evaluated' not in log_of(runner)
+    shown = Page(Path(runner.work_dir, PAGE)).pictures
+    assert sum(name.startswith('teacher') for name in shown) == 2
+    stored = {parameter.dtype for parameter in runner.model.distiller.teacher.model.parameters()}
+    assert (torch.bfloat16 if precision == 'bf16' else torch.float16) in stored
 
 
 def test_a_teacher_that_is_freed_before_the_first_validation(make_runner, teacher):

@@ -9,6 +9,8 @@ import pytest
 import torch
 from helpers.processes import ROOT, python
 from helpers.weights import load, same
+from mmdet.evaluation import CocoMetric
+from mmengine.registry import METRICS
 from torch import nn
 
 from mmsrd.config.teacher_config import parse_teacher
@@ -183,6 +185,7 @@ def test_near_chance_is_a_warning(make_runner, distill):
 
 @pytest.mark.parametrize(('metrics', 'classes', 'worst'), [
     ({'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.5}, 80, None), ({'coco/bbox_mAP': 0.019}, 80, 'coco/bbox_mAP'),
+    ({'multi-label/mAP': 1.9}, 20, 'multi-label/mAP'), ({'multi-label/mAP': 40.0}, 20, None),
     ({'coco/bbox_mAP_s': 0.0, 'coco/bbox_mAP': 0.4}, 80, None), ({'coco/bbox_mAP': -1.0}, 80, None),
     ({'accuracy/top1': 14.9}, 10, 'accuracy/top1'), ({'accuracy/top1': 15.1}, 10, None),
     ({'accuracy/top1': 0.1}, None, None)])
@@ -200,6 +203,66 @@ def test_a_teacher_that_cannot_be_evaluated(make_runner, teacher):
     runner.train()
     assert 'cannot be evaluated on the student\'s validation set (ValueError: no such key)' in log_of(runner)
     assert not found_by(runner)
+
+
+@METRICS.register_module(force=True)
+class WholeSet(CocoMetric):
+    """Wants to see all images."""
+
+    def evaluate(self, size):
+        assert size == 4, f'{size} of 4 images'
+        return super().evaluate(size)
+
+
+def test_a_metric_that_wants_the_whole_set(make_runner, teacher):
+    runner = make_runner('run', dict(teacher=dict(teacher[0], check=dict(images=2))), **ONE_EPOCH,
+                         **{'val_evaluator.type': 'WholeSet'})
+    runner.train()
+    assert "cannot be evaluated on the student's validation set (AssertionError: 2 of 4 images" in log_of(runner)
+    assert runner.iter == 4
+
+
+@pytest.mark.parametrize('text', ['{"0a": {"images": 4, "met', '[1, 2]', '', '\x00' * 100])
+def test_a_file_that_a_kill_has_cut_off(make_runner, teacher, text):
+    """It is written anew."""
+    runner = make_runner('run', dict(teacher=teacher[0]), **ONE_EPOCH)
+    Path(runner.work_dir).mkdir(exist_ok=True)
+    Path(runner.work_dir, 'teacher_check.json').write_text(text)
+    runner.train()
+    assert [found['images'] for found in found_by(runner)] == [4]
+
+
+def test_a_disk_or_service_that_fails(make_runner, teacher, monkeypatch):
+    class Service:
+        def add_scalars(self, *args, **kwargs):
+            raise ConnectionError('no route to host')
+
+    def full(*args):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(teacher_check_hook, 'services', lambda runner: [Service()])
+    monkeypatch.setattr(teacher_check_hook, 'write_whole', full)
+    runner = make_runner('run', dict(teacher=teacher[0]), **ONE_EPOCH)
+    runner.train()
+    assert 'the check of the teacher failed (ConnectionError: no route to host). Training goes on' in log_of(runner)
+    assert runner.iter == 4
+
+
+def test_grey_images_and_a_teacher_of_colours(make_runner, teacher):
+    """It sees them as it does in training: grey RGB."""
+    block, own = teacher
+    text = Path(block['config']).read_text()
+    Path(block['config']).write_text(text.replace('bgr_to_rgb=False', 'bgr_to_rgb=True'))
+    train, val = ([dict(type='LoadImageFromFile', color_type='grayscale'), *loader.dataset.pipeline[1:]]
+                  for loader in (own.cfg.train_dataloader, own.cfg.val_dataloader))
+    runner = make_runner('run', dict(teacher=block, report=dict(images=1)), **{
+        **ONE_EPOCH, 'model.backbone.in_channels': 1, 'model.data_preprocessor.mean': [120.0],
+        'model.data_preprocessor.std': [60.0], 'train_dataloader.dataset.pipeline': train,
+        'val_dataloader.dataset.pipeline': val, 'train_cfg.val_interval': 1})
+    runner.train()
+    assert [found['metrics'] for found in found_by(runner)] == [pytest.approx(own.val())]
+    assert 'cannot be evaluated' not in log_of(runner)
+    assert 'could not be' not in log_of(runner)
 
 
 def test_classifiers(make_classifier_runner):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from mmsrd.errors import MMSRDError
-from mmsrd.report import Comparison, Group, RunLog, main_metric, write_report
+from mmsrd.report import Comparison, Group, ReportNotes, RunLog, main_metric, write_report
 from mmsrd.report.charts import POINTS, Chart, Line
 from mmsrd.report.comparison import mean_and_spread
 
@@ -103,6 +103,18 @@ def test_metrics_of_several_kinds_and_one_that_does_not_exist(tmp_path):
     write_report([RunLog(tmp_path)], tmp_path / 'page.html', metric='bbox_mAP')
     assert 'No validation has &#x27;bbox_mAP&#x27;; known metrics: accuracy/top1, coco/bbox_mAP, ' in \
         (tmp_path / 'page.html').read_text(encoding='utf-8')
+
+
+def test_a_metric_that_is_a_percentage_already(tmp_path):
+    """As the teacher's figure shows, though the student is below 1 %."""
+    write(tmp_path, '1', [train(5), {'mine/mAP': 0.4, 'multi-label/mAP': 70.8, 'PCKh': 0.9, 'time': 0.1, 'step': 1}])
+    teacher = dict(name='', config='c', checkpoint='f', images=9, metrics={'mine/mAP': 41.0})
+    ReportNotes(teachers=[teacher]).write(tmp_path)
+    write_report([RunLog(tmp_path)], tmp_path / 'page.html', metric='mine/mAP')
+    text = (tmp_path / 'page.html').read_text(encoding='utf-8')
+    assert all(f'<td>{cell}</td>' in text for cell in ('0.4', '70.8', '0.9', '41.0'))
+    assert '<b>41.0</b>' in text
+    assert '<b>0.4</b>' in text
 
 
 def test_chart():

@@ -1,13 +1,20 @@
 """The teacher sees what its own preprocessor would have made of the same images."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmdet.models import DetDataPreprocessor
 from mmdet.structures import DetDataSample
+from mmengine.config import Config
 from mmengine.model import BaseDataPreprocessor, ImgDataPreprocessor
 from mmpretrain.models import ClsDataPreprocessor
 
+import mmsrd
+from mmsrd.config.teacher_config import parse_teacher
+from mmsrd.errors import ConfigTypeError
+from mmsrd.teachers.build_model import build_model
 from mmsrd.teachers.input_converter import InputConverter, PixelFormat, image_preprocessor
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
@@ -67,3 +74,50 @@ def test_a_teacher_of_rgb_images_sees_a_grey_one_in_three_channels(own):
     converted = InputConverter(student, PixelFormat(teacher), channels=3)((grey - 127.5) / 60.0, None)
     mean, std = (torch.tensor(own[name]).reshape(-1, 1, 1) for name in ('mean', 'std'))
     torch.testing.assert_close(converted, (grey.expand(-1, 3, -1, -1) - mean) / std)
+
+
+@pytest.mark.parametrize(('student', 'teacher', 'swap'), [('torch', 'classifier', True), ('caffe', 'torch', False)])
+def test_the_order_of_channels_may_be_said(student, teacher, swap):
+    """For data sets that give RGB already, which a preprocessor does not know."""
+    models = FORMATS[student](), FORMATS[teacher]()
+    deduced = InputConverter(PixelFormat(models[0]), PixelFormat(models[1]))
+    said = InputConverter(PixelFormat(models[0]), PixelFormat(models[1]), swap=swap)
+    assert (deduced.swap, said.swap) == (not swap, swap)
+    # What the teacher's own preprocessor makes of images whose channels are in the other order.
+    flipped = models[1](dict(inputs=[image.flip(0) for image in images()]), True)['inputs']
+    samples = [DetDataSample(metainfo=dict(img_shape=i.shape[1:])) for i in images()]
+    torch.testing.assert_close(said(run(models[0]), samples), flipped, rtol=1e-5, atol=2e-4)
+    for image in images():
+        assert torch.equal(said.as_loaded(image), image.flip(0))
+        assert torch.equal(deduced.as_loaded(image), image)
+
+
+CIFAR = Path(__file__).parents[2] / 'configs/mmpretrain/digits'
+
+
+@pytest.mark.parametrize(('rgb', 'swap', 'warned'), [
+    ((False, True), None, True), ((False, True), False, False), ((False, True), True, False),
+    ((True, True), None, False)])
+def test_another_order_of_channels_is_a_warning(rgb, swap, warned, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmsrd.teachers.recording_plan.print_log', lambda text, **options: said.append(text))
+    configs = [Config.fromfile(str(CIFAR / name)) for name in ('resnet8_digits-100.py', 'resnet20_digits.py')]
+    for config, to_rgb in zip(configs, rgb):
+        config.data_preprocessor.to_rgb = to_rgb
+    student = build_model(configs[0], 'k')
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=configs[1], allow_random=True, swap_channels=swap)))
+    assert [text for text in said if 'distill.teacher: the teacher gets the channels' in text
+            and 'distill.teacher.swap_channels=False' in text] == said
+    assert bool(said) == warned
+    seen = []
+    distiller.teacher.model.backbone.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    image = torch.rand(4, 3, 8, 8)
+    distiller.teacher.features(image, None)
+    expected = image.flip(1) if (rgb[0] != rgb[1] if swap is None else swap) else image
+    torch.testing.assert_close(seen[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('value', ['yes', 1])
+def test_a_mistake_in_the_key(value):
+    with pytest.raises(ConfigTypeError, match='distill.teacher.swap_channels = .*: must be True or False'):
+        parse_teacher('distill.teacher', dict(config='c', checkpoint='f', swap_channels=value))
