@@ -27,6 +27,7 @@ class PretrainedTeacher(BaseTeacher):
     Args:
         config: Its part of the ``distill`` block.
         model: The model, where it is built already.
+        scope: Scope of its classes where its config names none.
 
     Attributes:
         model_config: Text of the model's part of its config, preprocessing included; empty for a built model.
@@ -38,17 +39,18 @@ class PretrainedTeacher(BaseTeacher):
         TeacherError: The config cannot be read or the model not be built.
     """
 
-    def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None) -> None:
+    def __init__(self, config: PretrainedTeacherConfig, model: nn.Module | None = None,
+                 scope: str = 'mmengine') -> None:
         self.checkpoint = config.checkpoint
         self.weights_checksum: int | None = None
         self.classes = config.classes
         self._configured_classes: tuple[str, ...] | None = None
         self.model_config = ''
         if model is None:
-            model = self._build(config)
+            model = self._build(config, scope)
         super().__init__(model, config)
 
-    def _build(self, config: PretrainedTeacherConfig) -> nn.Module:
+    def _build(self, config: PretrainedTeacherConfig, scope: str) -> nn.Module:
         """The model without its weights; with random ones where it is to have none."""
         key = f'{config.key}.config'
         if is_library_model(config.config):
@@ -56,7 +58,7 @@ class PretrainedTeacher(BaseTeacher):
         loaded = load_config(config.config, key) if isinstance(config.config, str) else config.config
         self._configured_classes = configured_classes(loaded)
         self.model_config = f'{loaded.model} {loaded.get("data_preprocessor")}'
-        model = build_model(loaded, key)
+        model = build_model(loaded, key, scope, downloads=config.checkpoint is None)
         if config.checkpoint is None:
             initialise(model)
         return model

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import EMATeacherConfig, TeacherConfig
 from .base_teacher import BaseTeacher, Features
+from .build_model import scope_of
 from .ema_teacher import EMATeacher
 from .pretrained_teacher import PretrainedTeacher
 
@@ -29,7 +30,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
             TeacherError: The config of one cannot be read, or its model not be built.
         """
         return cls((name, EMATeacher(config, student) if isinstance(config, EMATeacherConfig) else
-                    PretrainedTeacher(config)) for name, config in configs.items())
+                    PretrainedTeacher(config, scope=scope_of(student))) for name, config in configs.items())
 
     @property
     def only(self) -> BaseTeacher:

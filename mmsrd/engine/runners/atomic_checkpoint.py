@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Optional
 
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from ...compat import load_checkpoint_file
+from ...compat import load_checkpoint_file, make_plain
 from ...errors import MMSRDError, StorageError
 from ...utils.dist import end_all_on_error
 from ...utils.signals import restore_signals
@@ -37,25 +40,45 @@ class AtomicCheckpointMixin:
     _has_loaded: bool
     _safe: str | None = None
 
-    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Any = None, **kwargs: Any) -> None:
+    @functools.cached_property
+    def _said_replaced(self) -> set[str]:
+        return set()
+
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Optional[dict[str, Any]] = None,
+                        save_optimizer: bool = True, save_param_scheduler: bool = True,
+                        meta: Optional[dict[str, Any]] = None, by_epoch: bool = True,
+                        backend_args: Optional[dict[str, Any]] = None) -> None:
         """As MMEngine's, but a local file appears under its name only when it is complete.
 
         Raises:
             StorageError: A store refuses it; for local files see :meth:`guarded`.
         """
         save = super().save_checkpoint  # type: ignore[misc]
-        self.saved_meta = dict(kwargs.get('meta') or {})
-        if '://' in out_dir or file_client_args or kwargs.get('backend_args'):
+        options = dict(save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, meta=meta,
+                       by_epoch=by_epoch)
+        self.saved_meta = dict(meta or {})
+        if '://' in str(out_dir) or file_client_args or backend_args:
             try:
-                save(out_dir, filename, file_client_args, **kwargs)
+                save(out_dir, filename, file_client_args, backend_args=backend_args, **options)
             except MMSRDError:
                 raise
             except Exception as error:  # of whatever kind a store raises
                 raise StorageError(f'{out_dir}: {filename} could not be saved ({type(error).__name__}: {error}). Start '
                                    'the same command with --resume to go on from the newest checkpoint') from error
             return
-        with atomic_write(out_dir, filename, keep=kwargs.get('save_optimizer', True)) as partial:
-            save(out_dir, partial, **kwargs)
+        with atomic_write(str(out_dir), filename, keep=save_optimizer) as partial:
+            save(out_dir, partial, **options)
+
+    def call_hook(self, fn_name: str, **kwargs: Any) -> None:
+        """As MMEngine's; what hooks and data sets have put into a checkpoint becomes plain, so that it can be read."""
+        super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
+        if fn_name == 'before_save_checkpoint':
+            for place, kind in make_plain(kwargs['checkpoint']).items():
+                if place not in self._said_replaced:
+                    self._said_replaced.add(place)
+                    print_log(f'Checkpoints keep the text of {place} alone: it is a {kind}, which cannot be loaded '
+                              'without running code from the file. torch.serialization.add_safe_globals allows a class',
+                              logger='current', level=logging.WARNING)
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
