@@ -5,16 +5,19 @@ import argparse
 import contextlib
 import sys
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
+from mmengine.registry import RUNNERS
 
 from ..config.distill_config import PRESETS
-from ..engine.checkpoint_files import newest_complete
+from ..engine.checkpoint_files import checkpoint_folders, newest_complete
+from ..engine.runners import DistillFlexibleRunner, DistillRunner
 from ..errors import ConfigError
 from .toolbox_scripts import run_script, toolbox_of, toolbox_script
 
 RUNNER_TYPE = 'mmsrd.DistillRunner'
+FLEXIBLE_RUNNER_TYPE = 'mmsrd.DistillFlexibleRunner'
 _FLAGS_WITH_VALUE = ('--work-dir', '--launcher', '--local_rank', '--local-rank', '--out', '--out-item', '--show-dir',
                      '--wait-time', '--interval', '--resume', '--cfg-options')
 
@@ -64,7 +67,9 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str) -> list[st
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--work-dir', default=config.get('work_dir') or f'work_dirs/{Path(name).stem}')
-    if newest_complete(Path(own.parse_known_args(list(arguments))[0].work_dir)) is None:
+    work_dir = Path(own.parse_known_args(list(arguments))[0].work_dir)
+    hook = config.get('default_hooks', {}).get('checkpoint') or {}
+    if newest_complete(work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is None:
         return list(arguments)
     own.add_argument('--resume', nargs='?')
     given, rest = own.parse_known_args(list(arguments))
@@ -112,9 +117,43 @@ def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, pr
     if preset is not None:
         block.pop('losses', None)
         block['preset'] = preset
-    runner_type = config.get('runner_type', RUNNER_TYPE)
-    if runner_type == 'Runner':
-        raise ConfigError.at('runner_type', runner_type, f'would ignore the `distill` block; write {RUNNER_TYPE!r}')
-    config.runner_type = runner_type
-    config.distill = block
+    runner_type = config.get('runner_type')
+    if runner_type is None:
+        config.runner_type = RUNNER_TYPE
+    elif not distils(runner_type):
+        name = getattr(runner_type, '__name__', runner_type)
+        wanted = FLEXIBLE_RUNNER_TYPE if 'Flexible' in name else RUNNER_TYPE
+        raise ConfigError.at('runner_type', name, f'would ignore the `distill` block; write {wanted!r}, or a class '
+                             'that is derived from it')
+    if (teacher, checkpoint, preset) != (None, None, None):
+        config.distill = block
+    return config
+
+
+def runner_class(runner_type: str | type[Any]) -> type[Any] | None:
+    """Class of a ``runner_type``; None where none is registered, which MMEngine has to say."""
+    found = RUNNERS.get(runner_type) if isinstance(runner_type, str) else runner_type
+    return found if isinstance(found, type) else None
+
+
+def distils(runner_type: str | type[Any]) -> bool:
+    """Whether runners of a ``runner_type`` read the ``distill`` block."""
+    found = runner_class(runner_type)
+    return found is None or issubclass(found, (DistillRunner, DistillFlexibleRunner))
+
+
+def without_distillation(config: Config) -> Config:
+    """A config that tests the student alone: without the block, and with the runner of MMEngine's that ours is."""
+    config.pop('distill', None)
+    found = runner_class(config.get('runner_type', 'Runner'))
+    if found is not None and issubclass(found, (DistillRunner, DistillFlexibleRunner)):
+        config.runner_type = 'FlexibleRunner' if issubclass(found, DistillFlexibleRunner) else 'Runner'
+    return config
+
+
+def with_options(config: Config, arguments: Sequence[str]) -> Config:
+    """A config with what ``--cfg-options`` says, which may be the ``distill`` block; the script merges it once more."""
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    own.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    config.merge_from_dict(own.parse_known_args(list(arguments))[0].cfg_options)
     return config

@@ -2,13 +2,15 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import runpy
 import sys
 import tempfile
 from pathlib import Path
-from typing import Sequence
+from typing import Any, Sequence
 
 from mmengine.config import Config
+from mmengine.config.lazy import LazyAttr, LazyObject
 
 from ..errors import MissingPackageError
 from ..utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
@@ -63,7 +65,7 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
     Args:
         script: ``'train'`` or ``'test'``.
         config: The config to run.
-        name: File name that the config goes by.
+        name: File name that the config goes by; the work directory's name derives from it.
         arguments: Command line after the config.
 
     Raises:
@@ -74,9 +76,40 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
         init_gloo()
         config.model_wrapper_cfg = cpu_wrapper_cfg(config)
     with tempfile.TemporaryDirectory(prefix='mmsrd-') as folder:
-        handed_over = Path(folder) / name
-        config.dump(str(handed_over))
+        handed_over = Path(folder, name).with_suffix('.py')
+        handed_over.write_text(config_stub(config))
         run_script(str(path), [str(handed_over), *arguments])
+
+
+_HANDED_OVER: dict[str, Any] = {}
+
+
+def handed_over() -> dict[str, Any]:
+    """Entries of the config that :func:`run_toolbox_script` runs, as they are; called by the file that it writes."""
+    return copy.deepcopy(_HANDED_OVER)
+
+
+def config_stub(config: Config) -> str:
+    """A config file that reads as ``config`` in this process.
+
+    ``Config.dump`` would sort dicts, and with them losses and tasks, whose parameters an optimizer knows by their
+    order; and it writes classes and infinite numbers in a way that cannot be read.
+    """
+    _HANDED_OVER.clear()
+    for key, text in config.to_dict().items():  # without names that a pure-Python config has imported
+        entry = config[key]
+        _HANDED_OVER[key] = entry if isinstance(entry, (dict, list, tuple)) else text
+    # MMEngine takes a file with an import for a pure-Python config, whose classes are imported when they are needed.
+    imports = 'from mmsrd.version import __version__\n' if _has_lazy_objects(_HANDED_OVER) else ''
+    return f'{imports}globals().update(__import__({__name__!r}, fromlist=["handed_over"]).handed_over())\n'
+
+
+def _has_lazy_objects(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_lazy_objects(entry) for entry in dict.values(value))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_lazy_objects, value))
+    return isinstance(value, (LazyAttr, LazyObject))
 
 
 def _launcher(arguments: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 The toolbox's script that is installed does the work, with all its flags; what is
 added here is read from the command line first. The student's config, with the
-``distill`` block in it, is handed over as a file of the same name in a temporary
+``distill`` block in it, is handed over by a file of the same name in a temporary
 folder, so names that derive from it (the work directory) stay as they would be.
 """
 from __future__ import annotations
@@ -15,7 +15,14 @@ from mmengine.config import Config
 
 from ..errors import MMSRDError
 from ..utils.zoo import config_path
-from .command_line import RUNNER_TYPE, auto_resumed, parse_arguments, take_config, with_teacher
+from .command_line import (
+    auto_resumed,
+    parse_arguments,
+    take_config,
+    with_options,
+    with_teacher,
+    without_distillation,
+)
 from .toolbox_scripts import run_toolbox_script
 
 
@@ -23,7 +30,8 @@ def train(argv: Sequence[str] | None = None) -> None:
     """Train a student: ``train.py CONFIG [--teacher ...] [flags of the toolbox's train.py]``."""
     args, rest = parse_arguments('train', argv)
     path = config_path(take_config(rest), 'config')
-    config = with_teacher(Config.fromfile(str(path)), args.teacher, args.teacher_checkpoint, args.distill_preset)
+    config = with_options(Config.fromfile(str(path)), rest)
+    config = with_teacher(config, args.teacher, args.teacher_checkpoint, args.distill_preset)
     if args.auto_resume:
         rest = auto_resumed(rest, config, path.name)
     run_toolbox_script('train', config, path.name, rest)
@@ -36,11 +44,7 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
     """
     _, rest = parse_arguments('test', argv)
     path = config_path(take_config(rest), 'config')
-    config = Config.fromfile(str(path))
-    config.pop('distill', None)
-    if config.get('runner_type') == RUNNER_TYPE:
-        config.pop('runner_type')
-    run_toolbox_script('test', config, path.name, rest)
+    run_toolbox_script('test', without_distillation(Config.fromfile(str(path))), path.name, rest)
 
 
 def main(script: str) -> None:

@@ -50,8 +50,9 @@ def plain(value: Any, place: str, replaced: dict[str, str]) -> Any:
         return _plain_mapping(value, place, replaced)
     for kinds, container in _SEQUENCES:
         if isinstance(value, kinds):
-            members = [plain(member, f'{place}[{i}]', replaced) for i, member in enumerate(value)]
-            same = type(value) is container and all(new is old for new, old in zip(members, value))
+            own = [*value]  # type: ignore[misc]
+            members = [plain(member, f'{place}[{i}]', replaced) for i, member in enumerate(own)]
+            same = type(value) is container and all(new is old for new, old in zip(members, own))
             return value if same else container(members)
     for kind in _SCALARS:
         if isinstance(value, kind):  # of a class of its own

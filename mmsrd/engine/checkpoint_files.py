@@ -13,7 +13,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 from mmengine.dist import is_main_process
 from mmengine.logging import print_log
@@ -86,24 +86,25 @@ def _keep(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(work_dir: Path) -> Iterator[None]:
+def storage_errors(work_dir: Path, elsewhere: Sequence[Path] = ()) -> Iterator[None]:
     """Say what to do where the disk of a training fails.
 
     Args:
         work_dir: Of the training.
+        elsewhere: Other folders that it saves checkpoints in.
 
     Raises:
-        StorageError: Instead of an OSError about a full, failing or read-only disk, or about a file in ``work_dir``.
+        StorageError: Instead of an OSError about a full, failing or read-only disk, or about a file in these folders.
     """
     try:
         yield
     except OSError as error:
         path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
-        ours = path is not None and work_dir.resolve() in path.resolve().parents
+        ours = path is not None and any(folder.resolve() in path.resolve().parents for folder in (work_dir, *elsewhere))
         if isinstance(error, StorageError) or not (ours or error.errno in _DISK):
             raise
         try:
-            newest = newest_complete(work_dir)
+            newest = newest_complete(work_dir, elsewhere)
         except (CheckpointError, OSError):
             newest = None
         then = (f'The newest complete checkpoint is {newest}. When the disk can be written again, start the same '
@@ -117,40 +118,60 @@ def is_complete(path: Path) -> bool:
     return path.is_file() and zipfile.is_zipfile(path)
 
 
-def newest_complete(folder: Path) -> str | None:
-    """The checkpoint that a run in ``folder`` should resume from; None where it has saved none yet.
+def checkpoint_folders(work_dir: Path, out_dirs: Iterable[Any]) -> list[Path]:
+    """Local folders beside the work directory that ``CheckpointHook`` saves in.
+
+    Args:
+        work_dir: Work directory of the training; the last part of its path is added to each of ``out_dirs``.
+        out_dirs: ``out_dir`` of each hook, as its config has it.
+    """
+    work_dir = work_dir.absolute()
+    return [Path(str(out_dir), work_dir.name) for out_dir in out_dirs
+            if out_dir is not None and '://' not in str(out_dir) and Path(str(out_dir)).absolute() != work_dir]
+
+
+def newest_complete(work_dir: Path, elsewhere: Sequence[Path] = ()) -> str | None:
+    """The checkpoint that a run should resume from; None where it has saved none yet.
 
     That which ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one with the
     highest number.
 
+    Args:
+        work_dir: Work directory of the run.
+        elsewhere: Other folders that it saves checkpoints in (:func:`checkpoint_folders`).
+
     Raises:
         CheckpointError: There were checkpoints, and none is complete.
     """
-    pointer = folder / 'last_checkpoint'
+    folders = list(dict.fromkeys((work_dir, *elsewhere)))
+    pointer = work_dir / 'last_checkpoint'
     named = pointer.read_text().strip() if pointer.is_file() else ''
     if '://' in named:
         return named  # in a storage service, where a name appears with its whole content
-    numbered = [(int(match.group(1)), path) for path in folder.glob('*.pth') if (match := _NUMBERED.match(path.name))]
-    kept = [folder / KEPT] if (folder / KEPT).exists() else []
+    numbered = [(int(match.group(1)), path) for folder in folders for path in folder.glob('*.pth')
+                if (match := _NUMBERED.match(path.name))]
+    kept = sorted((folder / KEPT for folder in folders if (folder / KEPT).exists()),
+                  key=lambda path: path.stat().st_mtime, reverse=True)
     candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
     for path in candidates:
         if is_complete(path):
             return str(path)
     if candidates:
-        raise CheckpointError(f'resume: none of the checkpoints in {folder} is complete '
+        raise CheckpointError(f'resume: none of the checkpoints in {" and ".join(map(str, folders))} is complete '
                               f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
                               'start anew without resume')
     return None
 
 
-def automatic_resume(folder: Path) -> str | None:
+def automatic_resume(work_dir: Path, elsewhere: Sequence[Path] = ()) -> str | None:
     """:func:`newest_complete`, said in the log; removes what killed processes have left half written.
 
     Raises:
         CheckpointError: There were checkpoints, and none is complete.
     """
-    found = newest_complete(folder)
-    remove_partial(folder)
+    found = newest_complete(work_dir, elsewhere)
+    for folder in (work_dir, *elsewhere):
+        remove_partial(folder)
     print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
     return found
 

@@ -192,3 +192,28 @@ def test_another_number_of_processes_is_notable(student, distill):
     fatal, notable = differences(fingerprint_of(distiller, 8), fingerprint_of(distiller, 4))
     assert fatal == []
     assert notable == ['number of processes was 8 and is now 4']
+
+
+@pytest.mark.parametrize('paramwise', [False, True])
+@pytest.mark.parametrize('runner_type', ['mmsrd.DistillRunner', 'mmsrd.DistillFlexibleRunner'])
+def test_losses_that_have_changed_places(make_runner, distill, tmp_path, paramwise, runner_type):
+    """Their projectors have one shape: the state of one would fit the other."""
+    neck = dict(type='SRDLoss', student='neck', teacher='neck')
+    losses = dict(a=dict(neck, weight=2.0), z=dict(neck, weight=0.0))
+    options = {'runner_type': runner_type, 'optim_wrapper.optimizer': dict(
+        _delete_=True, type='SGD', lr=0.01, momentum=0.9)}
+    if paramwise:
+        options['optim_wrapper.paramwise_cfg'] = dict(custom_keys={'losses.z': dict(lr_mult=0.5)})
+    make_runner('begun', {**distill, 'losses': losses}, **options, **{'train_cfg.max_epochs': 1}).train()
+    begun = str(tmp_path / 'begun' / 'epoch_1.pth')
+    runners = []
+    for name, order in (('same', 'az'), ('other', 'za')):
+        block = {**distill, 'losses': {key: losses[key] for key in order}}
+        runners.append(make_runner(name, block, resume=True, load_from=begun, **options))
+        runners[-1].train()
+    distillers = [runner.model.distiller.losses for runner in runners]
+    # The loss of weight 0 trains nothing, unless its projectors have the momentum of the other's.
+    assert same(distillers[1]['z'].state_dict(), {name.partition('.z.')[2]: value for name, value in load(
+        begun)['distiller']['state_dict'].items() if name.startswith('losses.z.')})
+    for a, b in zip(distillers[0]['a'].parameters(), distillers[1]['a'].parameters()):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)  # losses are added in another order

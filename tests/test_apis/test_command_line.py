@@ -14,9 +14,12 @@ import torch
 from helpers.processes import ROOT, run
 from helpers.weights import load, same
 from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
 
-from mmsrd.apis.command_line import auto_resumed, take_config, with_teacher
-from mmsrd.apis.toolbox_scripts import toolbox_of
+from mmsrd import DistillRunner
+from mmsrd.apis.command_line import auto_resumed, take_config, with_options, with_teacher, without_distillation
+from mmsrd.apis.toolbox_scripts import config_stub, toolbox_of
 from mmsrd.errors import ConfigError
 from mmsrd.utils.zoo import package_files
 
@@ -115,10 +118,116 @@ def test_help_has_both_sets_of_flags(tmp_path):
         assert flag in text
 
 
-def test_the_stock_runner_would_ignore_the_block():
-    config = Config(dict(runner_type='Runner', distill=dict(teacher=dict(config='a', checkpoint='b'))))
-    with pytest.raises(ConfigError, match="runner_type = 'Runner': would ignore the `distill` block"):
+class OwnRunner(DistillRunner):
+    """A runner of a user."""
+
+
+@pytest.mark.parametrize(('runner_type', 'name', 'wanted'), [
+    ('Runner', 'Runner', 'DistillRunner'), ('mmengine.Runner', 'mmengine.Runner', 'DistillRunner'),
+    ('FlexibleRunner', 'FlexibleRunner', 'DistillFlexibleRunner'),
+    ('mmengine.FlexibleRunner', 'mmengine.FlexibleRunner', 'DistillFlexibleRunner'),
+    (Runner, 'Runner', 'DistillRunner')])
+def test_a_runner_that_would_ignore_the_block(runner_type, name, wanted):
+    config = Config(dict(runner_type=runner_type, distill=dict(teacher=dict(config='a', checkpoint='b'))))
+    with pytest.raises(ConfigError, match=f"runner_type = '{name}': would ignore the `distill` block; write "
+                                          f"'mmsrd.{wanted}'"):
         with_teacher(config, None, None, None)
+
+
+@pytest.mark.parametrize(('runner_type', 'plain'), [
+    ('mmsrd.DistillRunner', 'Runner'), ('mmsrd.DistillFlexibleRunner', 'FlexibleRunner'), (OwnRunner, 'Runner'),
+    (None, None)])
+def test_a_runner_for_a_test(runner_type, plain):
+    """Of the student alone, which needs no teacher."""
+    config = Config(dict(distill=dict(teacher=dict(config='a', checkpoint='b'))))
+    if runner_type is not None:
+        config.runner_type = runner_type
+        with_teacher(config, None, None, None)  # which accepts all of them
+    assert without_distillation(config).to_dict() == ({} if plain is None else dict(runner_type=plain))
+
+
+def test_the_block_may_come_from_the_command_line():
+    config = with_options(Config(dict(model=dict(type='X'))), [
+        '--amp', '--cfg-options', 'distill.teacher.config=a.py', 'distill.teacher.checkpoint=b.pth', '--resume'])
+    assert with_teacher(config, None, None, None).runner_type == 'mmsrd.DistillRunner'
+    assert config.distill == dict(teacher=dict(config='a.py', checkpoint='b.pth'))
+
+
+LAZY = """
+from mmengine.config import read_base
+from mmengine.optim import OptimWrapper
+from torch.optim import SGD
+from mmsrd import DistillRunner, SRDLoss
+
+runner_type = DistillRunner
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01))
+distill = dict(losses=dict(z=dict(type=SRDLoss), a=dict(levels=[(0, 1)])))
+limit = float('inf')
+"""
+
+
+def read_back(config, tmp_path):
+    path = tmp_path / 'handed_over.py'
+    path.write_text(config_stub(config))
+    return Config.fromfile(str(path))
+
+
+def test_a_config_is_handed_over_as_it_is(tmp_path):
+    """Order of keys, infinite numbers, classes and tuples; a copy."""
+    given = dict(losses=dict(z=1, a=2, m=[3, dict(y=1, b=2)]), inf=float('inf'), nan=float('nan'), kind=OwnRunner,
+                 scale=(1, 2), words="it's", empty={}, _private=3, scope=dict(_scope_='mmdet', type='X'))
+    config = Config(given)
+    handed_over = read_back(config, tmp_path)
+    assert repr(handed_over.to_dict()) == repr(config.to_dict())
+    assert type(handed_over.scale) is tuple
+    handed_over.losses.z = 5
+    assert config.losses.z == 1
+
+
+def test_a_pure_python_config_is_handed_over(tmp_path):
+    """Its classes are imported when they are used, and what it has imported is no part of it."""
+    (tmp_path / 'lazy.py').write_text(LAZY)
+    config = Config.fromfile(str(tmp_path / 'lazy.py'))
+    handed_over = read_back(config, tmp_path)
+    assert repr(handed_over.to_dict()) == repr(config.to_dict())
+    assert handed_over.optim_wrapper.optimizer.type is torch.optim.SGD
+    assert list(handed_over.distill.losses) == ['z', 'a']
+    assert eval(repr(handed_over.distill.losses.a)) == dict(levels=[(0, 1)])
+    assert compile(handed_over.pretty_text.replace('inf', '1'), 'x', 'exec')  # which MMEngine writes into the work dir
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('script', ['ours', 'stock'])
+def test_any_script_gives_the_same_weights(student_file, distill, tmp_path, script):
+    """With losses that are not in the order of the alphabet, and numbers that a dump could not write."""
+    neck = dict(student='neck', teacher='neck')
+    losses = dict(z=dict(neck, weight=2.0), a=dict(neck, levels=[0]))
+    path = student_file.with_name('distilled.py')
+    path.write_text("_base_ = './student.py'\nrunner_type = 'mmsrd.DistillRunner'\nrandomness = dict(seed=3)\n"
+                    f"distill = {dict(distill, losses=losses)!r}\nlimit = float('inf')\n")
+    command = [ROOT / 'tools/train.py'] if script == 'ours' else ['-m', 'mmsrd', STOCK_TRAIN]
+    run(sys.executable, *command, path, '--work-dir', tmp_path / 'run', cwd=tmp_path)
+    ours = load(tmp_path / 'run' / 'epoch_1.pth')
+    assert next(iter(ours['distiller']['state_dict'])).startswith('losses.z.')
+    config = Config.fromfile(str(path))
+    config.work_dir = str(tmp_path / 'here')
+    config.experiment_name = config.visualizer.name = f'{tmp_path.name}-{script}'
+    RUNNERS.build(config).train()
+    here = load(tmp_path / 'here' / 'epoch_1.pth')
+    assert same(here['state_dict'], ours['state_dict'])
+    assert list(here['distiller']['state_dict']) == list(ours['distiller']['state_dict'])
+    assert same(here['distiller']['state_dict'], ours['distiller']['state_dict'])
+
+
+@pytest.mark.slow
+def test_a_config_with_a_strategy_is_tested(student_file, distill, tmp_path):
+    path = student_file.with_name('flexible.py')
+    path.write_text("_base_ = './student.py'\nrunner_type = 'mmsrd.DistillFlexibleRunner'\n"
+                    f'distill = {distill!r}\n')
+    run(sys.executable, ROOT / 'tools/train.py', path, '--work-dir', tmp_path / 'run', cwd=tmp_path)
+    done = run(sys.executable, ROOT / 'tools/test.py', path, tmp_path / 'run/epoch_1.pth', '--work-dir',
+               tmp_path / 'test', cwd=tmp_path)
+    assert 'coco/bbox_mAP' in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(('line', 'config', 'rest'), [

@@ -9,6 +9,7 @@ import pytest
 import torch
 from helpers.processes import ROOT, run_cases
 from mmengine.config import Config
+from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import RUNNERS, DefaultScope
 from PIL import Image
 from zoo_inputs import batch_for
@@ -16,6 +17,7 @@ from zoo_inputs import batch_for
 import mmsrd
 from mmsrd.distillers.presets import fitting_preset
 from mmsrd.teachers.build_model import build_model, initialise
+from mmsrd.teachers.input_converter import InputConverter, PixelFormat
 from mmsrd.utils.zoo import load_config
 
 FOLDER = ROOT / 'configs/other_toolboxes'
@@ -59,6 +61,24 @@ def test_a_training_step(pair, package, preset, losses):
     for loss in distiller.feature_losses:
         assert result[f'loss_srd_{loss.config.name}'].isfinite()
         assert all(p.grad is not None and p.grad.any() for p in loss.projectors.parameters())
+
+
+@needs('mmseg')
+@pytest.mark.parametrize('swaps', [True, False])
+def test_pixels_of_a_segmentor(swaps):
+    """Its preprocessor has names of its own for the order of channels and for the padding."""
+    from mmseg.models import SegDataPreProcessor
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randint(0, 256, (3, 40, 56), generator=generator, dtype=torch.uint8)]
+    statistics = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
+    student = SegDataPreProcessor(**statistics, bgr_to_rgb=swaps)
+    teacher = ImgDataPreprocessor(mean=[120.0, 110.0, 100.0], std=[50.0, 60.0, 70.0], bgr_to_rgb=True)
+    converter = InputConverter(PixelFormat(student), PixelFormat(teacher))
+    assert converter.swap != swaps
+    seen = student(dict(inputs=[image.clone() for image in images], data_samples=None), False)['inputs']
+    own = teacher(dict(inputs=[image.clone() for image in images]), False)['inputs']
+    torch.testing.assert_close(converter(seen, None), own, rtol=1e-5, atol=2e-4)
+    assert PixelFormat(SegDataPreProcessor(**statistics, pad_val=7)).pad_value == 7
 
 
 @pytest.mark.slow
@@ -105,4 +125,4 @@ def test_a_segmentor_is_trained_and_reported(tmp_path):
 
 @pytest.mark.skipif(importlib.util.find_spec('mmseg') is not None, reason='it is found here')
 def test_segmentors_in_a_process_of_their_own(tmp_path):
-    assert run_cases('mmseg', 'test_distillers/test_other_toolboxes.py', tmp_path) == 2
+    assert run_cases('mmseg', 'test_distillers/test_other_toolboxes.py', tmp_path) == 4

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmsrd.engine.checkpoint_files import KEPT, atomic_write, newest_complete
+from mmsrd.apis.command_line import auto_resumed
+from mmsrd.engine.checkpoint_files import KEPT, atomic_write, checkpoint_folders, newest_complete
 from mmsrd.errors import CheckpointError, StorageError
 
 
@@ -59,6 +61,33 @@ def test_the_newest_outlives_its_deletion(make_runner, distill, tmp_path):
     assert runner.model.distiller.iteration == 8  # four of them are the first epoch's
     assert not list(folder.glob('*.partial'))
     assert {p.name for p in folder.glob('*.pth')} == {'epoch_2.pth', KEPT}
+
+
+@pytest.mark.parametrize('as_path', [False, True])
+def test_checkpoints_in_another_folder(make_runner, distill, tmp_path, as_path):
+    """A kill after MMEngine has deleted the old checkpoint there, before the pointer names the new one."""
+    out_dir = tmp_path / 'elsewhere' if as_path else str(tmp_path / 'elsewhere')
+    options = {'default_hooks.checkpoint.max_keep_ckpts': 1, 'train_cfg.max_epochs': 1}
+    hooks = dict(default_hooks=dict(checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=1,
+                                                    out_dir=out_dir)))
+    make_runner('run', distill, **hooks, **options).train()
+    folder = tmp_path / 'elsewhere' / 'run'
+    assert (tmp_path / 'run/last_checkpoint').read_text() == str(folder / 'epoch_1.pth')
+    (folder / 'epoch_1.pth').unlink()
+    (folder / 'epoch_2.pth.partial').write_bytes(b'half')
+    config = Config(dict(work_dir=str(tmp_path / 'run'), default_hooks=hooks['default_hooks']))
+    assert auto_resumed([], config, 'run.py')[-1] == '--resume'
+    runner = make_runner('run', distill, resume=True, **hooks, **{**options, 'train_cfg.max_epochs': 2})
+    runner.train()
+    assert runner.model.distiller.iteration == 8  # four of them are the first epoch's
+    assert not list(folder.glob('*.partial'))
+    assert {p.name for p in folder.glob('*.pth')} == {'epoch_2.pth', KEPT}
+
+
+def test_folders_of_checkpoints(tmp_path):
+    """As MMEngine's hook finds them."""
+    work_dir = tmp_path / 'runs' / 'a'
+    assert checkpoint_folders(work_dir, [None, 's3://bucket', tmp_path / 'x', str(work_dir)]) == [tmp_path / 'x' / 'a']
 
 
 def test_a_best_checkpoint_without_an_optimizer_is_not_kept(make_runner, distill, tmp_path):

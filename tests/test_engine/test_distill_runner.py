@@ -174,3 +174,37 @@ def test_hooks_stay_as_long_as_the_training(make_runner, distill, steps):
     # The teacher is outside of the student, so nothing else has come either.
     assert {place: len(hooks) for place, hooks in after.items()} == {
         place: len(hooks) for place, hooks in before.items()}
+
+
+@pytest.mark.parametrize(('schedule', 'message'), [
+    (dict(start=8), r'distill\.schedule\.start = 8: the training has 8 iterations, so nothing would be distilled'),
+    (dict(start=2, by_epoch=True), r'distill\.schedule\.start = 2: the training has 2 epochs, so nothing would')])
+def test_a_schedule_that_begins_after_the_training(make_runner, distill, schedule, message):
+    with pytest.raises(ConfigError, match=message):
+        make_runner('run', {**distill, 'schedule': schedule}).train()
+    make_runner('shorter', {**distill, 'schedule': {**schedule, 'start': schedule['start'] - 1}}).train()
+
+
+@pytest.mark.parametrize('kind', ['DistillReportHook', 'ProjectorDiagnosticsHook', 'DistillHook'])
+def test_hooks_in_a_config_that_does_not_distil(make_runner, kind):
+    runner = make_runner('run', custom_hooks=[dict(type=f'mmsrd.{kind}')])
+    with pytest.raises(ConfigError, match="Runner does not distil, so mmsrd's hooks have nothing to look at; write"):
+        runner.train()
+
+
+def test_signals_are_handled_without_distillation(make_runner):
+    """That hook needs none."""
+    runner = make_runner('run', custom_hooks=[dict(type='mmsrd.PreemptionHook')], **{'train_cfg.max_epochs': 1})
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_a_hook_of_the_config_is_not_registered_twice(make_runner, distill):
+    """An average of the student would follow it twice in each step."""
+    distill['teacher'] = dict(ema=dict(momentum=0.5))
+    averages = []
+    for name, hooks in (('plain', []), ('twice', [dict(type='mmsrd.DistillHook')])):
+        runner = make_runner(name, distill, custom_hooks=hooks)
+        runner.train()
+        averages.append(runner.model.distiller.teacher.state_dict())
+    assert same(*averages)

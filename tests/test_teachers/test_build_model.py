@@ -46,7 +46,7 @@ def test_a_model_of_ones_own_has_the_scope_of_the_runner():
 @pytest.mark.parametrize('model', [
     dict(type='TimmClassifier', model_name='resnet10t', pretrained=True, num_classes=5),
     dict(type='ImageClassifier', backbone=dict(type='TIMMBackbone', model_name='resnet10t', pretrained=True),
-         head=dict(type='LinearClsHead', num_classes=5, in_channels=512))])
+         neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=5, in_channels=512))])
 def test_nothing_is_downloaded_beside_a_checkpoint(model, tmp_path, monkeypatch):
     """Nor is the config changed."""
     asked = []

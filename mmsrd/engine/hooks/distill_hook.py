@@ -14,6 +14,7 @@ from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
 from ...teachers.class_names import names_in
+from ..optimizer_order import restore_order
 
 CHECKPOINT_KEY = 'distiller'
 """Where a checkpoint keeps what belongs to distillation."""
@@ -132,6 +133,7 @@ class DistillHook(Hook):
         except RuntimeError as e:
             raise CheckpointError('resume: the projectors in the checkpoint do not fit the `distill` block '
                                   f'({" ".join(str(e).split())})') from e
+        restore_order(checkpoint, student_of(runner), CHECKPOINT_KEY)
         averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
         meta = checkpoint.get('meta', {})
         if distiller_of(runner).schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):

@@ -16,7 +16,13 @@ from ...compat import load_checkpoint_file, make_plain
 from ...errors import MMSRDError, StorageError
 from ...utils.dist import end_all_on_error
 from ...utils.signals import restore_signals
-from ..checkpoint_files import atomic_write, automatic_resume, newest_complete, storage_errors
+from ..checkpoint_files import (
+    atomic_write,
+    automatic_resume,
+    checkpoint_folders,
+    newest_complete,
+    storage_errors,
+)
 from ..hooks import PreemptionHook
 from ..loops import outlive_signals, resumable
 
@@ -88,13 +94,19 @@ class AtomicCheckpointMixin:
             StorageError: The disk of the work directory fails.
         """
         for hook in self.hooks:
-            if isinstance(hook, CheckpointHook) and '://' in (hook.out_dir or '') and hook.max_keep_ckpts == 1:
+            if isinstance(hook, CheckpointHook) and '://' in str(hook.out_dir) and hook.max_keep_ckpts == 1:
                 hook.max_keep_ckpts = 2  # it deletes the oldest before the next is in the store
         try:
-            with end_all_on_error(), storage_errors(Path(self.work_dir)):
+            with end_all_on_error(), storage_errors(Path(self.work_dir), self._elsewhere):
                 yield
         finally:
             restore_signals()
+
+    @functools.cached_property
+    def _elsewhere(self) -> list[Path]:
+        # Asked for first before the training, when the hooks begin to put the name of the work directory behind it.
+        return checkpoint_folders(Path(self.work_dir), [hook.out_dir for hook in self.hooks
+                                                        if isinstance(hook, CheckpointHook)])
 
     @property
     def handled_signals(self) -> list[int]:
@@ -138,7 +150,7 @@ class AtomicCheckpointMixin:
         if not self._resume:
             return None
         named = self._resume if isinstance(self._resume, str) else self._load_from
-        return named or newest_complete(Path(self.work_dir))
+        return named or newest_complete(Path(self.work_dir), self._elsewhere)
 
     def load_or_resume(self) -> None:
         """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
@@ -148,7 +160,7 @@ class AtomicCheckpointMixin:
                 tensors and MMEngine's own, which could run code when they are loaded.
         """
         if self._resume and not isinstance(self._resume, str) and self._load_from is None:
-            self._load_from = automatic_resume(Path(self.work_dir))
+            self._load_from = automatic_resume(Path(self.work_dir), self._elsewhere)
             self._resume = self._load_from is not None
         key = 'resume' if isinstance(self._resume, str) else 'load_from'
         path = self._resume if key == 'resume' else self._load_from
