@@ -26,7 +26,7 @@ TYPES = dict(table='*i64', partial='*fp32', statistics='*fp64', mean='*fp64', sc
 FOCAL = dict(x='*bf16', target='*i64', weight='*fp32', out='*bf16', gamma='fp32', alpha='fp32')
 FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0, CORRELATION=False), dict(
     ALPHA=2.5, CORRELATION=False), dict(ALPHA=4.0, CORRELATION=True)], terms=[dict(
-    ALPHA=4.0, CORRELATION=correlation, SUM=not correlation, BC=512) for correlation in (False, True)])
+    ALPHA=4.0, CORRELATION=correlation, SUM=not correlation, BC=512, MIN_ROWS=4) for correlation in (False, True)])
 
 
 def variants():
