@@ -22,8 +22,9 @@ compat.allow_mmengine_globals()
 # Imported on first use, because MMEngine imports this package for its registry alone.
 _ROOMS = {
     'distillers': ('attach', 'detach', 'FeatureLoss', 'ProjectorDistiller'),
-    'engine.hooks': ('DistillHook', 'DistillReportHook', 'PreemptionHook', 'ProjectorDiagnosticsHook'),
-    'engine.runners': ('DistillFlexibleRunner', 'DistillRunner'),
+    'engine.hooks': ('DistillHook', 'DistillReportHook', 'ProjectorDiagnosticsHook'),
+    'engine.runners': ('DistillFlexibleRunner', 'DistillMixin', 'DistillRunner'),
+    'resume': ('PreemptionHook', 'ResumeMixin'),
     'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss',
                       'VkDLoss'),
     'models.projectors': ('BaseProjector', 'LinearProjector', 'MLPProjector', 'OrthogonalProjector'),

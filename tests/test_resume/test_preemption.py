@@ -11,9 +11,9 @@ from helpers.weights import load, same
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-import mmsrd.engine.hooks.preemption_hook as preemption
-from mmsrd.engine.checkpoint_files import PREEMPTED
+import mmsrd.resume.preemption_hook as preemption
 from mmsrd.errors import ConfigError, ConfigTypeError
+from mmsrd.resume.checkpoint_files import PREEMPTED
 
 
 @HOOKS.register_module(force=True)

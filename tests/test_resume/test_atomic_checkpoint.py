@@ -13,8 +13,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmsrd.apis.command_line import auto_resumed
-from mmsrd.engine.checkpoint_files import KEPT, atomic_write, checkpoint_folders, newest_complete
 from mmsrd.errors import CheckpointError, StorageError
+from mmsrd.resume.checkpoint_files import KEPT, atomic_write, checkpoint_folders, newest_complete
 
 
 def checkpoint(path: Path) -> Path:
