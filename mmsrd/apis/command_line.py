@@ -11,7 +11,6 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
-from ..config.distill_config import PRESETS
 from ..engine.runners import DistillMixin
 from ..errors import ConfigError
 from ..resume import ResumeMixin
@@ -35,7 +34,7 @@ def parser_for(script: str) -> argparse.ArgumentParser:
     parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
                         help="teacher weights; 'auto' uses those published for it" + unused)
-    parser.add_argument('--distill-preset', choices=PRESETS, help='which taps and losses to use' + unused)
+    parser.add_argument('--distill-preset', help='which taps and losses to use' + unused)
     if script == 'train':
         parser.add_argument('--auto-resume', action='store_true',
                             help='resume if the work directory has a checkpoint; for jobs that are restarted')

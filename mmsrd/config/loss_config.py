@@ -58,6 +58,19 @@ class LossConfig:
     preset: str = ''
 
     @property
+    def projector_text(self) -> str:
+        """Type of the projectors, for people."""
+        kind: Any = self.projector.get('type') if isinstance(self.projector, Mapping) else self.projector
+        return 'none' if kind is None else kind if isinstance(kind, str) else str(kind.__name__)
+
+    @property
+    def module_text(self) -> str:
+        """Type and arguments of the loss, for people."""
+        kind = self.module['type']
+        arguments = ', '.join(f'{name}={value!r}' for name, value in self.module.items() if name != 'type')
+        return f'{kind if isinstance(kind, str) else kind.__name__}({arguments})'
+
+    @property
     def key(self) -> str:
         """Config key of this loss, for messages."""
         return f'{ROOT}.losses.{self.name}'

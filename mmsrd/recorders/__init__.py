@@ -4,7 +4,8 @@ from .find_module import find_module, unique_paths
 from .model_parts import channel_candidates, dummy_samples, evaluating, fixed_sides, trained_part
 from .output_levels import as_levels
 from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager
+from .recording import Recording
 
-__all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'as_levels',
+__all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'Recording', 'as_levels',
            'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_module', 'fixed_sides',
            'trained_part', 'unique_paths']

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 import mmsrd
-from mmsrd.distillers import DistillSetup
+from mmsrd.distillers import read_block
 from mmsrd.errors import (
     CheckpointError,
     ConfigError,
@@ -48,9 +48,8 @@ def several(**changes):
 
 
 def test_a_right_block():
-    setup = DistillSetup.of(block(losses__neck__alpha=2, schedule=dict(start=5, end=9, warmup=3)))
-    config = setup.config
-    assert setup.config.losses[0].module['alpha'] == 2
+    config = read_block(block(losses__neck__alpha=2, schedule=dict(start=5, end=9, warmup=3)))
+    assert config.losses[0].module['alpha'] == 2
     assert config.losses[0].student == 'neck'
     assert config.losses[0].weight == 1.0
     assert (config.schedule.start, config.schedule.end, config.schedule.warmup) == (5, 9, 3)
@@ -61,7 +60,7 @@ def test_what_mmengine_leaves_where_there_was_nothing_to_delete():
     config.merge_from_dict({'distill.losses._delete_': True, 'distill.losses.neck.student': 'neck',
                             'distill.losses.neck.teacher': 'neck', 'distill.schedule._delete_': True})
     assert '_delete_' in config.distill.losses
-    assert [loss.name for loss in DistillSetup.of(config.distill).config.losses] == ['neck']
+    assert [loss.name for loss in read_block(config.distill).losses] == ['neck']
 
 
 WRONG = [
@@ -163,7 +162,7 @@ WRONG = [
 @pytest.mark.parametrize(('wrong', 'kind', 'message'), WRONG, ids=[w[2][:50] for w in WRONG])
 def test_block(wrong, kind, message):
     with pytest.raises(kind, match=message) as error:
-        DistillSetup.of(wrong)
+        read_block(wrong)
     assert isinstance(error.value, MMSRDError)
     assert '\\n' not in str(error.value)  # str() of a KeyError would quote the message
 

@@ -10,10 +10,11 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmsrd
-from mmsrd.distillers import summary, text_table
-from mmsrd.distillers.presets import choose_preset, fitting_preset
+from mmsrd.distillers import preset_for, text_table
+from mmsrd.distillers.presets import choose_preset
 from mmsrd.errors import ConfigError
 from mmsrd.recorders import SIDES, dry_run
+from mmsrd.teachers import Teacher
 from mmsrd.teachers.build_model import build_model
 from mmsrd.utils.zoo import load_config
 
@@ -28,7 +29,7 @@ SSD = 'mmdet::ssd/ssd300_coco.py'  # 300×300 only
 
 def preset_losses(name, student, teacher):
     """Losses that a preset chooses for two models."""
-    preset = choose_preset(name, student, [teacher])
+    preset = choose_preset(name, student, [Teacher(teacher, 'k', 'n')])
     runs = [dry_run(model, preset.paths(model), SIDES, model is student, preset.needs_everything, partly=True)
             for model in (student, teacher)]
     return preset.losses(*runs)
@@ -102,7 +103,7 @@ def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
     (tmp_path / 'timm.py').write_text(
         "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t', num_classes=5)\n")
     student = build_model(load_config(str(tmp_path / 'timm.py'), 'k'), 'k')
-    assert fitting_preset(student) == 'classification'
+    assert preset_for(student).name == 'classification'
     distiller = mmsrd.attach(student, dict(teacher=dict(config=str(tmp_path / 'timm.py'), allow_random=True)))
     assert distiller.losses['feature'].config.student.startswith('model.global_pool')
     assert distiller.losses['logits'].config.student == 'model.fc'
@@ -146,12 +147,13 @@ def test_a_linear_probe_learns_from_the_logits_alone():
 def test_what_was_chosen_is_a_table(model):
     student = build_zoo(RETINA)
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
-    lines = summary(distiller).splitlines()
+    lines = str(distiller.plan).splitlines()
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
+    assert lines[1] == "  neck: SRDLoss(alpha=4.0)"
     assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
     assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
-                                '65.5', 'k']
+                                'LinearProjector']
     assert len(lines) == 7
 
 

@@ -79,8 +79,7 @@ class DistillHook(Hook):
             raise ConfigError.at('distill.schedule.start', schedule.start, f'the training has {length} {unit}, so '
                                  'nothing would be distilled')
         for teacher in distiller_of(runner).teachers.averages.values():
-            if not teacher.started:  # weights have been initialised or loaded by now
-                teacher.update(student_of(runner))
+            teacher.begin(student_of(runner))  # weights have been initialised or loaded by now
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Tell the distiller where training is; also right after a resume."""
@@ -109,7 +108,7 @@ class DistillHook(Hook):
         checkpoint[CHECKPOINT_KEY] = dict(
             state_dict={k: v.cpu() for k, v in state.items()},
             record=fingerprint_of(distiller_of(runner), runner.world_size))
-        averages = {name: teacher.state_dict() for name, teacher in distiller_of(runner).teachers.averages.items()}
+        averages = {name: teacher.state() for name, teacher in distiller_of(runner).teachers.averages.items()}
         if averages:
             checkpoint[CHECKPOINT_KEY]['averages'] = averages
 
@@ -142,4 +141,4 @@ class DistillHook(Hook):
             if name not in averages:
                 raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; its '
                                       'run had no such teacher; use load_from to start from its weights')
-            teacher.load_state_dict(averages[name])
+            teacher.load_state(averages[name])

@@ -40,7 +40,7 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
 
     def resume_settings(self) -> ResumeSettings:
         """See :class:`mmsrd.ResumeMixin`."""
-        return resume_settings_of(self.distill_setup.config)
+        return resume_settings_of(self.distill_config)
 
     def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:
         """As MMEngine's, but only one that distillation has been run with.
@@ -74,7 +74,7 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
         if isinstance(self.strategy, DDPStrategy):
             self.strategy.sync_bn = None  # once more would replace modules that recorders are on
         self.model: Any = student
-        distiller = attach_distiller(student, self.distill_setup)
+        distiller = attach_distiller(student, self.distill_config)
         distiller.teachers.prepare(None if self._resume else self._load_from)
         self._prepare_wrapper(distiller)
 

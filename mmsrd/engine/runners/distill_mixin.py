@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from torch import nn
 
-from ...distillers import DistillSetup, attach_distiller
+from ...distillers import attach_distiller, read_block
 from ...errors import ConfigError
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from ..hooks import DistillHook, DistillReportHook, NoEffectHook, TeacherCheckHook
@@ -48,7 +48,7 @@ class DistillMixin:
     _resume: Any
 
     def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
-        self.distill_setup = DistillSetup.of(None if cfg is None else cfg.get('distill'))
+        self.distill_config = read_block(None if cfg is None else cfg.get('distill'))
         super().__init__(*args, cfg=cfg, **kwargs)  # type: ignore[call-arg]
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
@@ -66,7 +66,7 @@ class DistillMixin:
             inner = revert_sync_batchnorm(inner)
         elif self.cfg.get('sync_bn') is not None:
             inner = convert_sync_batchnorm(inner, self.cfg.sync_bn)
-        attach_distiller(inner, self.distill_setup)
+        attach_distiller(inner, self.distill_config)
         return student
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
@@ -101,7 +101,7 @@ class DistillMixin:
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks, and what distillation needs and reports, unless the config has it itself."""
         super().register_hooks(default_hooks, custom_hooks)  # type: ignore[misc]
-        report = self.distill_setup.config.report
+        report = self.distill_config.report
         wanted: list[Hook] = [DistillHook(), TeacherCheckHook(), NoEffectHook()]
         wanted += [] if report is None else [DistillReportHook(**asdict(report))]
         for hook in wanted:

@@ -26,4 +26,4 @@ class DistillRunner(ResumeMixin, DistillMixin, Runner):
 
     def resume_settings(self) -> ResumeSettings:
         """See :class:`mmsrd.ResumeMixin`."""
-        return resume_settings_of(self.distill_setup.config)
+        return resume_settings_of(self.distill_config)

@@ -7,7 +7,7 @@ from typing import Optional
 import torch
 from torch import nn
 
-from ...config import TeacherConfig
+from ...config import PretrainedTeacherConfig
 from .compile_parts import compile_parts
 from .offload import Offload
 from .precision import is_channels_last, store_weights, stores_weights
@@ -28,8 +28,8 @@ class AppliedSpeedups:
     offload: Optional[Offload] = None
 
 
-def apply_speedups(model: nn.Module, config: TeacherConfig, called: set[nn.Module], recorded: set[nn.Module],
-             device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
+def apply_speedups(model: nn.Module, config: PretrainedTeacherConfig, called: set[nn.Module],
+                   recorded: set[nn.Module], device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
     """Make a frozen model fast, before it moves to the device.
 
     Args:
