@@ -43,6 +43,23 @@ def ignore_signals(numbers: Iterable[int]) -> None:
     _BEFORE.clear()
 
 
-# multiprocessing.Pool ends its processes with SIGTERM, and waits for them.
+# multiprocessing.Pool ends its processes with SIGTERM, and waits for them. A signal that comes while a process begins
+# would be lost: it waits until the handlers of before are there.
+_MASK = threading.local()
+
+
+def _before_fork() -> None:
+    _MASK.before = signal.pthread_sigmask(signal.SIG_BLOCK, list(_BEFORE))
+
+
+def _after_fork_in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _MASK.before)
+
+
+def _after_fork_in_child() -> None:
+    restore_signals()
+    signal.pthread_sigmask(signal.SIG_SETMASK, _MASK.before)
+
+
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=restore_signals)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

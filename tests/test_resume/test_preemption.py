@@ -1,6 +1,7 @@
 """A training that a scheduler ends saves a checkpoint at the next step, and goes on from it as if nothing had been."""
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from mmengine.registry import HOOKS
 import mmsrd.resume.preemption_hook as preemption
 from mmsrd.errors import ConfigError, ConfigTypeError
 from mmsrd.resume.checkpoint_files import PREEMPTED
+from mmsrd.resume.signals import handle_signals, restore_signals
 
 
 @HOOKS.register_module(force=True)
@@ -34,6 +36,37 @@ class SignalHook(Hook):
     def before_val(self, runner):
         if runner.iter == self.at and self.validation:
             os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@contextlib.contextmanager
+def at_most(seconds):
+    """Fail where the block hangs."""
+    def end(number, frame):
+        raise TimeoutError(f'{seconds} seconds')
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_signal_that_comes_while_a_process_begins():
+    """It ends the process, too; half of them have not begun by then."""
+    handle_signals([signal.SIGTERM], lambda *_: None)
+    try:
+        for _ in range(200):
+            child = os.fork()
+            if not child:
+                time.sleep(20)
+                os._exit(0)
+            os.kill(child, signal.SIGTERM)
+            _, status = os.waitpid(child, 0)
+            assert os.WIFSIGNALED(status)
+    finally:
+        restore_signals()
 
 
 @HOOKS.register_module(force=True)
@@ -118,11 +151,8 @@ def test_turned_off(make_runner, distill, tmp_path):
 def test_processes_that_the_training_starts_end_with_a_signal(make_runner, distill):
     """As without mmsrd; ``multiprocessing.Pool`` waits for its own."""
     runner = make_runner('run', distill, custom_hooks=[dict(type='PoolHook')])
-    signal.alarm(60)  # it would hang for good
-    try:
+    with at_most(120):  # it would hang for good
         runner.train()
-    finally:
-        signal.alarm(0)
     assert runner.iter == 8
     assert {status for hook in runner.hooks if isinstance(hook, PoolHook) for status in hook.ended} == {-signal.SIGTERM}
 
@@ -134,12 +164,9 @@ def test_voc_metric(make_runner, distill):
                dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]
     runner = make_runner('run', distill, val_evaluator=dict(_delete_=True, type='VOCMetric', metric='mAP'),
                          **{'val_dataloader.dataset.pipeline': loading, 'train_cfg.max_epochs': 1})
-    signal.alarm(120)
-    try:
+    with at_most(120):
         runner.train()
         assert 'pascal_voc/mAP' in runner.val_loop.run()
-    finally:
-        signal.alarm(0)
 
 
 def test_preempted_between_two_updates(make_runner, distill, tmp_path):
