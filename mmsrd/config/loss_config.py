@@ -111,6 +111,11 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
             raise ConfigError(f'{key}.{side}: is required: the dotted path of a module of the {side}, such as \'neck\'')
         paths[side] = of_type(f'{key}.{side}', options[side], str, 'the dotted path of a module')
     projector = options.get('projector', 'auto')
+    if 'loss_weight' in options:  # as OpenMMLab's losses call it
+        if 'weight' in options:
+            raise ConfigError(f'{key}: has weight={options["weight"]!r} and loss_weight={options["loss_weight"]!r}, '
+                              'which mean the same; write one of them')
+        options['weight'] = options.pop('loss_weight')
     return LossConfig(
         name, {'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
         paths['student'], paths['teacher'], parse_teacher_name(key, options.get('from_teacher'), teachers),

@@ -97,7 +97,7 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
     planned = plan(student, teachers, config, keep_weights)
     distiller = ProjectorDistiller(planned)
     distiller.connect(student, teachers)
-    print_log(str(planned), logger='current')
+    print_log(distiller.describe(), logger='current')
     student.add_module(CHILD, distiller.to(next(student.parameters()).device))
     distiller.handles = [
         student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),

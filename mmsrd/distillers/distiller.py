@@ -80,6 +80,10 @@ class ProjectorDistiller(nn.Module):
         """The feature losses in the order of the config."""
         return cast('list[FeatureLoss]', list(self.losses.values()))
 
+    def describe(self) -> str:
+        """Return the plan for people, with what has been built of it."""
+        return self.plan.text([(loss.config.name, str(loss.criterion), loss.rows()) for loss in self.feature_losses])
+
     @property
     def teacher(self) -> Teacher:
         """The teacher, where there is one only: :attr:`mmsrd.teachers.TeacherGroup.only`."""

@@ -278,9 +278,15 @@ class FeatureLoss(nn.Module):
                     if parameter.default is not parameter.empty}
         return {**defaults, **self.config.module, 'type': kind.__name__}
 
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a row of the table (:data:`mmsrd.distillers.plan.HEADER`) for each pair, with its projector's size."""
+        sizes = [sum(parameter.numel() for parameter in projector.parameters()) for projector in self.projectors]
+        return [(*row[:-1], f'{size / 1e3:.1f} k' if size else 'none')
+                for row, size in zip(self.rows_of(self.config, self.pairs), sizes)]
+
     @staticmethod
     def rows_of(config: LossConfig, pairs: Sequence[LevelPair]) -> list[tuple[str, ...]]:
-        """Return a row of the table of a plan (:data:`mmsrd.distillers.plan.HEADER`) for each pair."""
+        """Return a row of the table for each pair, with the projectors' type."""
         rows = []
         paths = config.student, f'{config.teacher_name}:{config.teacher}'.lstrip(':')
         for pair in pairs:

@@ -42,16 +42,20 @@ class DistillPlan:
     teachers_first: bool = False
 
     def __str__(self) -> str:
-        """Teachers, and a table of the compared levels; shapes are those of one dry-run image."""
+        return self.text([(config.name, config.module_text, FeatureLoss.rows_of(config, pairs))
+                          for config, pairs in self.losses])
+
+    def text(self, losses: Sequence[tuple[str, str, Sequence[Sequence[str]]]]) -> str:
+        """Return teachers, losses, and a table of the compared levels; shapes are those of one dry-run image.
+
+        Args:
+            losses: Name of each loss, what it is, and its rows of the table (:data:`HEADER`).
+        """
         lines = [f'Distillation from {name + ": " if name else ""}{teacher}' for name, teacher in self.teachers.items()]
-        lines += [f'  {config.name}: {config.module_text}' for config, _ in self.losses]
         lines += [f'  layers the student starts with: {StudentInit.text(each.init_parts)}'
                   for each in self.teacher_plans.values() if each.init_parts]
-        return '\n'.join([*lines, text_table([HEADER, *self.rows()])])
-
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return a row of the table (:data:`HEADER`) for each pair of levels."""
-        return [row for config, pairs in self.losses for row in FeatureLoss.rows_of(config, pairs)]
+        lines += [f'  {name}: {what}' for name, what, _ in losses]
+        return '\n'.join([*lines, text_table([HEADER, *(row for _, _, rows in losses for row in rows)])])
 
 
 def read_block(block: Any) -> DistillConfig:

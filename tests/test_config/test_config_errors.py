@@ -269,3 +269,24 @@ def test_teacher_config_that_is_not_python(tmp_path, student, distill):
     path.write_text("model = dict(type='NoSuchDetector')\ndefault_scope = 'mmdet'")
     with pytest.raises(TeacherError, match=r'the model cannot be built \(KeyError: .*NoSuchDetector'):
         mmsrd.attach(student, changed(distill, 'teacher.config', str(path)))
+
+
+def test_other_names_of_weight_and_temperature(student, distill, batch):
+    """As OpenMMLab's losses and other toolboxes call them."""
+    logits = dict(student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', type='BinaryKLDivLoss', levels='stride')
+    values = []
+    for options in (dict(weight=3.0, temperature=2.0), dict(loss_weight=3.0, tau=2.0)):
+        mmsrd.attach(student, {**distill, 'losses': dict(logits=dict(logits, **options))})
+        student.eval()  # no statistics move between the two
+        values.append(float(student(**batch(student))['loss_srd_logits']))
+        mmsrd.detach(student)
+    assert values[0] == values[1] > 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(weight=1.0, loss_weight=2.0), r'losses\.x: has weight=1\.0 and loss_weight=2\.0, which mean the same'),
+    (dict(balance=1.0, loss_weight=2.0), r'losses\.x: has weight=2\.0 and balance=1'),
+    (dict(type='KLDivLoss', temperature=4, tau=2), r'losses\.x\.tau = 2: and temperature = 4 mean the same')])
+def test_both_names(options, message):
+    with pytest.raises(ConfigError, match=message):
+        read_block(dict(teacher=TEACHER, losses=dict(x=dict(student='neck', teacher='neck', **options))))

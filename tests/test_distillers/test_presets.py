@@ -11,10 +11,11 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmsrd
-from mmsrd.distillers import preset_for, text_table
+from mmsrd.distillers import Preset, preset_for, read_block, text_table
 from mmsrd.distillers.presets import choose_preset
 from mmsrd.errors import ConfigError
 from mmsrd.recorders import SIDES, dry_run
+from mmsrd.registry import PRESETS
 from mmsrd.teachers.build_model import build_model
 from mmsrd.utils.zoo import load_config
 
@@ -147,13 +148,14 @@ def test_a_linear_probe_learns_from_the_logits_alone():
 def test_what_was_chosen_is_a_table(model):
     student = build_zoo(RETINA)
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
-    lines = str(distiller.plan).splitlines()
+    lines = distiller.describe().splitlines()
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
-    assert lines[1] == "  neck: SRDLoss(alpha=4.0)"
+    assert str(distiller.plan).splitlines()[1] == '  neck: SRDLoss(alpha=4.0)'
+    assert str(distiller.plan).splitlines()[3].split()[-1] == 'LinearProjector'
     assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
     assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
-                                'LinearProjector']
+                                '65.5', 'k']
     assert len(lines) == 7
 
 
@@ -186,3 +188,27 @@ def test_frozen_levels_are_left_out(model):
     with pytest.raises(ConfigError, match="preset = 'detection': finds nothing to distil: the student is frozen up to "
                                           "'backbone'"):
         preset_losses(None, student, model(RETINA))
+
+
+class LastStage(Preset):
+    """A preset of a user: the last stage of the backbone."""
+
+    name = 'last_stage'
+
+    def paths(self, model):
+        return {'backbone': 'distill.preset'}
+
+    def losses(self, student, teacher, teacher_name=''):
+        return [self.loss('last', teacher_name, dict(type='PKDLoss'), student='backbone', teacher='backbone',
+                          levels=[(-1, -1)])]
+
+
+def test_a_preset_of_ones_own(monkeypatch):
+    monkeypatch.setitem(PRESETS.module_dict, 'last_stage', LastStage)
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(preset='last_stage', teacher=dict(config=RETINA, allow_random=True)))
+    pair, = distiller.losses['last'].pairs
+    assert (pair.student, pair.teacher) == (3, 3)
+    assert preset_for(student).name == 'detection'  # nothing says what the other one is for
+    with pytest.raises(ConfigError, match=r"distill.preset = 'last': must be one of 'detection', .*'last_stage'"):
+        read_block(dict(preset='last', teacher=dict(config=RETINA, allow_random=True)))

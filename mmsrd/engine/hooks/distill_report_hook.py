@@ -103,8 +103,8 @@ class DistillReportHook(Hook):
         teachers = [dict(name=name, **teacher.describe(), **check.found.get(name, {}))
                     for name, teacher in distiller.teachers.items()]
         title = Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name
-        return ReportNotes(title, list(HEADER), [list(row) for row in distiller.plan.rows()], teachers,
-                           baseline=self.baseline or '')
+        return ReportNotes(title, list(HEADER), [list(row) for loss in distiller.feature_losses for row in loss.rows()],
+                           teachers, baseline=self.baseline or '')
 
     def _predict(self, runner: Runner, pictures: ReportPictures) -> None:
         device = next(runner.model.parameters()).device
