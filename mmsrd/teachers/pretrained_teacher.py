@@ -10,14 +10,13 @@ from torch import nn
 from ..config import PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES
 from ..errors import ConfigError
-from ..utils.weights_checksum import weights_checksum
 from ..utils.zoo import load_config
 from .build_model import build_model, initialise
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .libraries import LibraryModel, build_library_model, is_library_model
 from .speedup import AppliedSpeedups, apply_speedups, store_weights
 from .teacher import Teacher
-from .weights import read_weights
+from .weights import read_weights, weights_checksum
 
 
 class PretrainedTeacher(Teacher):

@@ -25,8 +25,9 @@ from ..recorders import (
 )
 from ..utils.random_state import preserved_random_state
 from .class_names import ClassMatch
+from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
 from .input_converter import InputConversion, InputConverter, conversion_for
-from .speedup import AppliedSpeedups, ConvBNFinder, SideStream, fuse_conv_bn, teacher_dtype
+from .speedup import AppliedSpeedups, SideStream, teacher_dtype
 from .student_init import StudentInit
 
 Features = Dict[str, List[Tensor]]

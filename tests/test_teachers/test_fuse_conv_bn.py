@@ -11,7 +11,7 @@ from torch import nn
 from mmsrd.config import PretrainedTeacherConfig
 from mmsrd.recorders import SIDES, Recording, dummy_samples
 from mmsrd.teachers import PretrainedTeacher, TeacherPlan
-from mmsrd.teachers.speedup.fuse_conv_bn import ConvBNFinder, fuse_conv_bn, relative_difference
+from mmsrd.teachers.fuse_conv_bn import ConvBNFinder, fuse_conv_bn, relative_difference
 
 
 def found(model: nn.Module, images: torch.Tensor, tapped: set[nn.Module] = frozenset()) -> list:

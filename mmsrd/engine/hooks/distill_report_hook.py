@@ -22,8 +22,7 @@ from ...errors import ConfigError
 from ...registry import HOOKS
 from ...report import PAGE, ReportNotes, RunLog, write_report
 from ...utils.random_state import preserved_random_state
-from ..report_pictures import ReportPictures
-from ..services import services
+from ..report_pictures import ReportPictures, services
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
 from .teacher_check_hook import TeacherCheckHook

@@ -20,7 +20,7 @@ from ...teachers import Teacher
 from ...teachers.class_names import names_in, num_classes
 from ...utils.files import write_whole
 from ..evaluate_teacher import evaluate
-from ..services import services
+from ..report_pictures import services
 from .distill_hook import distiller_of, student_of
 
 CHANCE = 2.0
