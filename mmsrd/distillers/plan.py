@@ -137,9 +137,7 @@ def _plan_teacher(teacher: Teacher, student: nn.Module, run: DryRun, paths: Mapp
     parts: Mapping[str, tuple[int, int]] = {}
     if teacher.gives_layers(default):
         parts = StudentInit(student, teacher.model).parts
-        if not parts and not teacher.gives_layers(False):
-            parts = {}
-        elif not parts:
+        if not parts and teacher.gives_layers(False):  # the config says so
             raise TeacherError.at(f'{teacher.key}.init_student', True, f'the student {type(student).__name__} and the '
                                   f'teacher {type(teacher.model).__name__} have no layer of the same kind and shape '
                                   'outside of their backbones')
