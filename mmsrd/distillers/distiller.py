@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import autocast_dtype, no_compile
+from ..config import Progress
 from ..config.checks import ROOT
 from ..errors import ConfigError, FeatureMismatchError
 from ..recorders import RecorderManager
@@ -39,19 +40,17 @@ class ProjectorDistiller(nn.Module):
         teachers: The teachers, by name.
         recorders: Recorders of the student.
         handles: Hooks in the student, taken off by :func:`mmsrd.detach`.
-        iteration, epoch: How many are done.
+        progress: Where training is.
     """
 
     def __init__(self, planned: DistillPlan) -> None:
         super().__init__()
         self.plan = planned
         self.losses = nn.ModuleDict({loss.config.name: loss for loss in build_losses(planned)})
-        self.schedule = planned.schedule
+        self.progress = Progress(planned.schedule)
         self.teachers = TeacherGroup()
         self.recorders = RecorderManager(self, {})
         self.handles: list[RemovableHandle] = []
-        self.iteration = self.epoch = 0
-        self.num_iterations: tuple[int | None, int | None] = None, None
         self.finite = FiniteCheck()
         self._num_calls = planned.recording.num_calls
         self._seen: list[Any] = []
@@ -147,16 +146,11 @@ class ProjectorDistiller(nn.Module):
         self.recorders.restrict({other.config.student for other in self.feature_losses})
         self._num_calls = {path: count for path, count in self._num_calls.items() if path in self.recorders.keys}
 
-    def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
-        """Set iteration and epoch (both from 0), and the iterations of an epoch and of the whole training.
-        Not needed in a loop without a runner: each loss pass with gradients counts as an iteration."""
-        self.iteration, self.epoch, self.num_iterations = iteration, epoch, (per_epoch, whole)
-
     @no_compile
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the student: start recording in ``mode='loss'`` while distillation acts."""
         arguments = arguments_of(student, args, kwargs)
-        if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
+        if arguments.get('mode') == 'loss' and self.progress.active:
             self._forget_step()
             self.recorders.start()
             inputs = arguments['inputs']
@@ -209,19 +203,19 @@ class ProjectorDistiller(nn.Module):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
             inputs, samples = arguments['inputs'], arguments.get('data_samples')
-            acts = self.schedule.active(self.iteration, self.epoch)
+            acts = self.progress.active
             added = self.compute_losses(batches_of(student, inputs, samples, self._seen)) if acts \
                 else self.zero_losses(next(student.parameters()).device)
             if torch.is_grad_enabled():  # a validation loss is no step
                 self._release_if_over()
-                self.iteration += 1
+                self.progress.iteration += 1
             return {**output, **added}
         finally:
             self._forget_step()
 
     def _release_if_over(self) -> None:
         """Free the teachers' memory after distillation; a copy of the student shares them and must not free them."""
-        if self._original == id(self) and self.schedule.over(self.iteration, self.epoch):
+        if self._original == id(self) and self.progress.over:
             self.teachers.release()
 
     def zero_losses(self, device: torch.device) -> dict[str, Tensor]:
@@ -248,7 +242,7 @@ class ProjectorDistiller(nn.Module):
         taught = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
         self.teachers.synchronize()
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
-        factor = self.schedule.factor(self.iteration, self.epoch, *self.num_iterations)
+        factor = self.progress.factor
         taps = None
         if torch.is_grad_enabled() and any(loss.measured is not None for loss in self.feature_losses):
             self.update_balances()
@@ -268,7 +262,7 @@ class ProjectorDistiller(nn.Module):
                 value, logs = loss.over_batches(own, other, sizes)
             entry = value * weight if weight > 0 else loss.zero(value.device)
             if weight > 0:
-                described[f'iteration {self.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
+                described[f'iteration {self.progress.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
             if step is not None:
                 entry = step.watch_loss(entry)
                 logs = logs if loss.balance is None else {**logs, 'balance': step.factors.mean()}

@@ -19,7 +19,7 @@ def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[st
     for loss in distiller.feature_losses:
         fingerprint.update({f'{loss.config.key}.{option}': _plain(value)
                             for option, value in loss.fingerprint().items()})
-    schedule = asdict(distiller.schedule)
+    schedule = asdict(distiller.progress.schedule)
     if schedule['decay'] is None:  # records of version 0.1.0 do not have it
         del schedule['decay']
     fingerprint.update({f'{ROOT}.schedule.{option}': value for option, value in schedule.items()})

@@ -199,11 +199,11 @@ def test_what_is_no_training_step_releases_nothing(student, distill, batch):
     with torch.no_grad():
         for _ in range(3):
             student(**data)
-    assert distiller.iteration == 0
+    assert distiller.progress.iteration == 0
     duplicate = copy.deepcopy(student)
     for _ in range(4):
         duplicate(**data)
-    assert duplicate.distiller.iteration == 4
+    assert duplicate.distiller.progress.iteration == 4
     assert not distiller.teacher.released
     assert float(student(**data)['loss_srd_neck'].detach()) != 0
 

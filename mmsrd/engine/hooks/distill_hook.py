@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from ...config import Progress
 from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
@@ -69,7 +70,7 @@ class DistillHook(Hook):
         Raises:
             ConfigError: The schedule counts epochs and the loop does not, or it begins after the training.
         """
-        schedule = distiller_of(runner).schedule
+        schedule = distiller_of(runner).progress.schedule
         by_epoch, length = schedule.by_epoch, runner.max_epochs if schedule.by_epoch else runner.max_iters
         if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError.at('distill.schedule.by_epoch', by_epoch, 'the train loop counts iterations; give start '
@@ -84,8 +85,9 @@ class DistillHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Tell the distiller where training is; also right after a resume."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        distiller_of(runner).set_progress(
-            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None, runner.max_iters)
+        distiller = distiller_of(runner)
+        distiller.progress = Progress(distiller.progress.schedule, runner.iter, runner.epoch, len(
+            runner.train_dataloader) if by_epoch else None, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
@@ -135,7 +137,7 @@ class DistillHook(Hook):
         restore_order(checkpoint, student_of(runner), CHECKPOINT_KEY)
         averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
         meta = checkpoint.get('meta', {})
-        if distiller_of(runner).schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
+        if distiller_of(runner).progress.schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
             return  # an average that has done its work is not saved
         for name, teacher in distiller_of(runner).teachers.averages.items():
             if name not in averages:
