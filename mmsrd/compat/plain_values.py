@@ -10,9 +10,10 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging.history_buffer import HistoryBuffer
 
-_CONTAINERS = (dict, list, tuple)
+_CONTAINERS = (dict, OrderedDict, ConfigDict, list, tuple, set)
 _SEQUENCES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
     ((list,), list), ((tuple,), tuple), ((set, frozenset), set), ((deque, range), list))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
@@ -40,7 +41,7 @@ def plain(value: Any, place: str, replaced: dict[str, str]) -> Any:
         >>> plain(defaultdict(list, a=[Path('x/y')]), 'meta', {})
         {'a': ['x/y']}
     """
-    if type(value) in _PLAIN or (not isinstance(value, (*_CONTAINERS, set)) and _is_allowed(value)):
+    if type(value) in _PLAIN or (type(value) not in _CONTAINERS and _is_allowed(value)):
         return value
     if isinstance(value, enum.Enum):
         return plain(value.value, place, replaced)
