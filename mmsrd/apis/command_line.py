@@ -11,6 +11,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 
+from ..distillers.presets import check_preset
 from ..engine.runners import DistillMixin
 from ..errors import ConfigError
 from ..resume import ResumeMixin
@@ -102,6 +103,8 @@ def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, pr
             config has chosen a runner that would ignore the block.
     """
     block = dict(config.get('distill') or {})
+    if preset is not None:
+        check_preset(preset)
     if teacher is None and not block:
         given = next((f for f, v in (('--teacher-checkpoint', checkpoint), ('--distill-preset', preset)) if v), None)
         if given:

@@ -89,7 +89,8 @@ WRONG = [
     (block(teacher__checkpoint=3), ConfigTypeError, 'distill.teacher.checkpoint = 3: must be a path'),
     (block(teacher__init_student='yes'), ConfigTypeError, "distill.teacher.init_student = 'yes'"),
     (block(teacher__allow_random='yes'), ConfigTypeError, "distill.teacher.allow_random = 'yes'"),
-    (block(preset='detect'), ConfigError, "distill.preset = 'detect': must be one of 'detection'"),
+    (dict(block(losses=None), preset='detect'), ConfigError,
+     "distill.preset = 'detect': must be one of 'detection', 'classification', 'segmentation', 'keypoints'"),
     (block(preset='detection'), ConfigError, "distill.preset = 'detection': cannot be combined with"),
     (block(losses={}), ConfigError, 'distill.losses: is empty'),
     (block(losses=[]), ConfigTypeError, r'distill.losses = \[\]'),
@@ -286,7 +287,7 @@ def test_other_names_of_weight_and_temperature(student, distill, batch):
 @pytest.mark.parametrize(('options', 'message'), [
     (dict(weight=1.0, loss_weight=2.0), r'losses\.x: has weight=1\.0 and loss_weight=2\.0, which mean the same'),
     (dict(balance=1.0, loss_weight=2.0), r'losses\.x: has weight=2\.0 and balance=1'),
-    (dict(type='KLDivLoss', temperature=4, tau=2), r'losses\.x\.tau = 2: and temperature = 4 mean the same')])
+    (dict(type='KLDivLoss', temperature=4, tau=2), r'losses\.x: has temperature=4 and tau=2, which mean the same')])
 def test_both_names(options, message):
     with pytest.raises(ConfigError, match=message):
         read_block(dict(teacher=TEACHER, losses=dict(x=dict(student='neck', teacher='neck', **options))))

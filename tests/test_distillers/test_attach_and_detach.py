@@ -87,8 +87,8 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
     setup = read_block(asked if losses is None else {**asked, 'losses': losses})
     built = pretrained_teacher.build_model
 
-    def counted(*args):
-        made = built(*args)
+    def counted(*args, **options):
+        made = built(*args, **options)
         made.backbone.register_forward_hook(lambda *args: forwards.update(['teacher']))
         return made
 

@@ -1,12 +1,9 @@
 """KL divergence between class distributions."""
 from __future__ import annotations
 
-from typing import Optional
-
 from torch import Tensor
 
 from ...config.checks import number
-from ...errors import ConfigError
 from ...registry import MODELS
 from ...utils.tensors import upcast
 from . import functional as SF
@@ -22,10 +19,9 @@ class KLDivLoss(BaseDistillLoss):
     Args:
         temperature: Both logits are divided by it; above 0.
         sync: Average over all processes when there are several.
-        tau: Another name of the temperature, which other toolboxes use.
 
     Raises:
-        ConfigError: An argument is outside of what is listed, or both names are used.
+        ConfigError: An argument is outside of what is listed.
 
     Example:
         >>> import torch
@@ -38,11 +34,9 @@ class KLDivLoss(BaseDistillLoss):
     compares_logits = True
     divergence = staticmethod(SF.kl_divergence)
 
-    def __init__(self, temperature: float = 1.0, sync: bool = True, tau: Optional[float] = None) -> None:
+    def __init__(self, temperature: float = 1.0, sync: bool = True) -> None:
         super().__init__(sync)
-        if tau is not None and temperature != 1:
-            raise ConfigError.at('tau', tau, f'and temperature = {temperature} mean the same; write one of them')
-        self.temperature = number('temperature', temperature, above=0) if tau is None else number('tau', tau, above=0)
+        self.temperature = number('temperature', temperature, above=0)
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """The divergence of logits (N, C), (N, L, C) or (N, C, H, W); nothing to log beside it."""
