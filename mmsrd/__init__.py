@@ -20,24 +20,25 @@ compat.install()
 compat.allow_mmengine_globals()
 
 # Imported on first use, because MMEngine imports this package for its registry alone.
-_ROOMS = {
+_FOLDERS = {
     'distillers': ('attach', 'detach', 'FeatureLoss', 'ProjectorDistiller'),
-    'engine.hooks': ('DistillHook', 'DistillReportHook', 'PreemptionHook', 'ProjectorDiagnosticsHook'),
-    'engine.runners': ('DistillFlexibleRunner', 'DistillRunner'),
+    'engine.hooks': ('DistillHook', 'DistillReportHook', 'ProjectorDiagnosticsHook'),
+    'engine.runners': ('DistillFlexibleRunner', 'DistillMixin', 'DistillRunner'),
+    'resume': ('PreemptionHook', 'ResumeMixin'),
     'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss',
                       'VkDLoss'),
     'models.projectors': ('BaseProjector', 'LinearProjector', 'MLPProjector', 'OrthogonalProjector'),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_FOLDER_OF = {name: room for room, names in _FOLDERS.items() for name in names}
 
-__all__ = ['__version__', *_ROOM_OF]
+__all__ = ['__version__', *_FOLDER_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name not in _FOLDER_OF:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(f'{__name__}.{_ROOM_OF[name]}'), name)
+    return getattr(importlib.import_module(f'{__name__}.{_FOLDER_OF[name]}'), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOM_OF})
+    return sorted({*globals(), *_FOLDER_OF})

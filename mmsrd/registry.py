@@ -13,7 +13,10 @@ MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd',
                   locations=['mmsrd.models'])
 """Losses, projectors and small models."""
 
-HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.engine.hooks'])
+HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.engine.hooks', 'mmsrd.resume'])
+
+PRESETS = Registry('preset', scope='mmsrd', locations=['mmsrd.distillers.presets'])
+"""Choices of losses, by the names that ``distill.preset`` has."""
 
 RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
                    locations=['mmsrd.engine.runners'])

@@ -9,11 +9,13 @@ from typing import Any, Sequence
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
 
-from ..config.distill_config import PRESETS
-from ..engine.checkpoint_files import checkpoint_folders, newest_complete
-from ..engine.runners import DistillFlexibleRunner, DistillRunner
+from ..distillers.presets import check_preset
+from ..engine.runners import DistillMixin
 from ..errors import ConfigError
+from ..resume import ResumeMixin
+from ..resume.checkpoint_files import checkpoint_folders, newest_complete
 from .toolbox_scripts import run_script, toolbox_of, toolbox_script
 
 RUNNER_TYPE = 'mmsrd.DistillRunner'
@@ -33,7 +35,7 @@ def parser_for(script: str) -> argparse.ArgumentParser:
     parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
                         help="teacher weights; 'auto' uses those published for it" + unused)
-    parser.add_argument('--distill-preset', choices=PRESETS, help='which taps and losses to use' + unused)
+    parser.add_argument('--distill-preset', help='which taps and losses to use' + unused)
     if script == 'train':
         parser.add_argument('--auto-resume', action='store_true',
                             help='resume if the work directory has a checkpoint; for jobs that are restarted')
@@ -101,6 +103,8 @@ def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, pr
             config has chosen a runner that would ignore the block.
     """
     block = dict(config.get('distill') or {})
+    if preset is not None:
+        check_preset(preset)
     if teacher is None and not block:
         given = next((f for f, v in (('--teacher-checkpoint', checkpoint), ('--distill-preset', preset)) if v), None)
         if given:
@@ -139,15 +143,16 @@ def runner_class(runner_type: str | type[Any]) -> type[Any] | None:
 def distils(runner_type: str | type[Any]) -> bool:
     """Whether runners of a ``runner_type`` read the ``distill`` block."""
     found = runner_class(runner_type)
-    return found is None or issubclass(found, (DistillRunner, DistillFlexibleRunner))
+    return found is None or issubclass(found, DistillMixin)
 
 
 def without_distillation(config: Config) -> Config:
-    """A config that tests the student alone: without the block, and with the runner of MMEngine's that ours is."""
+    """A config that tests the student alone: without the block, and with the runner that the distilling one is."""
     config.pop('distill', None)
     found = runner_class(config.get('runner_type', 'Runner'))
-    if found is not None and issubclass(found, (DistillRunner, DistillFlexibleRunner)):
-        config.runner_type = 'FlexibleRunner' if issubclass(found, DistillFlexibleRunner) else 'Runner'
+    if found is not None and issubclass(found, DistillMixin):
+        plain = next(kind for kind in found.__mro__ if not issubclass(kind, (DistillMixin, ResumeMixin)))
+        config.runner_type = plain.__name__ if plain in (Runner, FlexibleRunner) else plain
     return config
 
 

@@ -1,4 +1,4 @@
-"""Focal losses with the calling convention of ``mmcv._ext``: in Triton on CUDA, elsewhere differentiated by autograd.
+"""Focal losses with the calling convention of ``mmcv._ext``, differentiated by autograd.
 
 Definitions as in mmcv 2.1 (``sigmoid_focal_loss_cuda_kernel.cuh`` and
 ``softmax_focal_loss_cuda_kernel.cuh``): the sigmoid form weights positives by
@@ -7,14 +7,11 @@ sigmoid form is not capped where mmcv's logarithm underflows, at logits beyond 8
 """
 from __future__ import annotations
 
-import functools
-
 import torch
-import torch.nn.functional as F
+import torchvision
 from torch import Tensor
 
 from ..utils.tensors import upcast
-from .triton_support import has_triton, runs
 
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -28,53 +25,24 @@ def _row_weight(weight: Tensor, target: Tensor, like: Tensor) -> Tensor:
 
 
 def _sigmoid_focal(x: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:
-    positive = target.unsqueeze(1) == torch.arange(x.size(1), device=x.device)
-    margin = torch.where(positive, x, -x)
-    balance = torch.where(positive, alpha, 1 - alpha) * _row_weight(weight, target, x).unsqueeze(1)
-    return -balance * (gamma * F.logsigmoid(-margin)).exp() * F.logsigmoid(margin)
+    one_hot = (target.unsqueeze(1) == torch.arange(x.size(1), device=x.device)).to(x.dtype)
+    loss: Tensor = torchvision.ops.sigmoid_focal_loss(x, one_hot, alpha, gamma)
+    return loss * _row_weight(weight, target, x).unsqueeze(1)
 
 
 def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor, output: Tensor, *, gamma: float,
                                alpha: float) -> None:
     """Loss of ``input`` (N, C) logits for ``target`` (N,) class indices (C = background) into ``output`` (N, C)."""
-    if not _in_triton(input, target, weight, output, gamma, alpha, False):
-        output.copy_(_sigmoid_focal(upcast(input), target, weight, gamma, alpha))
+    output.copy_(_sigmoid_focal(upcast(input), target, weight, gamma, alpha))
 
 
 def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, *, gamma: float,
                                 alpha: float) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward` by its logits, for a unit output gradient."""
-    if _in_triton(input, target, weight, grad_input, gamma, alpha, True):
-        return
     with torch.enable_grad():
         x = upcast(input).detach().requires_grad_()
         loss = _sigmoid_focal(x, target, weight, gamma, alpha).sum()
     grad_input.copy_(torch.autograd.grad(loss, x)[0])
-
-
-@functools.lru_cache(maxsize=None)
-def _kernel_runs(device: torch.device) -> bool:
-    def kernel() -> None:
-        from .triton_focal_loss import sigmoid_focal
-        x = torch.zeros(1, 1, device=device)
-        sigmoid_focal(x, x.long().flatten(), x.new_empty(0), x, 2.0, 0.25, False)
-        x.item()  # waits
-    return runs('sigmoid_focal_loss', device, kernel)
-
-
-def _in_triton(x: Tensor, target: Tensor, weight: Tensor, out: Tensor, gamma: float, alpha: float,
-               backward: bool) -> bool:
-    """Whether the kernel has done it: mmdet's detectors call this at every step, on a million logits and more.
-
-    PyTorch's operators take some twenty passes over them, and memory for as many.
-    """
-    if not x.is_cuda or x.dtype == torch.float64 or not out.is_contiguous():
-        return False
-    if not has_triton() or not _kernel_runs(x.device):
-        return False
-    from .triton_focal_loss import sigmoid_focal
-    sigmoid_focal(x, target, weight, out, gamma, alpha, backward)
-    return True
 
 
 def _softmax_focal(log_p: Tensor, target: Tensor, weight: Tensor, gamma: float, alpha: float) -> Tensor:

@@ -10,9 +10,10 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging.history_buffer import HistoryBuffer
 
-_CONTAINERS = (dict, OrderedDict, list, tuple)
+_CONTAINERS = (dict, OrderedDict, ConfigDict, list, tuple, set)
 _SEQUENCES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
     ((list,), list), ((tuple,), tuple), ((set, frozenset), set), ((deque, range), list))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)

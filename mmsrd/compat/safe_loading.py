@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Dict, Optional
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from ..errors import CheckpointError
@@ -51,7 +52,7 @@ def mmengine_globals() -> list[Any]:
     dtypes = [getattr(np.dtypes, name) for name in dir(np.dtypes) if name.endswith('DType')] \
         if hasattr(np, 'dtypes') else []
     methods = [(history_method, f'{module}.getattr') for module in ('builtins', '__builtin__')]
-    return [HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions, *methods]
+    return [HistoryBuffer, ConfigDict, np.ndarray, np.dtype, *dtypes, *functions, *methods]
 
 
 def allow_mmengine_globals() -> None:

@@ -2,8 +2,8 @@
 from .distill_config import DistillConfig, parse_distill
 from .inference_config import PLAIN, InferenceConfig
 from .loss_config import LossConfig
-from .schedule import Schedule
+from .schedule import Progress, Schedule
 from .teacher_config import EMATeacherConfig, PretrainedTeacherConfig, TeacherConfig
 
-__all__ = ['PLAIN', 'DistillConfig', 'EMATeacherConfig', 'InferenceConfig', 'LossConfig', 'PretrainedTeacherConfig',
-           'Schedule', 'TeacherConfig', 'parse_distill']
+__all__ = ['PLAIN', 'DistillConfig', 'EMATeacherConfig', 'InferenceConfig', 'LossConfig',
+           'PretrainedTeacherConfig', 'Progress', 'Schedule', 'TeacherConfig', 'parse_distill']

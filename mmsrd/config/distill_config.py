@@ -5,14 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from ..errors import ConfigError
-from .checks import ROOT, boolean, check_keys, mapping, one_of
+from .checks import ROOT, boolean, check_keys, mapping, of_type
 from .loss_config import LossConfig, parse_losses
 from .preemption_config import PreemptionConfig, parse_preemption
 from .report_config import ReportConfig, parse_report
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
-
-PRESETS = ('detection', 'classification', 'segmentation', 'keypoints')
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ keys: exact_resume, losses, preemption, preset, report, schedule, teacher, teach
                                'preemption'))
     preset, losses = options.get('preset'), options.get('losses')
     if preset is not None:
-        one_of(f'{ROOT}.preset', preset, PRESETS)
+        of_type(f'{ROOT}.preset', preset, str, 'the name of a preset')
     if losses is not None and preset is not None:
         raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
     teachers = parse_teachers(options)

@@ -18,6 +18,9 @@ BY_STRIDE = 'stride'
 OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'balance', 'levels', 'resize', 'pool', 'tokens',
             'projector')
 """Keys of a loss that are not arguments of its module."""
+_OTHER_NAMES = {'loss_weight': 'weight', 'tau': 'temperature'}
+"""What OpenMMLab's losses and other toolboxes call a key."""
+_TEMPERED = ('KLDivLoss', 'BinaryKLDivLoss')
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,19 @@ class LossConfig:
     tokens: str = 'all'
     projector: Union[Mapping[str, Any], str, None] = 'auto'
     preset: str = ''
+
+    @property
+    def projector_text(self) -> str:
+        """Type of the projectors, for people."""
+        kind: Any = self.projector.get('type') if isinstance(self.projector, Mapping) else self.projector
+        return 'none' if kind is None else kind if isinstance(kind, str) else str(kind.__name__)
+
+    @property
+    def module_text(self) -> str:
+        """Type and arguments of the loss, for people."""
+        kind = self.module['type']
+        arguments = ', '.join(f'{name}={value!r}' for name, value in self.module.items() if name != 'type')
+        return f'{kind if isinstance(kind, str) else kind.__name__}({arguments})'
 
     @property
     def key(self) -> str:
@@ -98,6 +114,14 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
             raise ConfigError(f'{key}.{side}: is required: the dotted path of a module of the {side}, such as \'neck\'')
         paths[side] = of_type(f'{key}.{side}', options[side], str, 'the dotted path of a module')
     projector = options.get('projector', 'auto')
+    kind = options.get('type', 'SRDLoss')
+    name_of_kind = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+    for other, own in _OTHER_NAMES.items():
+        if other in options and (own in OWN_KEYS or name_of_kind in _TEMPERED):
+            if own in options:
+                raise ConfigError(f'{key}: has {own}={options[own]!r} and {other}={options[other]!r}, which mean the '
+                                  'same; write one of them')
+            options[own] = options.pop(other)
     return LossConfig(
         name, {'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
         paths['student'], paths['teacher'], parse_teacher_name(key, options.get('from_teacher'), teachers),

@@ -69,6 +69,52 @@ class Schedule:
         return growth * (0.5 + 0.5 * math.cos(math.pi * progress) if self.decay == 'cosine' else 1 - progress)
 
 
+@dataclass
+class Progress:
+    """The clock of a distiller: where training is, and what the schedule says of it.
+
+    A runner sets it before each iteration (:class:`mmsrd.DistillHook`); in a loop without one, each loss pass with
+    gradients counts.
+
+    Attributes:
+        schedule: When distillation acts.
+        iteration: Iterations that are done.
+        epoch: Epochs that are done.
+        epoch_length: Iterations of an epoch; None where they are not known.
+        length: Iterations of the whole training; None where they are not known.
+
+    Example:
+        >>> from mmsrd.config import Progress, Schedule
+        >>> progress = Progress(Schedule(end=2, decay='linear'))
+        >>> progress.factor
+        1.0
+        >>> progress.iteration += 1
+        >>> progress.factor, progress.active, progress.over
+        (0.5, True, False)
+    """
+
+    schedule: Schedule
+    iteration: int = 0
+    epoch: int = 0
+    epoch_length: int | None = None
+    length: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether distillation acts in the next step."""
+        return self.schedule.active(self.iteration, self.epoch)
+
+    @property
+    def over(self) -> bool:
+        """Whether distillation has ended for good."""
+        return self.schedule.over(self.iteration, self.epoch)
+
+    @property
+    def factor(self) -> float:
+        """Multiplier of the weights in the next step, from 0 to 1."""
+        return self.schedule.factor(self.iteration, self.epoch, self.epoch_length, self.length)
+
+
 def parse_schedule(block: Any) -> Schedule:
     """Check ``distill.schedule``.
 

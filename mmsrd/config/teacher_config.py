@@ -61,13 +61,6 @@ class EMATeacherConfig:
 
     key: str
     momentum: float = DEFAULT_MOMENTUM
-    checkpoint: None = field(default=None, init=False)
-    offload: bool = field(default=False, init=False)
-    # Its weights go on changing, so nothing is fused into them.
-    inference: InferenceConfig = field(default=InferenceConfig(fold=False), init=False)
-    init_student: None = field(default=None, init=False)
-    check: int = field(default=0, init=False)
-    swap_channels: None = field(default=None, init=False)
 
     @property
     def name(self) -> str:
@@ -100,7 +93,8 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
             raise ConfigError.at(key, name, "must not contain 'loss': logged names begin with it, and MMEngine adds "
                                  'every logged value with that word to the training loss')
     teachers = {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
-    giving = [name for name, teacher in teachers.items() if teacher.init_student]
+    giving = [name for name, teacher in teachers.items()
+              if isinstance(teacher, PretrainedTeacherConfig) and teacher.init_student]
     if len(giving) > 1:
         raise ConfigError(f'{key}: init_student=True in {" and ".join(giving)}; set it for one teacher only')
     return teachers

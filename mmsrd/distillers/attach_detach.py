@@ -3,14 +3,17 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
+from mmengine.logging import print_log
 from torch import nn
 
 from ..compat.torch_versions import register_final_hook, register_state_dict_hook
+from ..config import DistillConfig
 from ..errors import ConfigError
 from ..recorders import trained_part
+from ..teachers import TeacherGroup
 from ..teachers.class_names import names_in
-from .build_distiller import DistillSetup
-from .projector_distiller import ProjectorDistiller
+from .distiller import ProjectorDistiller
+from .plan import plan, read_block
 
 CHILD = 'distiller'
 """Name of the distiller in the student."""
@@ -56,14 +59,14 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
         >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
         ['loss']
     """
-    setup = DistillSetup.of(distill_cfg)
-    if setup.config.schedule.by_epoch:
+    config = read_block(distill_cfg)
+    if config.schedule.by_epoch:
         raise ConfigError('distill.schedule.by_epoch = True: only a runner counts epochs; give iterations')
-    decay = setup.config.schedule.decay
-    if decay is not None and setup.config.schedule.end is None:
+    decay = config.schedule.decay
+    if decay is not None and config.schedule.end is None:
         raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner the length of the '
                              'training is unknown')
-    distiller = attach_distiller(model, setup, keep_weights=True)
+    distiller = attach_distiller(model, config, keep_weights=True)
     try:
         distiller.teachers.prepare()
         distiller.take_classes(model, names_in(getattr(model, 'dataset_meta', None)))
@@ -75,22 +78,26 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     return distiller
 
 
-def attach_distiller(student: nn.Module, setup: DistillSetup, keep_weights: bool = False) -> ProjectorDistiller:
+def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bool = False) -> ProjectorDistiller:
     """As :func:`attach`, but teachers have no weights yet: see :meth:`mmsrd.teachers.TeacherGroup.prepare`.
 
     Args:
         student: The student.
-        setup: The checked ``distill`` block.
-        keep_weights: See :meth:`DistillSetup.build`.
+        config: The checked ``distill`` block.
+        keep_weights: See :func:`mmsrd.distillers.plan`.
 
     Raises:
-        ConfigError: And its kinds, where the setup does not fit the models.
+        ConfigError: And its kinds, where the block does not fit the models.
     """
     if hasattr(student, CHILD):
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
     if not any(p.requires_grad for p in student.parameters()):
         raise ConfigError(f'{type(student).__name__} has no trainable parameters: the whole student is frozen')
-    distiller = setup.build(student, keep_weights)
+    teachers = TeacherGroup.build(config.teachers, student)
+    planned = plan(student, teachers, config, keep_weights)
+    distiller = ProjectorDistiller(planned)
+    distiller.connect(student, teachers)
+    print_log(distiller.describe(), logger='current')
     student.add_module(CHILD, distiller.to(next(student.parameters()).device))
     distiller.handles = [
         student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),

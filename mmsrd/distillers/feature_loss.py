@@ -15,6 +15,7 @@ from ..errors import ConfigTypeError, FeatureMismatchError, TapError
 from ..models.loss_and_projector_builder import build_loss, build_projector, check_projector
 from ..models.losses.base_loss import BaseDistillLoss, LossAndLogs, LossTypeError, loss_and_logs, mean_of
 from ..recorders import DryRun
+from ..utils.random_state import preserved_random_state
 from ..utils.tensors import channel_dim, num_rows
 from .balance import Balance, GradientWatch
 from .level_matching import LevelPair, match_levels, match_shapes
@@ -23,39 +24,62 @@ from .level_matching import LevelPair, match_levels, match_shapes
 class FeatureLoss(nn.Module):
     """``distill.losses.<name>`` at work: compares levels of a student and a teacher feature.
 
-    The criterion is built at once, so that its arguments are checked before any model is
-    built; :meth:`match` finds the level pairs, :meth:`build_projectors` comes last.
+    Builds its criterion, then a projector for each pair, whose initial weights it draws from the current random state.
 
     Args:
         config: The loss's part of the ``distill`` block.
+        pairs: Which levels are compared (:meth:`match`).
 
     Attributes:
         config: As given.
-        pairs: Which levels are compared.
-        projectors: One for each pair.
+        pairs: As given.
         criterion: The loss module.
+        projectors: One for each pair.
         balance: Factors of its gradient at the student's levels; None for a loss of constant weight.
         class_order: Channels (C,) of the teacher in the order of the student's classes; None where it is the same.
         watch: Where set, measures the gradient norms of a loss of constant weight in the next step.
 
     Raises:
         ConfigError: The loss or its projector is none, or an argument is not accepted.
+        FeatureMismatchError: There is to be no projector, and the channels of a pair differ.
     """
 
     class_order: Tensor | None
 
-    def __init__(self, config: LossConfig) -> None:
+    def __init__(self, config: LossConfig, pairs: Sequence[LevelPair]) -> None:
         super().__init__()
         self.config = config
         self.criterion = build_loss(config.key, config.module, OWN_KEYS)
-        self.pairs: list[LevelPair] = []
-        self.projectors = nn.ModuleList()
-        self.balance: Balance | None = None
+        self.pairs = list(pairs)
+        self.projectors = nn.ModuleList([self._projector(pair) for pair in self.pairs])
+        self.balance: Balance | None = None if config.balance is None else \
+            Balance(config.key, config.balance, self.student_levels)
         self.watch: GradientWatch | None = None
         self._said: set[str] = set()
         self.register_buffer('class_order', None, persistent=False)
-        if self.projector_config is not None:
-            check_projector(f'{config.key}.projector', self.projector_config)
+
+    @classmethod
+    def check(cls, config: LossConfig) -> None:
+        """Check the arguments of a loss and its projector, as far as possible without levels.
+
+        Raises:
+            ConfigError: The loss or its projector is none, or an argument is not accepted.
+        """
+        with preserved_random_state():  # losses may have weights of their own
+            options = cls(config, []).projector_config
+        if options is not None:
+            check_projector(f'{config.key}.projector', options)
+
+    @staticmethod
+    def match(config: LossConfig, student: DryRun, teacher: DryRun) -> list[LevelPair]:
+        """Pair the levels that the dry runs have shown.
+
+        Raises:
+            TapError: A module was not called, or its output cannot be used.
+            FeatureMismatchError: The levels cannot be compared as configured.
+        """
+        return match_levels(config, student.shapes(config.student, f'{config.key}.student'),
+                            teacher.shapes(config.teacher, f'{config.key}.teacher'), (student.image, teacher.image))
 
     @property
     def compares_logits(self) -> bool:
@@ -69,20 +93,6 @@ class FeatureLoss(nn.Module):
             return None if self.compares_logits else dict(type='LinearProjector')
         return self.config.projector
 
-    def match(self, student: DryRun, teacher: DryRun) -> None:
-        """Pair the levels that the dry runs have shown.
-
-        Raises:
-            TapError: A module was not called, or its output cannot be used.
-            FeatureMismatchError: The levels cannot be compared as configured.
-        """
-        config = self.config
-        self.pairs = match_levels(config, student.shapes(config.student, f'{config.key}.student'),
-                                  teacher.shapes(config.teacher, f'{config.key}.teacher'),
-                                  (student.image, teacher.image))
-        if config.balance is not None:
-            self.balance = Balance(config.key, config.balance, self.student_levels)
-
     @property
     def student_levels(self) -> list[int]:
         """Indices of the student's levels that are compared."""
@@ -92,17 +102,6 @@ class FeatureLoss(nn.Module):
     def measured(self) -> Balance | GradientWatch | None:
         """What measures the gradients of a step, where they are balanced or watched."""
         return self.balance or self.watch
-
-    def build_projectors(self) -> None:
-        """Build a projector for each pair; draws initial weights from the current random state.
-
-        Raises:
-            FeatureMismatchError: There is to be no projector, and the channels of a pair differ.
-            ConfigError: The projector does not accept its arguments.
-        """
-        if self.criterion.state_dict():  # its weights depend on the run's seed, as all do
-            self.criterion = build_loss(self.config.key, self.config.module, OWN_KEYS)
-        self.projectors = nn.ModuleList([self._projector(pair) for pair in self.pairs])
 
     def _projector(self, pair: LevelPair) -> nn.Module:
         options, key = self.projector_config, self.config.key
@@ -279,17 +278,23 @@ class FeatureLoss(nn.Module):
                     if parameter.default is not parameter.empty}
         return {**defaults, **self.config.module, 'type': kind.__name__}
 
-    def summary_rows(self) -> list[tuple[str, ...]]:
-        """A row of the summary table (:data:`mmsrd.distillers.summary.HEADER`) for each pair."""
-        config, rows = self.config, []
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a row of the table (:data:`mmsrd.distillers.plan.HEADER`) for each pair, with its projector's size."""
+        sizes = [sum(parameter.numel() for parameter in projector.parameters()) for projector in self.projectors]
+        return [(*row[:-1], f'{size / 1e3:.1f} k' if size else 'none')
+                for row, size in zip(self.rows_of(self.config, self.pairs), sizes)]
+
+    @staticmethod
+    def rows_of(config: LossConfig, pairs: Sequence[LevelPair]) -> list[tuple[str, ...]]:
+        """Return a row of the table for each pair, with the projectors' type."""
+        rows = []
         paths = config.student, f'{config.teacher_name}:{config.teacher}'.lstrip(':')
-        for pair, projector in zip(self.pairs, self.projectors):
-            size = sum(p.numel() for p in projector.parameters())
+        for pair in pairs:
             cells = [config.name, f'{config.weight:g}' if config.balance is None else f'balance {config.balance:g}']
             for path, level, stride, shape in zip(paths, (pair.student, pair.teacher), pair.strides,
                                                   (pair.student_shape, pair.teacher_shape)):
                 cells += [f'{path}[{level}]', '-' if stride is None else f'{stride:g}', 'x'.join(map(str, shape[1:]))]
-            rows.append((*cells, f'{size / 1e3:.1f} k' if size else 'none'))
+            rows.append((*cells, config.projector_text))
         return rows
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

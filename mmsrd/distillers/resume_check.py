@@ -5,8 +5,7 @@ from dataclasses import asdict
 from typing import Any, Mapping
 
 from ..config.checks import ROOT
-from ..teachers import PretrainedTeacher
-from .projector_distiller import ProjectorDistiller
+from .distiller import ProjectorDistiller
 
 _MEANING = ('student', 'teacher', 'levels', 'pool', 'resize', 'tokens', 'projector', 'from_teacher', 'model', 'weights')
 """Last parts of the keys that say what a projector maps from and to."""
@@ -16,13 +15,11 @@ def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[st
     """Teachers, losses, schedule and processes by config key, in types that any checkpoint reader accepts."""
     fingerprint: dict[str, Any] = {'number of processes': num_processes}
     for teacher in distiller.teachers.values():
-        fingerprint[f'{teacher.key}.model'] = type(teacher.model).__name__
-        if isinstance(teacher, PretrainedTeacher):  # an average comes back with the checkpoint
-            fingerprint[f'{teacher.key}.weights'] = teacher.weights_checksum
+        fingerprint.update({f'{teacher.key}.{option}': value for option, value in teacher.fingerprint().items()})
     for loss in distiller.feature_losses:
         fingerprint.update({f'{loss.config.key}.{option}': _plain(value)
                             for option, value in loss.fingerprint().items()})
-    schedule = asdict(distiller.schedule)
+    schedule = asdict(distiller.progress.schedule)
     if schedule['decay'] is None:  # records of version 0.1.0 do not have it
         del schedule['decay']
     fingerprint.update({f'{ROOT}.schedule.{option}': value for option, value in schedule.items()})

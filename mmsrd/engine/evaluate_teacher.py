@@ -14,7 +14,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ..teachers import PretrainedTeacher
+from ..teachers import Teacher
 from ..utils.random_state import preserved_random_state
 
 SECONDS = 60.0
@@ -22,7 +22,7 @@ SECONDS = 60.0
 
 
 @torch.no_grad()
-def evaluate(runner: Runner, teacher: PretrainedTeacher, images: int, device: torch.device) -> dict[str, Any] | None:
+def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device) -> dict[str, Any] | None:
     """Run a teacher on the first images of the student's validation set.
 
     Args:
@@ -83,7 +83,7 @@ def _without_workers(options: Any) -> Any:
     return options
 
 
-def _predict(teacher: PretrainedTeacher, loader: Any, evaluator: Evaluator, images: int,
+def _predict(teacher: Teacher, loader: Any, evaluator: Evaluator, images: int,
              device: torch.device) -> tuple[list[Any], str]:
     """Give the evaluator the teacher's predictions; what was seen, and why it failed in one of the processes.
 

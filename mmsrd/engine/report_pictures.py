@@ -11,10 +11,11 @@ from typing import Any, Callable, Iterable
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.dist import get_world_size
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import get
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from mmengine.visualization.vis_backend import BaseVisBackend, LocalVisBackend
 
 from ..utils.random_state import preserved_random_state
 
@@ -192,3 +193,9 @@ def _of_one_height(drawn: dict[str, np.ndarray]) -> list[np.ndarray]:
     height = max(image.shape[0] for image in drawn.values())
     return [np.asarray(Image.fromarray(image).resize((round(image.shape[1] * height / image.shape[0]), height)))
             for image in drawn.values()]
+
+
+def services(runner: Runner) -> list[BaseVisBackend]:
+    """Backends of the runner's visualizer but for the files in the work directory; none but in the main process."""
+    return [backend for backend in runner.visualizer._vis_backends.values()
+            if is_main_process() and not isinstance(backend, LocalVisBackend)]

@@ -1,10 +1,17 @@
 """Record what modules of a model return, by their paths; and the dry run that finds shapes."""
 from .dry_run import SIDES, DryRun, dry_run
-from .find_module import find_module, unique_paths
-from .model_parts import channel_candidates, dummy_samples, evaluating, fixed_sides, trained_part
-from .output_levels import as_levels
-from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager
+from .model_parts import (
+    channel_candidates,
+    dummy_samples,
+    evaluating,
+    find_module,
+    fixed_sides,
+    trained_part,
+    unique_paths,
+)
+from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager, as_levels
+from .recording import Recording
 
-__all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'as_levels',
+__all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'Recording', 'as_levels',
            'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_module', 'fixed_sides',
            'trained_part', 'unique_paths']

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from ..errors import TapError
 from ..utils.random_state import preserved_random_state
-from .find_module import find_module
-from .model_parts import channel_candidates, dummy_samples, evaluating, trained_part
-from .output_levels import as_levels, tensor_versions
+from .model_parts import channel_candidates, dummy_samples, evaluating, find_module, trained_part
+from .output_recorder import as_levels, tensor_versions
 
 SIDES = (128, 224, 256, 384, 512, 336, 448, 32, 192, 299)
 """Sides of the square dry-run images; some models take only one of them."""

@@ -1,11 +1,40 @@
-"""What any model in MMEngine's calling convention has: a part that is trained, data samples, training flags."""
+"""What any model in MMEngine's calling convention has: modules by path, a part that is trained, samples, flags."""
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
+
+from ..errors import TapError, did_you_mean
+
+
+def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
+    """The submodule of ``model`` at dotted ``path``.
+
+    Raises:
+        TapError: There is none; the message names the closest existing paths.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    modules.pop('', None)
+    if path in modules:
+        return modules[path]
+    parent = path
+    while parent and parent not in modules:
+        parent = parent.rpartition('.')[0]
+    children = [name for name, _ in (modules[parent] if parent else model).named_children()]
+    raise TapError.at(
+        key, path, f'{type(model).__name__} has no such module{did_you_mean(path, modules)}. '
+        f'Modules of {parent or type(model).__name__}: {", ".join(children) or "none"}')
+
+
+def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """``(path, key)`` pairs as path → first key, so that two losses share one recorder."""
+    paths: dict[str, str] = {}
+    for path, key in named:
+        paths.setdefault(path, key)
+    return paths
 
 
 def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:

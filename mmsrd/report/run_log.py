@@ -64,7 +64,7 @@ class RunLog:
             self.spectra = next((moment['spectra'] for moment in moments[::-1] if moment['spectra']), self.spectra)
 
     @classmethod
-    def of(cls, work_dir: str | Path, name: str = '') -> RunLog:
+    def from_work_dir(cls, work_dir: str | Path, name: str = '') -> RunLog:
         """As the class itself, for a directory that has to have something in it.
 
         Raises:

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from ..config import EMATeacherConfig
-from .base_teacher import BaseTeacher
 from .speedup import AppliedSpeedups, stores_weights
+from .teacher import Teacher
 from .weight_average import WeightAverage
 
 
-class EMATeacher(BaseTeacher):
+class EMATeacher(Teacher):
     """Self-distillation: the teacher is an average of the student.
 
     Its weights are part of the training state, so they are saved for a resume, unlike
@@ -26,10 +26,12 @@ class EMATeacher(BaseTeacher):
         started: Whether it has taken the student's weights, or those of a checkpoint.
     """
 
+    is_average = True
+
     def __init__(self, config: EMATeacherConfig, student: nn.Module) -> None:
         # Batch statistics are averaged with the weights that they belong to.
         self.average = WeightAverage(student, config.momentum)
-        super().__init__(self.average.module, config)
+        super().__init__(self.average.module, config.key, config.name)
         self.started = False
 
     def move_to(self, device: torch.device) -> None:
@@ -40,15 +42,20 @@ class EMATeacher(BaseTeacher):
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
         """On CUDA, a copy of its weights in the precision of the student; they go on changing, so nothing else."""
-        if dtype is None or not stores_weights(self.config.inference, device):
+        if dtype is None or not stores_weights(self.inference, device):
             return AppliedSpeedups()
         self.average.store(dtype)
         return AppliedSpeedups(stored_dtype=dtype)
 
     def release(self) -> None:
-        """As :meth:`BaseTeacher.release`; the average holds on to its tensors beside the model's."""
+        """As :meth:`Teacher.release`; the average holds on to its tensors beside the model's."""
         self.average.release()
         super().release()
+
+    def begin(self, student: nn.Module) -> None:
+        """See :class:`Teacher`."""
+        if not self.started:
+            self.update(student)
 
     def update(self, student: nn.Module) -> None:
         """Take the student's weights the first time, a share of them each time after it; none once released."""
@@ -58,11 +65,11 @@ class EMATeacher(BaseTeacher):
         self.average.update_parameters(student)
         self.started = True
 
-    def state_dict(self) -> dict[str, Any]:
-        """Weights and number of updates, for a checkpoint."""
+    def state(self) -> dict[str, Any]:
+        """Return the weights and the number of updates."""
         return dict(self.average.state())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.average.load(state)
         self.started = True

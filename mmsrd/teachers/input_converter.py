@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Sequence
 
 import torch
@@ -61,34 +62,95 @@ def image_preprocessor(model: nn.Module) -> nn.Module | None:
     return preprocessor
 
 
-class InputConverter:
-    """Turns the student's normalised batch into what the teacher's preprocessor would have made of it.
+@dataclass(frozen=True)
+class InputConversion:
+    """How the student's normalised batch becomes what the teacher's preprocessor would have made of it; plain values.
 
-    Args:
-        student: The student's pixel format.
-        teacher: The teacher's pixel format.
+    Attributes:
         channels: Channels that the teacher takes: a student's single one is repeated.
-        swap: Whether the teacher takes them in the other order; None for what the two preprocessors say, which is
-            wrong where one of them was made for images that are RGB when they are loaded (CIFAR).
+        swap: Whether it takes them in the other order.
+        scale: Factor of each channel, in the teacher's order; one value stands for equal ones.
+        shift: Added to each channel afterwards.
+        pad_value: Value of the teacher's padding.
+        identical: Whether there is nothing to do but to repeat a single channel.
+        loaded_otherwise: Whether the images of the student's data set have another order than those of the teacher's.
+        warns: Whether the student's preprocessor does not normalise, so that its inputs are taken for pixels.
     """
 
-    def __init__(self, student: PixelFormat, teacher: PixelFormat, channels: int = 3, swap: bool | None = None) -> None:
+    channels: int = 3
+    swap: bool = False
+    scale: tuple[float, ...] = (1.0,)
+    shift: tuple[float, ...] = (0.0,)
+    pad_value: float = 0.0
+    identical: bool = True
+    loaded_otherwise: bool = False
+    warns: bool = False
+
+    @classmethod
+    def between(cls, student: PixelFormat, teacher: PixelFormat, channels: int = 3, swap: bool | None = None
+                ) -> InputConversion:
+        """Return the conversion from one format to another.
+
+        Args:
+            student: The student's pixel format.
+            teacher: The teacher's pixel format.
+            channels: Channels that the teacher takes.
+            swap: Whether it takes them in the other order; None for what the two preprocessors say, which is wrong
+                where one of them was made for images that are RGB when they are loaded (CIFAR).
+        """
         deduced = student.swapped != teacher.swapped
-        self.swap = deduced if swap is None else swap
-        self.identical = not self.swap and student.has_values_of(teacher)
-        self.channels = channels
-        self._loaded_otherwise = self.swap != deduced
-        if teacher.normalises and not student.normalises:
+        swap = deduced if swap is None else swap
+        mean, std = (x.flip(0) if swap else x for x in (student.mean, student.std))
+        # (x·std_s + mean_s − mean_t) / std_t as one multiplication and one addition.
+        scale, shift = std / teacher.std, (mean - teacher.mean) / teacher.std
+        return cls(channels, swap, tuple(scale.flatten().tolist()), tuple(shift.flatten().tolist()), teacher.pad_value,
+                   not swap and student.has_values_of(teacher), swap != deduced,
+                   teacher.normalises and not student.normalises)
+
+
+def conversion_for(teacher: tuple[str, str], models: tuple[nn.Module, nn.Module], channels: tuple[int, int],
+                   swap: bool | None) -> InputConversion:
+    """Return how a student's batch becomes what a teacher takes; a warning where the order of channels was deduced.
+
+    Args:
+        teacher: Config key of the teacher, and where its model comes from.
+        models: Student and teacher.
+        channels: Channels of the images of both.
+        swap: See :meth:`InputConversion.between`.
+
+    Raises:
+        TeacherError: The numbers of channels differ; one can be made several.
+    """
+    key, name = teacher
+    if channels[0] not in (channels[1], 1):
+        raise TeacherError.at(f'{key}.config', name, f'the teacher takes images of {channels[1]} channels, and the '
+                              f'student\'s have {channels[0]}')
+    student_format, teacher_format = (PixelFormat(image_preprocessor(model)) for model in models)
+    conversion = InputConversion.between(student_format, teacher_format, channels[1], swap)
+    if conversion.swap and swap is None and channels[0] > 1:
+        print_log(f'{key}: the teacher gets the channels of the student\'s images in the other order, because one of '
+                  'their data preprocessors swaps BGR and RGB and the other does not. That is right where both were '
+                  'made for images that are loaded in one order. If the data set of one gives RGB and that of the '
+                  f'other BGR (CIFAR and ImageNet in MMPretrain), write {key}.swap_channels=False; True says that it '
+                  'is right', logger='current', level=logging.WARNING)
+    return conversion
+
+
+class InputConverter:
+    """Carries out a conversion.
+
+    Args:
+        conversion: What to do.
+    """
+
+    def __init__(self, conversion: InputConversion) -> None:
+        self.conversion = conversion
+        self.channels = conversion.channels
+        if conversion.warns:
             print_log('The student\'s data preprocessor does not normalise: its inputs are treated as pixels from 0 to '
                       '255 and normalised for the teacher. If your pipeline normalises, do it in data_preprocessor',
                       logger='current', level=logging.WARNING)
-        self.pad_value = teacher.pad_value
-        mean, std = student.mean, student.std
-        if self.swap:
-            mean, std = mean.flip(0), std.flip(0)
-        # (x·std_s + mean_s − mean_t) / std_t as one multiplication and one addition.
-        self.scale = std / teacher.std
-        self.shift = (mean - teacher.mean) / teacher.std
+        self.scale, self.shift = (torch.tensor(x).reshape(-1, 1, 1) for x in (conversion.scale, conversion.shift))
 
     def as_loaded(self, image: Tensor) -> Tensor:
         """An image of the student's data set as the teacher's own preprocessor expects it.
@@ -101,7 +163,7 @@ class InputConverter:
         """
         if image.size(0) == 1:
             return image.expand(self.channels, -1, -1)
-        return image.flip(0) if self._loaded_otherwise else image
+        return image.flip(0) if self.conversion.loaded_otherwise else image
 
     def __call__(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Tensor:
         """Convert a batch.
@@ -115,15 +177,15 @@ class InputConverter:
         """
         if inputs.size(1) == 1:
             inputs = inputs.expand(-1, self.channels, -1, -1)
-        if self.identical:
+        if self.conversion.identical:
             return inputs
         if self.scale.device != inputs.device:
             self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
-        out = inputs.flip(1) if self.swap else inputs
+        out = inputs.flip(1) if self.conversion.swap else inputs
         out = out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
         for image, sample in zip(out, data_samples or ()):
             shape = sample.metainfo.get('img_shape') if hasattr(sample, 'metainfo') else None
             if shape is not None:
-                image[:, int(shape[0]):, :] = self.pad_value
-                image[:, :, int(shape[1]):] = self.pad_value
+                image[:, int(shape[0]):, :] = self.conversion.pad_value
+                image[:, :, int(shape[1]):] = self.conversion.pad_value
         return out

@@ -8,17 +8,18 @@ import torch
 from torch import nn
 
 from ..config import PretrainedTeacherConfig
-from ..utils.weights_checksum import weights_checksum
+from ..config.teacher_config import CHECK_IMAGES
+from ..errors import ConfigError
 from ..utils.zoo import load_config
-from .base_teacher import BaseTeacher
 from .build_model import build_model, initialise
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .libraries import LibraryModel, build_library_model, is_library_model
-from .speedup import store_weights
-from .weights import read_weights
+from .speedup import AppliedSpeedups, apply_speedups, store_weights
+from .teacher import Teacher
+from .weights import read_weights, weights_checksum
 
 
-class PretrainedTeacher(BaseTeacher):
+class PretrainedTeacher(Teacher):
     """A model of its own, whose weights come from a checkpoint and are never saved again.
 
     The architecture is built at once, the weights are read by :meth:`prepare` when training
@@ -48,7 +49,11 @@ class PretrainedTeacher(BaseTeacher):
         self.model_config = ''
         if model is None:
             model = self._build(config, scope)
-        super().__init__(model, config)
+        self.config = config
+        self.inference = config.inference
+        self.swap_channels = config.swap_channels
+        self.any_task = isinstance(model, LibraryModel)
+        super().__init__(model, config.key, config.name)
 
     def _build(self, config: PretrainedTeacherConfig, scope: str) -> nn.Module:
         """The model without its weights; with random ones where it is to have none."""
@@ -80,8 +85,42 @@ class PretrainedTeacher(BaseTeacher):
         self.model.eval().requires_grad_(False)
         self.weights_checksum = weights_checksum(self.model)
 
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Teacher`."""
+        return dict(config=self.name, checkpoint=self.checkpoint or 'random')
+
+    def fingerprint(self) -> dict[str, Any]:
+        """See :class:`Teacher`; an average comes back with the checkpoint, and a trained teacher by its checksum."""
+        return dict(super().fingerprint(), weights=self.weights_checksum)
+
+    def gives_layers(self, default: bool) -> bool:
+        """See :class:`Teacher`; random layers only where the config asks for them."""
+        asked = self.config.init_student
+        return (default and self.checkpoint is not None) if asked is None else asked
+
+    def can_predict(self) -> bool:
+        """See :class:`Teacher`."""
+        return not (self.any_task or self.checkpoint is None or self.config.offload or self.released)
+
+    def check_images(self, same_task: bool) -> int:
+        """See :class:`Teacher`.
+
+        Raises:
+            ConfigError: A model with features only is to be evaluated.
+        """
+        asked = self.config.check
+        if self.any_task and asked:
+            raise ConfigError.at(f'{self.key}.check', asked, f'{self.name} has features only, so it cannot be '
+                                 'evaluated; remove `check`')
+        if self.any_task or self.checkpoint is None:
+            return 0
+        return asked if asked is not None else CHECK_IMAGES if same_task and not self.config.offload else 0
+
+    def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
+        return apply_speedups(self.model, self.config, self._called, self._recorded_modules(), device, dtype)
+
     def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
-        """See :class:`BaseTeacher`."""
+        """See :class:`Teacher`."""
         return match_classes(self.classes, names, (num_classes(self.model), num_classes(student)))
 
     @torch.no_grad()
@@ -117,5 +156,5 @@ class PretrainedTeacher(BaseTeacher):
         images = batch.get('inputs') if isinstance(batch, Mapping) else None
         if images is None:
             return batch
-        converted = [self._plan.converter.as_loaded(image) for image in images]
+        converted = [self._converter.as_loaded(image) for image in images]
         return {**batch, 'inputs': torch.stack(converted) if isinstance(images, torch.Tensor) else converted}

@@ -1,7 +1,7 @@
 """Layers of a teacher that a student starts with."""
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 import torch
 from mmengine.dist import broadcast
@@ -76,7 +76,12 @@ class StudentInit:
                         self.classifiers[name] = layer
 
     def __str__(self) -> str:
-        return ', '.join(f'{name} ({alike} of {layers} layers)' for name, (alike, layers) in self.parts.items())
+        return self.text(self.parts)
+
+    @staticmethod
+    def text(parts: Mapping[str, tuple[int, int]]) -> str:
+        """Return :attr:`parts` for people."""
+        return ', '.join(f'{name} ({alike} of {layers} layers)' for name, (alike, layers) in parts.items())
 
     def leave_out_classifiers(self) -> None:
         """Let the student keep its own classifiers: its classes are others, or in another order."""

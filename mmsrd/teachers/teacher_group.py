@@ -9,13 +9,13 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..config import EMATeacherConfig, TeacherConfig
-from .base_teacher import BaseTeacher, Features
 from .build_model import scope_of
 from .ema_teacher import EMATeacher
 from .pretrained_teacher import PretrainedTeacher
+from .teacher import Features, Teacher
 
 
-class TeacherGroup(Dict[str, BaseTeacher]):
+class TeacherGroup(Dict[str, Teacher]):
     """Teachers by name; a single one has the empty name."""
 
     @classmethod
@@ -33,7 +33,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
                     PretrainedTeacher(config, scope=scope_of(student))) for name, config in configs.items())
 
     @property
-    def only(self) -> BaseTeacher:
+    def only(self) -> Teacher:
         """The one teacher.
 
         Raises:
@@ -44,10 +44,9 @@ class TeacherGroup(Dict[str, BaseTeacher]):
         return next(iter(self.values()))
 
     @property
-    def averages(self) -> dict[str, EMATeacher]:
+    def averages(self) -> dict[str, Teacher]:
         """Teachers that average the student and are still at work, by name."""
-        return {name: teacher for name, teacher in self.items()
-                if isinstance(teacher, EMATeacher) and not teacher.released}
+        return {name: teacher for name, teacher in self.items() if teacher.is_average and not teacher.released}
 
     def prepare(self, start: Any = None) -> None:
         """Read the weights and get ready to run, when training is about to start.
@@ -60,7 +59,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
         """
         for teacher in self.values():
             teacher.prepare()
-            if start is not None and start == teacher.config.checkpoint:
+            if start is not None and start == teacher.describe()['checkpoint']:
                 print_log(f'{teacher.key}.checkpoint = {start!r} is also load_from: teacher and student start with '
                           'the same weights', logger='current', level=logging.WARNING)
 
@@ -78,7 +77,7 @@ class TeacherGroup(Dict[str, BaseTeacher]):
 
     def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                       student_dtype: torch.dtype | None) -> dict[str, Features]:
-        """Features by name of the teacher; see :meth:`BaseTeacher.forward_async`."""
+        """Features by name of the teacher; see :meth:`Teacher.forward_async`."""
         return {name: teacher.forward_async(inputs, data_samples, student_dtype) for name, teacher in self.items()}
 
     def synchronize(self) -> None:

@@ -1,9 +1,11 @@
 """Reading a checkpoint into a teacher, with errors that say what does not fit."""
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from typing import Any, Mapping
 
+import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -81,3 +83,12 @@ def _mismatch(model: nn.Module, config_name: str, own: dict[str, Tensor], state:
 
 def _some(names: list[str], count: int = 3) -> str:
     return ', '.join(names[:count]) + (', ...' if len(names) > count else '')
+
+
+def weights_checksum(model: nn.Module) -> int:
+    """CRC-32 over names and values of all parameters and buffers: it tells weights apart, whatever the file's path."""
+    checksum = 0
+    for name, value in sorted(model.state_dict().items()):
+        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        checksum = zlib.crc32(raw.data, zlib.crc32(name.encode(), checksum))
+    return checksum

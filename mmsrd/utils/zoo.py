@@ -6,16 +6,22 @@ import os
 import os.path as osp
 import re
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 from urllib.parse import urlparse
 
 import torch
 from mmengine import load
 from mmengine.config import Config
 from mmengine.dist import barrier
+from mmengine.fileio import get
+from mmengine.runner import checkpoint
 
 from ..errors import CheckpointError, MissingPackageError, TeacherError, did_you_mean
 
+_LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    'torchvision': checkpoint.get_torchvision_models, 'open-mmlab': checkpoint.get_external_models,
+    'openmmlab': checkpoint.get_external_models, 'mmcls': checkpoint.get_mmcls_models}
+"""Names of weights that MMEngine knows, by scheme."""
 _EXTERNAL = re.compile(r'^(\w+)::(.+)$')
 _HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
 
@@ -122,16 +128,20 @@ def download(url: str, key: str) -> str:
     Raises:
         CheckpointError: It cannot be fetched or has another hash.
     """
-    folder = Path(torch.hub.get_dir()) / 'checkpoints'
-    file_name = osp.basename(urlparse(url).path)
-    target = folder / file_name
-    match = _HASH_IN_NAME.search(file_name)
+    match = _HASH_IN_NAME.search(osp.basename(urlparse(url).path))
+    return _once(url, key, lambda target: torch.hub.download_url_to_file(
+        url, str(target), hash_prefix=match.group(1) if match else None))
+
+
+def _once(url: str, key: str, write: Callable[[Path], Any]) -> str:
+    """Path of a file in PyTorch's hub folder, which the first process of each machine writes if it is not there."""
+    target = Path(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
     failure: Exception | None = None
     # MMEngine's get_local_rank needs a local process group, which its runner does not make.
     if not target.is_file() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            torch.hub.download_url_to_file(url, str(target), hash_prefix=match.group(1) if match else None)
+            write(target)
         except Exception as e:  # raised below, after the other processes have been let go
             failure = e
     barrier()
@@ -142,16 +152,44 @@ def download(url: str, key: str) -> str:
     return str(target)
 
 
+def named_weights(spec: str, key: str) -> str:
+    """Return the URL of weights by their name in a list of MMEngine: ``torchvision://``, ``open-mmlab://``, ``mmcls://``.
+
+    Raises:
+        CheckpointError: The list has no such name; the closest are suggested.
+    """
+    scheme, _, name = spec.partition('://')
+    known: dict[str, str] = _LISTS[scheme]()
+    name = checkpoint.get_deprecated_model_names().get(name, name) if scheme.startswith('open') else name
+    if name not in known:
+        raise CheckpointError.at(key, spec, f'MMEngine has no such weights{did_you_mean(name, known)}')
+    return known[name]
+
+
+def fetch(spec: str, key: str) -> str:
+    """Copy a checkpoint from a store that MMEngine reads (``s3://``, ``petrel://``) into PyTorch's hub folder, once.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    return _once(spec, key, lambda target: target.write_bytes(get(spec)))
+
+
 def local_checkpoint(spec: str, config_name: str, key: str) -> str:
-    """Path of the checkpoint file that ``spec`` means: ``'auto'``, a URL or a path.
+    """Path of the checkpoint file that ``spec`` means: ``'auto'``, a URL, a name of MMEngine's lists, or a path.
 
     Raises:
         CheckpointError: It cannot be found or fetched.
     """
     if spec == 'auto':
         spec = zoo_weights(config_name, key)
-    if urlparse(spec).scheme in ('http', 'https', 'file'):
+    scheme = spec.partition('://')[0] if '://' in spec else ''
+    if scheme in _LISTS:
+        return download(named_weights(spec, key), key)
+    if scheme in ('http', 'https', 'file'):
         return download(spec, key)
+    if scheme:
+        return fetch(spec, key)
     path = osp.expanduser(spec)
     if not osp.isfile(path):
         close = did_you_mean(spec, ['auto']) or _neighbours(Path(path))

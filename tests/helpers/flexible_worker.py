@@ -33,7 +33,7 @@ def main() -> None:
         loss.balance = float(sys.argv[6])
     runner = RUNNERS.build(config)
     runner.train()
-    print('STUDENT', type(runner.model.module).__name__, distiller_of(runner).iteration, flush=True)
+    print('STUDENT', type(runner.model.module).__name__, distiller_of(runner).progress.iteration, flush=True)
 
 
 if __name__ == '__main__':

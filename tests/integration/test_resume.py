@@ -52,7 +52,7 @@ def test_detector(make_runner, distill, tmp_path, block, options, unit):
         assert 'averages' not in load(tmp_path / 'whole' / middle)['distiller']
     resumed = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / 'whole' / middle), **options)
     resumed.train()
-    assert resumed.model.distiller.iteration == whole.iter
+    assert resumed.model.distiller.progress.iteration == whole.iter
     assert same(state_of(whole.model, load(tmp_path / 'whole' / end)),
                 state_of(resumed.model, load(tmp_path / 'resumed' / end)))
 
@@ -90,11 +90,11 @@ def test_a_run_of_version_0_1_0(digits, tmp_path, monkeypatch):
     runner = RUNNERS.build(config)
     runner.train()
     distiller = runner.model.distiller
-    assert distiller.iteration == 8
+    assert distiller.progress.iteration == 8
     end = load(VERSION_0_1 / 'end.pth')
     pairs = [(runner.model.state_dict(), end['state_dict']),
              (distiller.state_dict(), {renamed(k): v for k, v in end['distiller']['state_dict'].items()}),
-             (distiller.teachers['average'].state_dict(), end['distiller']['averages']['average'])]
+             (distiller.teachers['average'].state(), end['distiller']['averages']['average'])]
     exact = end['torch'] == torch.__version__ and end['capability'] == torch.backends.cpu.get_cpu_capability()
     for now, then in pairs:
         assert set(now) == set(then)

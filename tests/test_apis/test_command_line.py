@@ -85,7 +85,7 @@ def test_train_without_a_teacher_is_the_stock_run(student_file, tmp_path):
     (['--teacher', 'TEACHER'], 'the teacher would have random weights'),
     (['--teacher-checkpoint', 'auto'], '--teacher-checkpoint was given without --teacher'),
     (['--distill-preset', 'detection'], '--distill-preset was given without --teacher'),
-    (['--distill-preset', 'everything'], 'invalid choice'),
+    (['--distill-preset', 'everything'], "distill.preset = 'everything': must be one of 'detection', 'classification'"),
     (['--teacher', 'TEACHER', '--teacher-checkpoint', 'none.pth'], "'none.pth': no such file"),
 ])
 def test_a_user_error_is_one_line(student_file, distill, tmp_path, arguments, message):

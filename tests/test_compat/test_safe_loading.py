@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmsrd.compat import load_checkpoint_file
@@ -34,10 +35,12 @@ def test_mmengine_checkpoints_are_readable(tmp_path):
     hub.update_info('array', np.arange(3))
     hub.update_info('number', np.float64(2.5))
     path = tmp_path / 'a.pth'
-    torch.save(dict(state_dict=dict(w=torch.ones(2)), message_hub=hub.state_dict()), path)
+    meta = dict(dataset_meta=ConfigDict(superclass=ConfigDict(a='x')))  # as versions before 1.0 saved it
+    torch.save(dict(state_dict=dict(w=torch.ones(2)), message_hub=hub.state_dict(), meta=meta), path)
     for checkpoint in (load_checkpoint_file(str(path), 'k'), torch.load(path)):  # as stock MMEngine calls it
         assert torch.equal(checkpoint['state_dict']['w'], torch.ones(2))
         assert checkpoint['message_hub']['runtime_info']['array'].tolist() == [0, 1, 2]
+        assert checkpoint['meta'] == meta
         assert checkpoint['message_hub']['runtime_info']['number'] == 2.5
         scalar = checkpoint['message_hub']['log_scalars']['train/loss']
         assert isinstance(scalar, HistoryBuffer)

@@ -8,7 +8,7 @@ import pytest
 from mmengine.config import Config
 
 import mmsrd
-from mmsrd.distillers import DistillSetup
+from mmsrd.distillers import read_block
 from mmsrd.errors import (
     CheckpointError,
     ConfigError,
@@ -48,9 +48,8 @@ def several(**changes):
 
 
 def test_a_right_block():
-    setup = DistillSetup.of(block(losses__neck__alpha=2, schedule=dict(start=5, end=9, warmup=3)))
-    config = setup.config
-    assert setup.config.losses[0].module['alpha'] == 2
+    config = read_block(block(losses__neck__alpha=2, schedule=dict(start=5, end=9, warmup=3)))
+    assert config.losses[0].module['alpha'] == 2
     assert config.losses[0].student == 'neck'
     assert config.losses[0].weight == 1.0
     assert (config.schedule.start, config.schedule.end, config.schedule.warmup) == (5, 9, 3)
@@ -61,7 +60,7 @@ def test_what_mmengine_leaves_where_there_was_nothing_to_delete():
     config.merge_from_dict({'distill.losses._delete_': True, 'distill.losses.neck.student': 'neck',
                             'distill.losses.neck.teacher': 'neck', 'distill.schedule._delete_': True})
     assert '_delete_' in config.distill.losses
-    assert [loss.name for loss in DistillSetup.of(config.distill).config.losses] == ['neck']
+    assert [loss.name for loss in read_block(config.distill).losses] == ['neck']
 
 
 WRONG = [
@@ -90,7 +89,8 @@ WRONG = [
     (block(teacher__checkpoint=3), ConfigTypeError, 'distill.teacher.checkpoint = 3: must be a path'),
     (block(teacher__init_student='yes'), ConfigTypeError, "distill.teacher.init_student = 'yes'"),
     (block(teacher__allow_random='yes'), ConfigTypeError, "distill.teacher.allow_random = 'yes'"),
-    (block(preset='detect'), ConfigError, "distill.preset = 'detect': must be one of 'detection'"),
+    (dict(block(losses=None), preset='detect'), ConfigError,
+     "distill.preset = 'detect': must be one of 'detection', 'classification', 'segmentation', 'keypoints'"),
     (block(preset='detection'), ConfigError, "distill.preset = 'detection': cannot be combined with"),
     (block(losses={}), ConfigError, 'distill.losses: is empty'),
     (block(losses=[]), ConfigTypeError, r'distill.losses = \[\]'),
@@ -163,7 +163,7 @@ WRONG = [
 @pytest.mark.parametrize(('wrong', 'kind', 'message'), WRONG, ids=[w[2][:50] for w in WRONG])
 def test_block(wrong, kind, message):
     with pytest.raises(kind, match=message) as error:
-        DistillSetup.of(wrong)
+        read_block(wrong)
     assert isinstance(error.value, MMSRDError)
     assert '\\n' not in str(error.value)  # str() of a KeyError would quote the message
 
@@ -270,3 +270,24 @@ def test_teacher_config_that_is_not_python(tmp_path, student, distill):
     path.write_text("model = dict(type='NoSuchDetector')\ndefault_scope = 'mmdet'")
     with pytest.raises(TeacherError, match=r'the model cannot be built \(KeyError: .*NoSuchDetector'):
         mmsrd.attach(student, changed(distill, 'teacher.config', str(path)))
+
+
+def test_other_names_of_weight_and_temperature(student, distill, batch):
+    """As OpenMMLab's losses and other toolboxes call them."""
+    logits = dict(student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', type='BinaryKLDivLoss', levels='stride')
+    values = []
+    for options in (dict(weight=3.0, temperature=2.0), dict(loss_weight=3.0, tau=2.0)):
+        mmsrd.attach(student, {**distill, 'losses': dict(logits=dict(logits, **options))})
+        student.eval()  # no statistics move between the two
+        values.append(float(student(**batch(student))['loss_srd_logits']))
+        mmsrd.detach(student)
+    assert values[0] == values[1] > 0
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(weight=1.0, loss_weight=2.0), r'losses\.x: has weight=1\.0 and loss_weight=2\.0, which mean the same'),
+    (dict(balance=1.0, loss_weight=2.0), r'losses\.x: has weight=2\.0 and balance=1'),
+    (dict(type='KLDivLoss', temperature=4, tau=2), r'losses\.x: has temperature=4 and tau=2, which mean the same')])
+def test_both_names(options, message):
+    with pytest.raises(ConfigError, match=message):
+        read_block(dict(teacher=TEACHER, losses=dict(x=dict(student='neck', teacher='neck', **options))))

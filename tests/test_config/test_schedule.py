@@ -36,8 +36,7 @@ def test_a_run_tells_how_long_it_is(make_runner, distill):
     runner = make_runner('run', dict(distill, schedule=dict(decay='linear')))
     factors = []
     distiller = runner.model.distiller
-    distiller.losses['neck'].register_forward_pre_hook(lambda *args: factors.append(distiller.schedule.factor(
-        distiller.iteration, distiller.epoch, *distiller.num_iterations)))
+    distiller.losses['neck'].register_forward_pre_hook(lambda *args: factors.append(distiller.progress.factor))
     runner.train()
     assert factors == pytest.approx([1 - i / 8 for i in range(8)])
 

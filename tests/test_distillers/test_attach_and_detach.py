@@ -13,7 +13,7 @@ from helpers.two_levels import TwoLevels, block, loss
 from helpers.weights import same
 
 import mmsrd
-from mmsrd.distillers import DistillSetup, attach_distiller
+from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.errors import ConfigError
 from mmsrd.teachers import pretrained_teacher
 
@@ -83,12 +83,12 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
     model = build_zoo(student)
     forwards = Counter()
     model.backbone.register_forward_hook(lambda *args: forwards.update(['student']))
-    block = dict(teacher=dict(config=teacher, allow_random=True))
-    setup = DistillSetup.of(block if losses is None else {**block, 'losses': losses})
+    asked = dict(teacher=dict(config=teacher, allow_random=True))
+    setup = read_block(asked if losses is None else {**asked, 'losses': losses})
     built = pretrained_teacher.build_model
 
-    def counted(*args):
-        made = built(*args)
+    def counted(*args, **options):
+        made = built(*args, **options)
         made.backbone.register_forward_hook(lambda *args: forwards.update(['teacher']))
         return made
 
@@ -102,8 +102,8 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
 
 def test_one_setup_serves_several_students():
     """Each gets modules of its own."""
-    setup = DistillSetup.of(block(a=loss('neck.0'), b=loss('neck.1', balance=1.0)))
-    first, second = (attach_distiller(TwoLevels(), setup) for _ in range(2))
+    config = read_block(block(a=loss('neck.0'), b=loss('neck.1', balance=1.0)))
+    first, second = (attach_distiller(TwoLevels(), config) for _ in range(2))
     assert not set(first.modules()) & set(second.modules())
     assert {p.data_ptr() for p in first.parameters()}.isdisjoint(p.data_ptr() for p in second.parameters())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))

@@ -240,7 +240,7 @@ def test_forward_passes_alone_change_nothing(images):
 @pytest.mark.parametrize('schedule', [dict(start=9), dict(end=1), dict(start=1, warmup=2)])
 def test_nothing_is_touched_while_the_schedule_rests(images, schedule):
     model, distiller = attached(dict(block(a=loss('neck.0', balance=1.0)), schedule=schedule))
-    distiller.set_progress(0 if 'start' in schedule else 1, 0)
+    distiller.progress.iteration = 0 if 'start' in schedule else 1
     alone = copy.deepcopy(model)
     mmsrd.detach(alone)
     total(alone(images, mode='loss')).backward()
@@ -258,8 +258,8 @@ def test_a_warm_up_scales_what_the_student_gets(images):
     for model, iteration in ((whole, 3), (half, 1)):
         distiller = model.distiller
         distiller.losses['a'].balance.norms.copy_(torch.tensor([[1.0], [2.0]]))
-        distiller.set_progress(iteration, 0)
-        assert distiller.schedule.factor(iteration, 0) == (iteration + 1) / 4
+        distiller.progress.iteration = iteration
+        assert distiller.progress.factor == (iteration + 1) / 4
         total(model(images, mode='loss')).backward()
         distiller.update_balances()
         changes.append(distiller.losses['a'].balance.last)

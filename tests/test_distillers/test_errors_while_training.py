@@ -42,7 +42,7 @@ def test_a_feature_that_is_not_finite(student, distill, batch, side, value):
     model = student if side == 'student' else distiller.teacher.model
     with torch.no_grad():
         next(model.neck.parameters()).fill_(value)
-    distiller.set_progress(37, 0)
+    distiller.progress.iteration = 37
     message = (r"iteration 37: loss distill\.losses\.neck is not finite "
                rf"\(student 'neck', teacher 'neck'\); the {side}'s feature 'neck' is not finite")
     with pytest.raises(NonFiniteError, match=message):

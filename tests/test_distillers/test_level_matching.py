@@ -9,7 +9,7 @@ from torch import nn
 import mmsrd
 from mmsrd.config import LossConfig
 from mmsrd.distillers import LevelPair, match_levels, match_shapes
-from mmsrd.distillers.token_maps import as_map, num_prefix_tokens
+from mmsrd.distillers.level_matching import as_map, num_prefix_tokens
 from mmsrd.errors import FeatureMismatchError
 
 DEIT = 'mmpretrain::deit/deit-tiny-distilled_4xb256_in1k.py'

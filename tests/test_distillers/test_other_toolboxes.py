@@ -15,9 +15,9 @@ from PIL import Image
 from zoo_inputs import batch_for
 
 import mmsrd
-from mmsrd.distillers.presets import fitting_preset
+from mmsrd.distillers import preset_for
 from mmsrd.teachers.build_model import build_model, initialise
-from mmsrd.teachers.input_converter import InputConverter, PixelFormat
+from mmsrd.teachers.input_converter import InputConversion, InputConverter, PixelFormat
 from mmsrd.utils.zoo import load_config
 
 FOLDER = ROOT / 'configs/other_toolboxes'
@@ -51,7 +51,7 @@ def test_a_training_step(pair, package, preset, losses):
     teacher = pair[1] if isinstance(pair, tuple) else config.distill.teacher.config
     model = build_model(config, 'student').train()
     initialise(model)
-    assert fitting_preset(model) == preset
+    assert preset_for(model).name == preset
     distiller = mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
     assert set(distiller.losses) == losses
     with DefaultScope.overwrite_default_scope(config.default_scope):
@@ -73,8 +73,8 @@ def test_pixels_of_a_segmentor(swaps):
     statistics = dict(mean=[123.7, 116.3, 103.5], std=[58.4, 57.1, 57.4])
     student = SegDataPreProcessor(**statistics, bgr_to_rgb=swaps)
     teacher = ImgDataPreprocessor(mean=[120.0, 110.0, 100.0], std=[50.0, 60.0, 70.0], bgr_to_rgb=True)
-    converter = InputConverter(PixelFormat(student), PixelFormat(teacher))
-    assert converter.swap != swaps
+    converter = InputConverter(InputConversion.between(PixelFormat(student), PixelFormat(teacher)))
+    assert converter.conversion.swap != swaps
     seen = student(dict(inputs=[image.clone() for image in images], data_samples=None), False)['inputs']
     own = teacher(dict(inputs=[image.clone() for image in images]), False)['inputs']
     torch.testing.assert_close(converter(seen, None), own, rtol=1e-5, atol=2e-4)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 import mmsrd
-from mmsrd.distillers import summary, text_table
-from mmsrd.distillers.presets import choose_preset, fitting_preset
+from mmsrd.distillers import Preset, preset_for, read_block, text_table
+from mmsrd.distillers.presets import choose_preset
 from mmsrd.errors import ConfigError
 from mmsrd.recorders import SIDES, dry_run
+from mmsrd.registry import PRESETS
 from mmsrd.teachers.build_model import build_model
 from mmsrd.utils.zoo import load_config
 
@@ -28,7 +30,7 @@ SSD = 'mmdet::ssd/ssd300_coco.py'  # 300×300 only
 
 def preset_losses(name, student, teacher):
     """Losses that a preset chooses for two models."""
-    preset = choose_preset(name, student, [teacher])
+    preset = choose_preset(name, student, [SimpleNamespace(model=teacher, any_task=False)])
     runs = [dry_run(model, preset.paths(model), SIDES, model is student, preset.needs_everything, partly=True)
             for model in (student, teacher)]
     return preset.losses(*runs)
@@ -102,7 +104,7 @@ def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
     (tmp_path / 'timm.py').write_text(
         "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t', num_classes=5)\n")
     student = build_model(load_config(str(tmp_path / 'timm.py'), 'k'), 'k')
-    assert fitting_preset(student) == 'classification'
+    assert preset_for(student).name == 'classification'
     distiller = mmsrd.attach(student, dict(teacher=dict(config=str(tmp_path / 'timm.py'), allow_random=True)))
     assert distiller.losses['feature'].config.student.startswith('model.global_pool')
     assert distiller.losses['logits'].config.student == 'model.fc'
@@ -146,8 +148,10 @@ def test_a_linear_probe_learns_from_the_logits_alone():
 def test_what_was_chosen_is_a_table(model):
     student = build_zoo(RETINA)
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
-    lines = summary(distiller).splitlines()
+    lines = distiller.describe().splitlines()
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
+    assert str(distiller.plan).splitlines()[1] == '  neck: SRDLoss(alpha=4.0)'
+    assert str(distiller.plan).splitlines()[3].split()[-1] == 'auto'  # what that is, the built one says
     assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
     assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
@@ -184,3 +188,27 @@ def test_frozen_levels_are_left_out(model):
     with pytest.raises(ConfigError, match="preset = 'detection': finds nothing to distil: the student is frozen up to "
                                           "'backbone'"):
         preset_losses(None, student, model(RETINA))
+
+
+class LastStage(Preset):
+    """A preset of a user: the last stage of the backbone."""
+
+    name = 'last_stage'
+
+    def paths(self, model):
+        return {'backbone': 'distill.preset'}
+
+    def losses(self, student, teacher, teacher_name=''):
+        return [self.loss('last', teacher_name, dict(type='PKDLoss'), student='backbone', teacher='backbone',
+                          levels=[(-1, -1)])]
+
+
+def test_a_preset_of_ones_own(monkeypatch):
+    monkeypatch.setitem(PRESETS.module_dict, 'last_stage', LastStage)
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(preset='last_stage', teacher=dict(config=RETINA, allow_random=True)))
+    pair, = distiller.losses['last'].pairs
+    assert (pair.student, pair.teacher) == (3, 3)
+    assert preset_for(student).name == 'detection'  # nothing says what the other one is for
+    with pytest.raises(ConfigError, match=r"distill.preset = 'last': must be one of 'detection', .*'last_stage'"):
+        read_block(dict(preset='last', teacher=dict(config=RETINA, allow_random=True)))

@@ -68,5 +68,5 @@ def test_one_device(student_config, distill, tmp_path):
     config.train_cfg = dict(by_epoch=True, max_epochs=1, val_interval=9)
     runner = RUNNERS.build(config)
     runner.train()
-    assert runner.model.distiller.iteration == 4
+    assert runner.model.distiller.progress.iteration == 4
     assert set(load(tmp_path / 'epoch_1.pth')) > {'state_dict', 'distiller'}

@@ -206,5 +206,5 @@ def test_a_hook_of_the_config_is_not_registered_twice(make_runner, distill):
     for name, hooks in (('plain', []), ('twice', [dict(type='mmsrd.DistillHook')])):
         runner = make_runner(name, distill, custom_hooks=hooks)
         runner.train()
-        averages.append(runner.model.distiller.teacher.state_dict())
+        averages.append(runner.model.distiller.teacher.state())
     assert same(*averages)

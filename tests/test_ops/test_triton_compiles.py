@@ -14,7 +14,6 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from mmsrd.compat import triton_focal_loss
 from mmsrd.ops import triton_between, triton_passes
 
 LAYOUTS = dict(  # of student, teacher and gradient
@@ -23,7 +22,6 @@ LAYOUTS = dict(  # of student, teacher and gradient
     channels_last=dict(A_ALONG='channels', B_ALONG='channels', OUT_ALONG='channels', BC=64, BR=64))
 TYPES = dict(table='*i64', partial='*fp32', statistics='*fp64', mean='*fp64', scale='*fp64', coefficients='*fp64',
              upstream='*fp32', out='*fp64', gathered='*fp64', eps='fp32', factor='fp32')
-FOCAL = dict(x='*bf16', target='*i64', weight='*fp32', out='*bf16', gamma='fp32', alpha='fp32')
 FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0, CORRELATION=False), dict(
     ALPHA=2.5, CORRELATION=False), dict(ALPHA=4.0, CORRELATION=True)], terms=[dict(
     ALPHA=4.0, CORRELATION=correlation, SUM=not correlation, BC=512, MIN_ROWS=4) for correlation in (False, True)])
@@ -36,16 +34,13 @@ def variants():
     for name in ('combine', 'statistics', 'sums', 'terms'):
         for form in FORMS.get(name, [{}]):
             yield triton_between, name, 'between', {**dict(BC=8, BS=256), **form}
-    for weighted, backward in itertools.product((False, True), repeat=2):
-        yield triton_focal_loss, 'focal', 'logits', dict(WEIGHTED=weighted, BACKWARD=backward, BLOCK=1024)
 
 
 for module, name, layout, constants in variants():
     kernel = getattr(module, f'{name}_kernel')
     index = {k: (i,) for i, k in enumerate(kernel.arg_names)}
     constants = {k: v for k, v in constants.items() if k in index}
-    known = FOCAL if name == 'focal' else TYPES
-    types = {k: 'constexpr' if k in constants else known.get(k, 'i32') for k in index}
+    types = {k: 'constexpr' if k in constants else TYPES.get(k, 'i32') for k in index}
     source = ASTSource(fn=kernel, signature=types, constexprs={index[k]: v for k, v in constants.items()},
                        attrs={index[k]: [['tt.divisibility', 16]] for k, v in types.items()
                               if v.startswith('*') or k == 'size'})
@@ -62,6 +57,6 @@ def test_to_ptx(capability, tmp_path):
                           env={**environment, 'TRITON_CACHE_DIR': str(tmp_path)}, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
-    assert len(rows) == 3 * (1 + 2 + 3) + 5 + 4
+    assert len(rows) == 3 * (1 + 2 + 3) + 5
     assert all(wide == 'True' for _, layout, wide, _ in rows if layout != 'between')  # those read little
     assert all(spilled == 'False' for *_, spilled in rows)

@@ -32,7 +32,7 @@ def log(tmp_path):
     write(tmp_path, '1', [train(2), train(4), val(1, 0.3), train(6, 2.0), {'srd_balance/neck.0': 0.5, 'step': 6}],
           end='\n{"iter": 7, "st')
     write(tmp_path, '2', [train(6, 3.0), {'srd_balance/neck.0': 0.7, 'step': 6}, train(8, 3.0), val(2, 0.5)])
-    return RunLog.of(tmp_path, 'run')
+    return RunLog.from_work_dir(tmp_path, 'run')
 
 
 def test_a_resumed_training(log):
@@ -61,7 +61,7 @@ def test_a_run_that_was_started_anew_forgets_the_old_one(tmp_path, log):
 
 def test_nothing_was_logged(tmp_path):
     with pytest.raises(MMSRDError, match='nothing was logged there'):
-        RunLog.of(tmp_path)
+        RunLog.from_work_dir(tmp_path)
     assert RunLog(tmp_path).seconds_per_step == 0
 
 

@@ -129,7 +129,7 @@ def test_logits_with_a_projector_may_be_of_any_classes(classifier, tmp_path):
 
 def test_unknown_names_are_said(classifier, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmsrd.distillers.projector_distiller.print_log', lambda text, **options: said.append(text))
+    monkeypatch.setattr('mmsrd.distillers.distiller.print_log', lambda text, **options: said.append(text))
     student, teacher = classifier
     mmsrd.attach(student, block_of(teacher, OWN, tmp_path))
     assert said == ['distill.teacher: the names of the classes of the student are not known, so classes of one number '
@@ -140,8 +140,8 @@ def test_unknown_names_are_said(classifier, tmp_path, monkeypatch):
 def test_several_anchors_and_background():
     """Channels of a dense head are the classes of each anchor; those of a softmax end with the background."""
     def reordered(width, order):
-        loss = mmsrd.FeatureLoss(mmsrd.config.LossConfig('x', dict(type='BinaryKLDivLoss'), 'x', 'x'))
-        loss.pairs = [mmsrd.distillers.LevelPair(0, 0, (1, width), (1, width))]
+        pair = mmsrd.distillers.LevelPair(0, 0, (1, width), (1, width))
+        loss = mmsrd.FeatureLoss(mmsrd.config.LossConfig('x', dict(type='BinaryKLDivLoss'), 'x', 'x'), [pair])
         fits = loss.reorder_classes(order, torch.device('cpu'))
         return loss.class_order.tolist() if fits else None
     assert reordered(3, (2, 0, 1)) == [2, 0, 1]

@@ -9,9 +9,9 @@ from helpers.models import build_zoo, with_random_norms
 from torch import nn
 
 from mmsrd.config import PretrainedTeacherConfig
-from mmsrd.recorders import SIDES, dummy_samples
-from mmsrd.teachers import PretrainedTeacher
-from mmsrd.teachers.speedup.fuse_conv_bn import ConvBNFinder, fuse_conv_bn, relative_difference
+from mmsrd.recorders import SIDES, Recording, dummy_samples
+from mmsrd.teachers import PretrainedTeacher, TeacherPlan
+from mmsrd.teachers.fuse_conv_bn import ConvBNFinder, fuse_conv_bn, relative_difference
 
 
 def found(model: nn.Module, images: torch.Tensor, tapped: set[nn.Module] = frozenset()) -> list:
@@ -139,7 +139,7 @@ def test_architectures_of_the_zoos(name, pairs, path):
     plain, fused = (PretrainedTeacher(config, copy.deepcopy(model)) for _ in range(2))
     for teacher in (plain, fused):
         run = teacher.dry_run(key, SIDES)
-        teacher.plan(run, key, model, 3)
+        teacher.follow(TeacherPlan(Recording.from_run(run, key), teacher.conversion_from(model, run, 3)))
     plain.record()
     fused.prepare()
     own = _norms(model) - _norms(fused.model)

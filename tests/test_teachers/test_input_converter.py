@@ -15,7 +15,7 @@ import mmsrd
 from mmsrd.config.teacher_config import parse_teacher
 from mmsrd.errors import ConfigTypeError
 from mmsrd.teachers.build_model import build_model
-from mmsrd.teachers.input_converter import InputConverter, PixelFormat, image_preprocessor
+from mmsrd.teachers.input_converter import InputConversion, InputConverter, PixelFormat, image_preprocessor
 
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 CAFFE = dict(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0])
@@ -47,7 +47,7 @@ def run(preprocessor):
 def test_converted_batch_is_the_teachers_own(student, teacher):
     models = FORMATS[student](), FORMATS[teacher]()
     samples = [DetDataSample(metainfo=dict(img_shape=i.shape[1:])) for i in images()]
-    converter = InputConverter(PixelFormat(models[0]), PixelFormat(models[1]))
+    converter = InputConverter(InputConversion.between(PixelFormat(models[0]), PixelFormat(models[1])))
     inputs = run(models[0])
     before = inputs.clone()
     # float32 pixels up to 255 through two affine maps: about 1e-5 of the range.
@@ -71,7 +71,8 @@ def test_a_teacher_of_rgb_images_sees_a_grey_one_in_three_channels(own):
     student = PixelFormat(ClsDataPreprocessor(mean=[127.5], std=[60.0]))
     teacher = ImgDataPreprocessor(**own)
     grey = torch.arange(0.0, 256, 8).reshape(2, 1, 4, 4)
-    converted = InputConverter(student, PixelFormat(teacher), channels=3)((grey - 127.5) / 60.0, None)
+    conversion = InputConversion.between(student, PixelFormat(teacher), channels=3)
+    converted = InputConverter(conversion)((grey - 127.5) / 60.0, None)
     mean, std = (torch.tensor(own[name]).reshape(-1, 1, 1) for name in ('mean', 'std'))
     torch.testing.assert_close(converted, (grey.expand(-1, 3, -1, -1) - mean) / std)
 
@@ -80,9 +81,9 @@ def test_a_teacher_of_rgb_images_sees_a_grey_one_in_three_channels(own):
 def test_the_order_of_channels_may_be_said(student, teacher, swap):
     """For data sets that give RGB already, which a preprocessor does not know."""
     models = FORMATS[student](), FORMATS[teacher]()
-    deduced = InputConverter(PixelFormat(models[0]), PixelFormat(models[1]))
-    said = InputConverter(PixelFormat(models[0]), PixelFormat(models[1]), swap=swap)
-    assert (deduced.swap, said.swap) == (not swap, swap)
+    deduced = InputConverter(InputConversion.between(PixelFormat(models[0]), PixelFormat(models[1])))
+    said = InputConverter(InputConversion.between(PixelFormat(models[0]), PixelFormat(models[1]), swap=swap))
+    assert (deduced.conversion.swap, said.conversion.swap) == (not swap, swap)
     # What the teacher's own preprocessor makes of images whose channels are in the other order.
     flipped = models[1](dict(inputs=[image.flip(0) for image in images()]), True)['inputs']
     samples = [DetDataSample(metainfo=dict(img_shape=i.shape[1:])) for i in images()]
@@ -100,7 +101,7 @@ CIFAR = Path(__file__).parents[2] / 'configs/mmpretrain/digits'
     ((True, True), None, False)])
 def test_another_order_of_channels_is_a_warning(rgb, swap, warned, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmsrd.teachers.recording_plan.print_log', lambda text, **options: said.append(text))
+    monkeypatch.setattr('mmsrd.teachers.input_converter.print_log', lambda text, **options: said.append(text))
     configs = [Config.fromfile(str(CIFAR / name)) for name in ('resnet8_digits-100.py', 'resnet20_digits.py')]
     for config, to_rgb in zip(configs, rgb):
         config.data_preprocessor.to_rgb = to_rgb

@@ -7,7 +7,7 @@ from torch import nn
 
 import mmsrd
 from mmsrd.teachers.build_model import build_model, initialise
-from mmsrd.teachers.speedup.offload import Offload
+from mmsrd.teachers.offload import Offload
 from mmsrd.utils.zoo import load_config
 
 

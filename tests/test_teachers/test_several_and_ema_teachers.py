@@ -113,7 +113,7 @@ def test_an_average_follows_after_a_move(student, batch, monkeypatch):
     teacher = distiller.teacher
     teacher.move_to(torch.device('meta'))
     teacher.average.to_empty(device='cpu')  # meta tensors have no values to move
-    teacher.load_state_dict({'steps': torch.tensor(1), **{
+    teacher.load_state({'steps': torch.tensor(1), **{
         f'module.{k}': v for k, v in student.state_dict().items()}})
     with torch.no_grad():
         for p in student.parameters():

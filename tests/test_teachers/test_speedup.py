@@ -15,10 +15,8 @@ import mmsrd
 from mmsrd.compat.torch_versions import TORCH
 from mmsrd.config import InferenceConfig
 from mmsrd.errors import TeacherError
-from mmsrd.teachers.speedup import SideStream
-from mmsrd.teachers.speedup.compile_parts import compile_parts
-from mmsrd.teachers.speedup.fuse_conv_bn import relative_difference
-from mmsrd.teachers.speedup.precision import is_channels_last, stores_weights, teacher_dtype
+from mmsrd.teachers.fuse_conv_bn import relative_difference
+from mmsrd.teachers.speedup import SideStream, compile_parts, is_channels_last, stores_weights, teacher_dtype
 
 PLAIN = dict(precision='fp32', fold=False, channels_last=False, stream=False)
 
@@ -82,7 +80,7 @@ def test_precision_follows_the_student(student, distill, batch):
 
 def test_stored_weights_work_without_autocast_too(student, distill, batch, monkeypatch):
     """As on CUDA: stored when the first step is under autocast, and then a validation loss that is not."""
-    monkeypatch.setattr('mmsrd.teachers.speedup.all_speedups.stores_weights', lambda config, device: True)
+    monkeypatch.setattr('mmsrd.teachers.speedup.stores_weights', lambda config, device: True)
     data = batch(student)
     mmsrd.attach(student, distill)
     for enabled in (True, False):
@@ -201,11 +199,11 @@ def test_what_is_no_training_step_releases_nothing(student, distill, batch):
     with torch.no_grad():
         for _ in range(3):
             student(**data)
-    assert distiller.iteration == 0
+    assert distiller.progress.iteration == 0
     duplicate = copy.deepcopy(student)
     for _ in range(4):
         duplicate(**data)
-    assert duplicate.distiller.iteration == 4
+    assert duplicate.distiller.progress.iteration == 4
     assert not distiller.teacher.released
     assert float(student(**data)['loss_srd_neck'].detach()) != 0
 

@@ -14,7 +14,7 @@ from tiny import build_detector
 from torch import nn
 
 import mmsrd
-from mmsrd.distillers import DistillSetup
+from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.errors import ConfigError, TeacherError
 from mmsrd.teachers import StudentInit
 
@@ -161,7 +161,7 @@ def test_two_stages():
 def test_an_initialised_model_is_left_alone(make_runner, student, teacher):
     assert student.is_init
     runner = make_runner('run', dict(teacher=teacher))
-    distiller = DistillSetup.of(dict(teacher=teacher)).build(student)
+    distiller = attach_distiller(student, read_block(dict(teacher=teacher)))
     assert distiller.teacher.student_init is None
     assert runner.model.distiller.teacher.student_init is not None
 

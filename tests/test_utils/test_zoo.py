@@ -4,11 +4,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import http.server
+import json
 import threading
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.fileio import LocalBackend, register_backend
 
 from mmsrd.errors import CheckpointError, MissingPackageError, TeacherError
 from mmsrd.utils import zoo
@@ -120,3 +122,34 @@ def test_local_checkpoint_with_a_typo(tmp_path):
 def test_auto_misspelt():
     with pytest.raises(CheckpointError, match=r"k = 'auot': no such file .*\(did you mean 'auto'\?\)"):
         zoo.local_checkpoint('auot', 'mmdet::x', 'k')
+
+
+def test_weights_with_a_name_in_mmengines_lists(server, monkeypatch, tmp_path):
+    """As an ``init_cfg`` names them; a list may be extended by a file of the user."""
+    folder, url = server
+    name = publish(folder, 'listed')
+    (tmp_path / 'open_mmlab.json').write_text(json.dumps(dict(mine=f'{url}/{name}')))
+    monkeypatch.setenv('MMENGINE_HOME', str(tmp_path))
+    for scheme in ('open-mmlab', 'openmmlab'):
+        assert zoo.local_checkpoint(f'{scheme}://mine', 'c', 'k').endswith(name)
+    with pytest.raises(CheckpointError, match=r"k = 'open-mmlab://mime': MMEngine has no such weights \(did you"):
+        zoo.local_checkpoint('open-mmlab://mime', 'c', 'k')
+    assert zoo.named_weights('torchvision://resnet18', 'k').startswith('https://download.pytorch.org/models/resnet18')
+
+
+class Store(LocalBackend):
+    """A store that has one file."""
+
+    def get(self, filepath):
+        if not filepath.endswith('known.pth'):
+            raise FileNotFoundError(filepath)
+        return b'content'
+
+
+@pytest.mark.usefixtures('server')
+def test_a_store_that_mmengine_reads():
+    register_backend('teststore', Store, force=True, prefixes='teststore')
+    path = zoo.local_checkpoint('teststore://bucket/known.pth', 'c', 'k')
+    assert Path(path).read_bytes() == b'content'
+    with pytest.raises(CheckpointError, match="k = 'teststore://bucket/other.pth': cannot be downloaded"):
+        zoo.local_checkpoint('teststore://bucket/other.pth', 'c', 'k')

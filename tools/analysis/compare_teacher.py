@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 
 from mmsrd.apis import parser_for, with_teacher
 from mmsrd.config import PLAIN
-from mmsrd.distillers import DistillSetup, attach_distiller, text_table
+from mmsrd.distillers import attach_distiller, read_block, text_table
 from mmsrd.errors import MMSRDError
 from mmsrd.models.losses.functional import correlation, standardize
 from mmsrd.teachers.build_model import build_model
@@ -38,7 +38,7 @@ def features(config: Config, options: dict[str, Any], data: dict[str, Any]) -> d
     block.teacher.inference = options
     student = build_model(config, 'model')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    teachers = attach_distiller(student, DistillSetup.of(block)).teachers
+    teachers = attach_distiller(student, read_block(block)).teachers
     teachers.prepare()
     prepared: Any = student.data_preprocessor
     batch = prepared.to(device)(copy.deepcopy(data), True)

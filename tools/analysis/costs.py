@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # before PyTorch 2.1
 
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.recorders import RecorderManager, dummy_samples, evaluating, trained_part
-from mmsrd.teachers import BaseTeacher
+from mmsrd.teachers import Teacher
 
 T = TypeVar('T')
 
@@ -111,12 +111,12 @@ def _counted(work: Callable[[], T]) -> tuple[T, int | None]:
             return work(), int(counter.get_total_flops())
 
 
-def _to_tap(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int | None]:
+def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int | None]:
     teacher.move_to(inputs.device)
     return _counted(lambda: teacher.forward(inputs, samples))
 
 
-def _whole(teacher: BaseTeacher, inputs: Tensor, samples: Any) -> int | None:
+def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:
     part = trained_part(teacher.model)[1]
     try:
         return _counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]

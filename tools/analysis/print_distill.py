@@ -13,7 +13,7 @@ from costs import Costs, measure_costs
 from mmengine.config import Config
 
 from mmsrd.apis import parser_for, with_teacher
-from mmsrd.distillers import DistillSetup, attach_distiller
+from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.errors import MMSRDError
 from mmsrd.teachers.build_model import build_model
 from mmsrd.utils.zoo import config_path
@@ -48,12 +48,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
                           args.teacher_checkpoint, args.distill_preset)
-    setup = DistillSetup.of(config.get('distill'))
+    block = read_block(config.get('distill'))
     student = build_model(config, 'model')
-    distiller = attach_distiller(student, setup)  # logs the plan
+    distiller = attach_distiller(student, block)  # logs the plan
     for teacher in distiller.teachers.values():
         teacher.record()  # no weights are read
-    print(report(measure_costs(student, torch.randn(args.batch, distiller.channels, *args.shape)), args.batch))
+    images = torch.randn(args.batch, distiller.plan.recording.channels, *args.shape)
+    print(report(measure_costs(student, images), args.batch))
 
 
 if __name__ == '__main__':

@@ -123,7 +123,7 @@ class Worker:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
         result: dict[str, Any] = dict(step_ms=self.time(lambda: self.steps(1), count), **self.peak())
-        if self.distiller is not None and not self.distiller.schedule.over(self.done, 0):
+        if self.distiller is not None and not self.distiller.progress.schedule.over(self.done, 0):
             result.update(self.parts())
         if self.cuda:
             torch.cuda.empty_cache()

@@ -164,7 +164,7 @@ def outcome(block: dict[str, Any]) -> str:
         assert 'distill' in message, f'names no key of the block: {name}: {message}'
         assert len(message) < LENGTH, f'{len(message)} characters'
         return name
-    if distiller.schedule.active(0, 0):
+    if distiller.progress.active:
         logged = [key for key in losses if key.startswith('loss_')]
         names = given_block.get('losses') or {}
         missing = [name for name in names if not any(key.endswith(f'_{name}') for key in logged)]

@@ -25,7 +25,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from outcome import parser_for, report
 
 from mmsrd.compat import load_checkpoint_file
-from mmsrd.engine.checkpoint_files import newest_complete
+from mmsrd.resume.checkpoint_files import newest_complete
 
 FAULTS = ('disk full', 'no space', 'input/output error', 'read-only', 'stale handle', 'work dir deleted',
           'store fails', 'rename without answer', 'no hard links')

@@ -26,7 +26,7 @@ from mmengine.config import Config
 from outcome import parser_for, report
 from tiny import compose_set, tiny_student, tiny_teacher
 
-from mmsrd.engine.hooks.preemption_hook import REQUEUE
+from mmsrd.resume.preemption_hook import REQUEUE
 
 ITERATIONS, INTERVAL = 20, 1
 MOMENTS = ('at random', 'in the file', 'before the name', 'after the name', 'in the pointer', 'before the next',

@@ -14,7 +14,7 @@ from runs import ROOT, Job
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmsrd.distillers import DistillSetup, attach_distiller
+from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.recorders import dummy_samples, evaluating, trained_part
 from mmsrd.teachers.build_model import build_model
 
@@ -46,7 +46,7 @@ def work_of(config: Config, shape: tuple[int, int]) -> Work:
     samples = dummy_samples(images)
     taught = 0
     if config.get('distill'):
-        distiller = attach_distiller(student, DistillSetup.of(config.distill))
+        distiller = attach_distiller(student, read_block(config.distill))
         for teacher in distiller.teachers.values():
             teacher.record()  # its weights are not read
             teacher.move_to(images.device)

@@ -125,9 +125,16 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')):
         optimizer = Runner.build_optim_wrapper(_Owner(model), wrapper)  # type: ignore[arg-type]
         batch = batch_for(package, model, config, side)
+        projected: set[nn.Module] = set()
+        for k, module in model.named_modules():
+            if '.projectors.' in k:
+                module.register_forward_hook(lambda module, *_: projected.add(module))
         losses = model(**batch, mode='loss')
     total, _ = model.parse_losses(losses)  # type: ignore[operator]
-    received = {k: 0.0 for k, _ in model.named_parameters() if 'distiller.' in k}
+    called = {f'{k}.' for k, module in model.named_modules() if module in projected}
+    # A level of too few rows, such as a map of 1x1 of two images, is not projected.
+    received = {k: 0.0 for k, _ in model.named_parameters() if 'distiller.' in k and (
+        '.projectors.' not in k or any(k.startswith(start) for start in called))}
     for k, parameter in model.named_parameters():
         if k in received:
             parameter.register_hook(lambda gradient, k=k: received.update({k: float(gradient.abs().max())}))
@@ -139,6 +146,7 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
         raise FloatingPointError(f'{", ".join(wrong)} is NaN')
     if teacher is not None:
         assert any(k.startswith('loss_srd_') for k in logged), 'no distillation loss'
+        assert received, 'no projector was used'
         without = [k for k, gradient in received.items() if not gradient > 0]
         assert not without, f'projectors without a gradient: {without}'
     return logged

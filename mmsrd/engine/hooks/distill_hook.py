@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
+from ...config import Progress
 from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
@@ -69,7 +70,7 @@ class DistillHook(Hook):
         Raises:
             ConfigError: The schedule counts epochs and the loop does not, or it begins after the training.
         """
-        schedule = distiller_of(runner).schedule
+        schedule = distiller_of(runner).progress.schedule
         by_epoch, length = schedule.by_epoch, runner.max_epochs if schedule.by_epoch else runner.max_iters
         if by_epoch and not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ConfigError.at('distill.schedule.by_epoch', by_epoch, 'the train loop counts iterations; give start '
@@ -79,14 +80,14 @@ class DistillHook(Hook):
             raise ConfigError.at('distill.schedule.start', schedule.start, f'the training has {length} {unit}, so '
                                  'nothing would be distilled')
         for teacher in distiller_of(runner).teachers.averages.values():
-            if not teacher.started:  # weights have been initialised or loaded by now
-                teacher.update(student_of(runner))
+            teacher.begin(student_of(runner))  # weights have been initialised or loaded by now
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         """Tell the distiller where training is; also right after a resume."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        distiller_of(runner).set_progress(
-            runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None, runner.max_iters)
+        distiller = distiller_of(runner)
+        distiller.progress = Progress(distiller.progress.schedule, runner.iter, runner.epoch, len(
+            runner.train_dataloader) if by_epoch else None, runner.max_iters)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
@@ -109,7 +110,7 @@ class DistillHook(Hook):
         checkpoint[CHECKPOINT_KEY] = dict(
             state_dict={k: v.cpu() for k, v in state.items()},
             record=fingerprint_of(distiller_of(runner), runner.world_size))
-        averages = {name: teacher.state_dict() for name, teacher in distiller_of(runner).teachers.averages.items()}
+        averages = {name: teacher.state() for name, teacher in distiller_of(runner).teachers.averages.items()}
         if averages:
             checkpoint[CHECKPOINT_KEY]['averages'] = averages
 
@@ -136,10 +137,10 @@ class DistillHook(Hook):
         restore_order(checkpoint, student_of(runner), CHECKPOINT_KEY)
         averages = checkpoint[CHECKPOINT_KEY].get('averages', {})
         meta = checkpoint.get('meta', {})
-        if distiller_of(runner).schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
+        if distiller_of(runner).progress.schedule.over(meta.get('iter', 0), meta.get('epoch', 0)):
             return  # an average that has done its work is not saved
         for name, teacher in distiller_of(runner).teachers.averages.items():
             if name not in averages:
                 raise CheckpointError(f'resume: the checkpoint has no average of the student for {teacher.key}; its '
                                       'run had no such teacher; use load_from to start from its weights')
-            teacher.load_state_dict(averages[name])
+            teacher.load_state(averages[name])

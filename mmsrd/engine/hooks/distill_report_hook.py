@@ -17,14 +17,12 @@ from torch import nn
 
 from ...compat import load_checkpoint_file
 from ...config.report_config import IMAGES, parse_report
-from ...distillers.summary import HEADER
+from ...distillers import HEADER
 from ...errors import ConfigError
 from ...registry import HOOKS
 from ...report import PAGE, ReportNotes, RunLog, write_report
-from ...teachers import PretrainedTeacher
 from ...utils.random_state import preserved_random_state
-from ..report_pictures import ReportPictures
-from ..services import services
+from ..report_pictures import ReportPictures, services
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
 from .teacher_check_hook import TeacherCheckHook
@@ -101,18 +99,16 @@ class DistillReportHook(Hook):
 
     def _plan(self, runner: Runner) -> ReportNotes:
         distiller, check = distiller_of(runner), _check_of(runner)
-        teachers = [dict(name=name, config=teacher.config.name, **check.found.get(name, {}), checkpoint=(
-                         teacher.checkpoint or 'random') if isinstance(teacher, PretrainedTeacher) else "the student's")
+        teachers = [dict(name=name, **teacher.describe(), **check.found.get(name, {}))
                     for name, teacher in distiller.teachers.items()]
         title = Path(runner.cfg.filename).stem if runner.cfg.filename else runner.experiment_name
-        return ReportNotes(title, list(HEADER),
-                           [list(row) for loss in distiller.feature_losses for row in loss.summary_rows()],
+        return ReportNotes(title, list(HEADER), [list(row) for loss in distiller.feature_losses for row in loss.rows()],
                            teachers, baseline=self.baseline or '')
 
     def _predict(self, runner: Runner, pictures: ReportPictures) -> None:
         device = next(runner.model.parameters()).device
         for name, teacher in distiller_of(runner).teachers.items():
-            if isinstance(teacher, PretrainedTeacher) and name in _check_of(runner).same_task and not teacher.released:
+            if name in _check_of(runner).same_task and teacher.can_predict():
                 with self._survived(f'completed: no predictions of {teacher.key}'), _on(teacher.model, device):
                     pictures.predict(f'{name} {TEACHER}'.strip(), teacher.predict)
         if self.baseline is not None:

@@ -61,7 +61,7 @@ class NoEffectHook(Hook):
                          outputs: Optional[Any] = None) -> None:
         """Keep what the step has logged; after the last of them, look at it."""
         distiller = distiller_of(runner)
-        if not self._looking or not distiller.schedule.active(runner.iter, runner.epoch) or _warms_up(runner):
+        if not self._looking or not distiller.progress.schedule.active(runner.iter, runner.epoch) or _warms_up(runner):
             return
         if not self._first:
             self._first = {p: p.detach().clone() for p in distiller.parameters()}

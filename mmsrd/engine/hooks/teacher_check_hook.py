@@ -13,17 +13,14 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 
-from ...config.teacher_config import CHECK_IMAGES
-from ...distillers.presets import fitting_preset
-from ...errors import ConfigError
+from ...distillers import preset_for
 from ...registry import HOOKS
 from ...report.comparison import scale_of
-from ...teachers import PretrainedTeacher
+from ...teachers import Teacher
 from ...teachers.class_names import names_in, num_classes
-from ...teachers.libraries import LibraryModel
 from ...utils.files import write_whole
 from ..evaluate_teacher import evaluate
-from ..services import services
+from ..report_pictures import services
 from .distill_hook import distiller_of, student_of
 
 CHANCE = 2.0
@@ -61,17 +58,11 @@ class TeacherCheckHook(Hook):
         student = student_of(runner)
         classes = names_in(getattr(getattr(runner.train_dataloader, 'dataset', None), 'metainfo', None))
         for name, teacher in distiller_of(runner).teachers.items():
-            if not isinstance(teacher, PretrainedTeacher) or teacher.checkpoint is None:
-                continue
-            library, asked = isinstance(teacher.model, LibraryModel), teacher.config.check
-            if library and asked:
-                raise ConfigError.at(f'{teacher.key}.check', asked, f'{teacher.config.name} has features only, '
-                                     'so it cannot be evaluated; remove `check`')
-            fits = not library and not teacher.config.offload and teacher.match_classes(student, classes).same \
-                and fitting_preset(student) == fitting_preset(teacher.model)
+            fits = teacher.can_predict() and teacher.match_classes(student, classes).same \
+                and preset_for(student) is preset_for(teacher.model)
             if fits:
                 self.same_task.add(name)
-            images = asked if asked is not None else CHECK_IMAGES if fits else 0
+            images = teacher.check_images(fits)
             if images and runner._val_dataloader is not None and runner._val_evaluator is not None:
                 try:
                     self._check(runner, name, teacher, images)
@@ -80,11 +71,11 @@ class TeacherCheckHook(Hook):
                               'goes on; set check=False in its block to skip this', logger='current',
                               level=logging.WARNING)
 
-    def _check(self, runner: Runner, name: str, teacher: PretrainedTeacher, images: int) -> None:
+    def _check(self, runner: Runner, name: str, teacher: Teacher, images: int) -> None:
         cache = Path(runner.work_dir, 'teacher_check.json')
         # What a user may have mended since the last start: data, evaluator, preprocessing, thresholds.
         settings = json.dumps([runner._val_dataloader, runner._val_evaluator, teacher.model_config], default=str)
-        key = f'{teacher.weights_checksum:08x}-{images}-{zlib.crc32(settings.encode()):08x}'
+        key = f'{teacher.fingerprint()["weights"]:08x}-{images}-{zlib.crc32(settings.encode()):08x}'
         known: list[Any] = [_read(cache) if is_main_process() else {}]
         broadcast_object_list(known)
         found = known[0].get(key) or evaluate(runner, teacher, images, next(runner.model.parameters()).device)
@@ -104,7 +95,7 @@ class TeacherCheckHook(Hook):
         if worst is not None:
             print_log(f'{teacher.key}: {worst} = {found["metrics"][worst]:.4g} is near chance. Check the order of '
                       'its classes, the order of its channels (BGR or RGB in its data_preprocessor), and whether '
-                      f'{teacher.checkpoint!r} is the checkpoint of {teacher.config.name}', logger='current',
+                      f'{teacher.describe()["checkpoint"]!r} is the checkpoint of {teacher.name}', logger='current',
                       level=logging.WARNING)
 
 

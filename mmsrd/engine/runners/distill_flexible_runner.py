@@ -12,18 +12,18 @@ from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import Tensor, nn
 
 from ...compat.torch_versions import TORCH
-from ...distillers import CHILD, DistillSetup, ProjectorDistiller, attach_distiller
+from ...distillers import CHILD, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
 from ...registry import RUNNERS
+from ...resume import ResumeMixin, ResumeSettings
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
-from ..hooks import register_distill_hooks
-from ..hooks.distill_hook import tell_classes
-from .atomic_checkpoint import AtomicCheckpointMixin
+from .distill_mixin import DistillMixin
+from .distill_runner import resume_settings_of
 from .strategies import STRATEGIES, DistillFSDPStrategy
 
 
 @RUNNERS.register_module()
-class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
+class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
     """As :class:`mmsrd.DistillRunner`, for configs with a ``strategy``.
 
     Projectors are small, so FSDP leaves them whole in each process; their gradients are
@@ -34,10 +34,13 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
     """
 
     def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
-        self.distill_setup = DistillSetup.of(None if cfg is None else cfg.get('distill'))
         if on_cpu():
             init_gloo(kwargs.get('launcher', 'none'))
         super().__init__(*args, cfg=cfg, **kwargs)
+
+    def resume_settings(self) -> ResumeSettings:
+        """See :class:`mmsrd.ResumeMixin`."""
+        return resume_settings_of(self.distill_config)
 
     def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:
         """As MMEngine's, but only one that distillation has been run with.
@@ -64,26 +67,16 @@ class DistillFlexibleRunner(AtomicCheckpointMixin, FlexibleRunner):
                     "teacher, which stay in float32; use optim_wrapper=dict(type='AmpOptimWrapper', use_fsdp=True)")
         return super().build_strategy({**strategy, 'type': STRATEGIES[name]}, **kwargs)
 
-    def build_train_loop(self, loop: Any) -> Any:
-        """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
-        built = super().build_train_loop(loop)
-        tell_classes(self, getattr(built.dataloader, 'dataset', None))
-        return built
-
-    def train(self) -> nn.Module:
-        """Build the student, attach the distiller, read the teachers' weights, then train."""
-        with self.guarded():
-            student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
-            student = self.strategy.convert_model(student)
-            if isinstance(self.strategy, DDPStrategy):
-                self.strategy.sync_bn = None  # once more would replace modules that recorders are on
-            self.model: Any = student
-            distiller = attach_distiller(student, self.distill_setup)
-            distiller.teachers.prepare(None if self._resume else self._load_from)
-            self._prepare_wrapper(distiller)
-            register_distill_hooks(self, self.distill_setup.config)
-            trained: nn.Module = super().train()
-        return trained
+    def prepare_distillation(self) -> None:
+        """Build the student, attach the distiller, read the teachers' weights."""
+        student: nn.Module = MODELS.build(self.model) if isinstance(self.model, dict) else self.model
+        student = self.strategy.convert_model(student)
+        if isinstance(self.strategy, DDPStrategy):
+            self.strategy.sync_bn = None  # once more would replace modules that recorders are on
+        self.model: Any = student
+        distiller = attach_distiller(student, self.distill_config)
+        distiller.teachers.prepare(None if self._resume else self._load_from)
+        self._prepare_wrapper(distiller)
 
     def _prepare_wrapper(self, distiller: ProjectorDistiller) -> None:
         if isinstance(self.strategy, DistillFSDPStrategy):

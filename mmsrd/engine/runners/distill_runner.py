@@ -1,99 +1,29 @@
-"""``DistillRunner``: MMEngine's runner with a distiller in its student."""
+"""``DistillRunner``: MMEngine's runner that distils, and is fit for long runs."""
 from __future__ import annotations
 
-from typing import Any, Optional, cast
-
-from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
 from mmengine.runner import Runner
-from torch import nn
 
-from ...distillers import DistillSetup, attach_distiller
-from ...errors import ConfigError
+from ...config import DistillConfig
 from ...registry import RUNNERS
-from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
-from ..hooks import register_distill_hooks
-from ..hooks.distill_hook import distiller_of, tell_classes
-from .atomic_checkpoint import AtomicCheckpointMixin
+from ...resume import ResumeMixin, ResumeSettings
+from ..hooks.distill_hook import CHECKPOINT_KEY
+from .distill_mixin import DistillMixin
+
+
+def resume_settings_of(config: DistillConfig) -> ResumeSettings:
+    """What the ``distill`` block says of resume and preemption."""
+    return ResumeSettings(config.exact_resume, config.preemption, (CHECKPOINT_KEY, 'resume'))
 
 
 @RUNNERS.register_module()
-class DistillRunner(AtomicCheckpointMixin, Runner):
-    """Builds the student as any runner would, then attaches a distiller to it.
-
-    Chosen by ``runner_type='mmsrd.DistillRunner'``; reads the ``distill`` block.
-    The teacher's architecture is built at once, its weights are read when
-    :meth:`train` is called, so a config can be tested without them.
+class DistillRunner(ResumeMixin, DistillMixin, Runner):
+    """Chosen by ``runner_type='mmsrd.DistillRunner'``: :class:`mmsrd.DistillMixin` and :class:`mmsrd.ResumeMixin`.
 
     Raises:
-        ConfigError: And its kinds, before the work directory is touched where
-            the block alone shows the mistake, else before training starts.
+        ConfigError: And its kinds, before the work directory is touched where the block alone shows the mistake, else
+            before training starts.
     """
 
-    def __init__(self, *args: Any, cfg: Optional[Any] = None, **kwargs: Any) -> None:
-        self.distill_setup = DistillSetup.of(None if cfg is None else cfg.get('distill'))
-        super().__init__(*args, cfg=cfg, **kwargs)
-
-    def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
-        if on_cpu():
-            init_gloo(self.launcher)
-        super().setup_env(env_cfg)
-
-    def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
-        """Build the student and attach the distiller, before the model is wrapped for distributed training."""
-        student: nn.Module = super().build_model(model)
-        inner = cast(nn.Module, student.module) if is_model_wrapper(student) else student
-        # MMEngine replaces SyncBN modules when it wraps the model; a recorder on one would be lost then.
-        if not self.distributed:
-            inner = revert_sync_batchnorm(inner)
-        elif self.cfg.get('sync_bn') is not None:
-            inner = convert_sync_batchnorm(inner, self.cfg.sync_bn)
-        attach_distiller(inner, self.distill_setup)
-        return student
-
-    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """As MMEngine's, with an error that names the key where mixed precision has no accelerator.
-
-        Raises:
-            ConfigError: ``AmpOptimWrapper`` on a machine without accelerators.
-        """
-        kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else None
-        if kind == 'AmpOptimWrapper' and on_cpu():
-            raise ConfigError.at('optim_wrapper.type', kind, 'needs a GPU, and PyTorch sees none; leave --amp out, or '
-                                 'check the driver and CUDA_VISIBLE_DEVICES')
-        return super().build_optim_wrapper(optim_wrapper)
-
-    def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
-        """As MMEngine's, but without ``device_ids`` on a CPU-only machine, and without converting SyncBN again."""
-        if self.distributed and on_cpu():
-            model_wrapper_cfg = cpu_wrapper_cfg(self.cfg)
-        converted = self.cfg.pop('sync_bn', None)  # by build_model; recorders are on the modules that it has made
-        try:
-            wrapped: nn.Module = super().wrap_model(model_wrapper_cfg, model)
-        finally:
-            if converted is not None:
-                self.cfg.sync_bn = converted
-        return wrapped
-
-    def _init_model_weights(self) -> None:
-        # Not by an init_weights of the distiller: detectors such as DETR go on after their children's.
-        super()._init_model_weights()
-        distiller_of(self).teachers.init_student()
-
-    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
-        """Register the config's hooks and the distiller's."""
-        super().register_hooks(default_hooks, custom_hooks)
-        register_distill_hooks(self, self.distill_setup.config)
-
-    def build_train_loop(self, loop: Any) -> Any:
-        """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
-        built = super().build_train_loop(loop)
-        tell_classes(self, getattr(built.dataloader, 'dataset', None))
-        return built
-
-    def train(self) -> nn.Module:
-        """Read the teachers' weights, then train."""
-        with self.guarded():
-            distiller_of(self).teachers.prepare(None if self._resume else self._load_from)
-            trained: nn.Module = super().train()
-        return trained
+    def resume_settings(self) -> ResumeSettings:
+        """See :class:`mmsrd.ResumeMixin`."""
+        return resume_settings_of(self.distill_config)

@@ -4,9 +4,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine._strategy import DDPStrategy, SingleDeviceStrategy
+from mmengine._strategy.fsdp import FSDPStrategy
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...compat.fsdp import CurrentFSDPStrategy
 from ...distillers import CHILD
 
 
@@ -27,8 +28,13 @@ class DistillDDPStrategy(_InitStudent, DDPStrategy):
     """Data-parallel."""
 
 
-class DistillFSDPStrategy(_InitStudent, CurrentFSDPStrategy):
-    """Sharded."""
+class DistillFSDPStrategy(_InitStudent, FSDPStrategy):
+    """Sharded. MMEngine 0.10.7 loads the optimizer's state with arguments in the order of before PyTorch 2.1."""
+
+    def load_optim_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load the optimizer's state, whole or sharded as it was saved."""
+        self.optim_wrapper.load_state_dict(FullyShardedDataParallel.optim_state_dict_to_load(
+            model=self.model, optim=self.optim_wrapper.optimizer, optim_state_dict=state_dict))
 
 
 STRATEGIES: dict[str, type[Any]] = {

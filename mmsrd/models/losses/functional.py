@@ -35,7 +35,8 @@ def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
 
 def where_enough(value: Tensor, x: Tensor, rows: int, reduce: Reduce = None) -> Tensor:
     """``value`` where ``x`` has at least so many rows over all processes, else a zero without gradient."""
-    return torch.where(row_count(x, reduce) >= rows, value, torch.zeros_like(value))
+    count = value.new_full((), num_rows(x))
+    return torch.where((reduce(count) if reduce else count) >= rows, value, torch.zeros_like(value))
 
 
 def standardize(x: Tensor, eps: float = 1e-4, reduce: Reduce = None) -> Tensor:

@@ -1,19 +1,16 @@
 """``ExactResumeHook``: where a run is in its data and random numbers, saved and restored with checkpoints."""
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
-from ...registry import HOOKS
-from ...utils.random_state import random_state, set_random_state
-from ..loops import ResumableLoop, ResumeState
-from .distill_hook import CHECKPOINT_KEY
-
-KEY = 'resume'
-"""Where the part of a checkpoint that belongs to distillation keeps it."""
+from ..registry import HOOKS
+from ..utils.random_state import random_state, set_random_state
+from .resume_state import ResumeState
+from .train_loops import ResumableLoop
 
 
 @HOOKS.register_module()
@@ -26,11 +23,15 @@ class ExactResumeHook(Hook):
 
     Processes exchange their states when a ``CheckpointHook`` of the config is about to save; a checkpoint that
     something else saves in the first process alone has none where there are several processes.
+
+    Args:
+        place: Keys, one below the other, under which a checkpoint keeps the state.
     """
 
     priority = 89  # just before CheckpointHook, which is VERY_LOW
 
-    def __init__(self) -> None:
+    def __init__(self, place: Sequence[str] = ('resume',)) -> None:
+        self.place = tuple(place)
         self._before_val: Tensor | None = None
         self._first_val = True
 
@@ -66,13 +67,18 @@ class ExactResumeHook(Hook):
         meta.update({key: given[key] for key in ('epoch', 'iter') if key in given})
         state = runner.train_loop.resume_state(meta['epoch'], meta['iter'])
         if state is not None:
-            checkpoint.setdefault(CHECKPOINT_KEY, {})[KEY] = state.as_dict()
+            *above, key = self.place
+            for name in above:
+                checkpoint = checkpoint.setdefault(name, {})
+            checkpoint[key] = state.as_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Tell the train loop where a resumed run was."""
-        saved = checkpoint.get(CHECKPOINT_KEY, {}).get(KEY)
+        saved: Any = checkpoint
+        for name in self.place:
+            saved = None if saved is None else saved.get(name)
         if runner._resume and saved is not None and isinstance(runner.train_loop, ResumableLoop):
-            runner.train_loop.go_on(ResumeState(**saved))
+            runner.train_loop.resume_from(ResumeState(**saved))
 
     def before_val(self, runner: Runner) -> None:
         """Remember the random state where an undisturbed run would have the workers of an earlier validation."""

@@ -17,12 +17,12 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ...config.preemption_config import INTERVAL, parse_preemption
-from ...registry import HOOKS
-from ...utils.delayed_read import DelayedRead
-from ...utils.signals import handle_signals, ignore_signals, restore_signals
-from ..checkpoint_files import PREEMPTED, remove_partial, write_pointer
-from ..loops import ResumableLoop
+from ..config.preemption_config import INTERVAL, parse_preemption
+from ..registry import HOOKS
+from ..utils.delayed_read import DelayedRead
+from .checkpoint_files import PREEMPTED, remove_partial, write_pointer
+from .signals import handle_signals, ignore_signals, restore_signals
+from .train_loops import ResumableLoop
 
 REQUEUE = 75
 """Exit status: EX_TEMPFAIL of sysexits.h, "the user is invited to retry later"."""

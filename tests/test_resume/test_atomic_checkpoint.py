@@ -13,8 +13,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
 from mmsrd.apis.command_line import auto_resumed
-from mmsrd.engine.checkpoint_files import KEPT, atomic_write, checkpoint_folders, newest_complete
 from mmsrd.errors import CheckpointError, StorageError
+from mmsrd.resume.checkpoint_files import KEPT, atomic_write, checkpoint_folders, newest_complete
 
 
 def checkpoint(path: Path) -> Path:
@@ -58,7 +58,7 @@ def test_the_newest_outlives_its_deletion(make_runner, distill, tmp_path):
     (folder / 'epoch_2.pth.partial').write_bytes(b'half')
     runner = make_runner('run', distill, resume=True, **{**options, 'train_cfg.max_epochs': 2})
     runner.train()
-    assert runner.model.distiller.iteration == 8  # four of them are the first epoch's
+    assert runner.model.distiller.progress.iteration == 8  # four of them are the first epoch's
     assert not list(folder.glob('*.partial'))
     assert {p.name for p in folder.glob('*.pth')} == {'epoch_2.pth', KEPT}
 
@@ -79,7 +79,7 @@ def test_checkpoints_in_another_folder(make_runner, distill, tmp_path, as_path):
     assert auto_resumed([], config, 'run.py')[-1] == '--resume'
     runner = make_runner('run', distill, resume=True, **hooks, **{**options, 'train_cfg.max_epochs': 2})
     runner.train()
-    assert runner.model.distiller.iteration == 8  # four of them are the first epoch's
+    assert runner.model.distiller.progress.iteration == 8  # four of them are the first epoch's
     assert not list(folder.glob('*.partial'))
     assert {p.name for p in folder.glob('*.pth')} == {'epoch_2.pth', KEPT}
 

@@ -1,40 +1,66 @@
-"""Runners whose checkpoints are complete or absent, and that resume from the newest complete one."""
+"""``ResumeMixin``: what makes a runner of MMEngine fit for long runs. It knows nothing of distillation."""
 from __future__ import annotations
 
 import contextlib
 import functools
 import logging
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ...compat import load_checkpoint_file, make_plain
-from ...errors import MMSRDError, StorageError
-from ...utils.dist import end_all_on_error
-from ...utils.signals import restore_signals
-from ..checkpoint_files import (
+from ..compat import load_checkpoint_file, make_plain
+from ..config.preemption_config import PreemptionConfig
+from ..errors import MMSRDError, StorageError
+from ..utils.dist import end_all_on_error
+from .checkpoint_files import (
     atomic_write,
     automatic_resume,
     checkpoint_folders,
     newest_complete,
     storage_errors,
 )
-from ..hooks import PreemptionHook
-from ..loops import outlive_signals, resumable
+from .data_workers import outlive_signals
+from .exact_resume_hook import ExactResumeHook
+from .preemption_hook import PreemptionHook
+from .signals import restore_signals
+from .train_loops import resumable
 
 
-class AtomicCheckpointMixin:
-    """Checkpoints that are complete or absent, and resumes from them.
+@dataclass(frozen=True)
+class ResumeSettings:
+    """What can be set.
 
-    Stands before a runner of MMEngine among the bases.
+    Attributes:
+        exact: Whether checkpoints keep random states and the place in the data.
+        preemption: How to react when a scheduler ends the job; None to keep the default reaction to signals.
+        place: Keys, one below the other, under which a checkpoint keeps the state of an exact resume.
     """
 
-    distill_setup: Any
+    exact: bool = True
+    preemption: Optional[PreemptionConfig] = field(default_factory=PreemptionConfig)
+    place: Sequence[str] = ('resume',)
+
+
+class ResumeMixin:
+    """Checkpoints that are complete or absent, exact resumes from them, and preemption.
+
+    Stands first among the bases of a runner, also of a ``FlexibleRunner``.
+
+    Example:
+        >>> from mmengine.runner import Runner
+        >>> from mmsrd import ResumeMixin
+        >>> class LongRunner(ResumeMixin, Runner):
+        ...     pass
+    """
+
     hooks: Any
+    register_hook: Any
     saved_meta: dict[str, Any]
     seed: Any
     strategy: Any
@@ -45,6 +71,27 @@ class AtomicCheckpointMixin:
     _load_from: Any
     _has_loaded: bool
     _safe: str | None = None
+
+    def resume_settings(self) -> ResumeSettings:
+        """What is set; a runner that reads a config overrides it."""
+        return ResumeSettings()
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        """Register the config's hooks, and those of an exact resume and of preemption, unless it has them itself."""
+        super().register_hooks(default_hooks, custom_hooks)  # type: ignore[misc]
+        settings = self.resume_settings()
+        wanted: list[Hook] = [ExactResumeHook(settings.place)] if settings.exact else []
+        if settings.preemption is not None:
+            wanted.append(PreemptionHook(**asdict(settings.preemption)))
+        for hook in wanted:
+            if not any(isinstance(other, type(hook)) for other in self.hooks):
+                self.register_hook(hook)
+
+    def train(self) -> nn.Module:
+        """Train; an error ends all processes with a message."""
+        with self.guarded():
+            trained: nn.Module = super().train()  # type: ignore[misc]
+        return trained
 
     @functools.cached_property
     def _said_replaced(self) -> set[str]:
@@ -114,8 +161,8 @@ class AtomicCheckpointMixin:
         return [number for hook in self.hooks if isinstance(hook, PreemptionHook) for number in hook.signals]
 
     def build_train_loop(self, loop: Any) -> Any:
-        """As MMEngine's, but its own two loops resume exactly, unless ``distill.exact_resume`` is False."""
-        exact = self.distill_setup.config.exact_resume and isinstance(self._train_dataloader, (Mapping, DataLoader))
+        """As MMEngine's, but its own two loops resume exactly, where that is set."""
+        exact = self.resume_settings().exact and isinstance(self._train_dataloader, (Mapping, DataLoader))
         path = self.resumes_from()
         if exact and path is not None and '://' not in path:
             self._take_seed(path)

@@ -9,17 +9,17 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..compat.old_checkpoints import rename_old_keys
 from ..compat.torch_versions import autocast_dtype, no_compile
-from ..config import Schedule
+from ..config import Progress
 from ..config.checks import ROOT
 from ..errors import ConfigError, FeatureMismatchError
 from ..recorders import RecorderManager
-from ..teachers import BaseTeacher, Features, TeacherGroup
+from ..teachers import Features, StudentInit, Teacher, TeacherGroup
 from .balance import update_balances
 from .feature_loss import FeatureLoss
 from .finite_check import FiniteCheck
 from .gradient_taps import GradientTaps
+from .plan import DistillPlan, build_losses
 from .student_batches import Batch, arguments_of, batches_of, split_by_batch
 
 FP16_PATIENCE = 20
@@ -32,49 +32,59 @@ class ProjectorDistiller(nn.Module):
     A child of the student that acts through forward hooks. Its parameters are the projectors', not the teachers'.
 
     Args:
-        losses: What is compared, with pairs and projectors.
-        teachers: The teachers, by name.
-        recorders: Recorders of the student.
-        num_calls: How often each recorded module of the student is called in a forward pass, by path.
-        schedule: When distillation acts.
-        channels: Channels of the images.
-        teachers_first: Whether the teachers start before the student, instead of once its features are recorded.
+        planned: What is compared. The losses and projectors are made of it; :meth:`connect` gives it the models.
 
     Attributes:
+        plan: As given.
         losses: The feature losses by name.
+        teachers: The teachers, by name.
+        recorders: Recorders of the student.
         handles: Hooks in the student, taken off by :func:`mmsrd.detach`.
-        iteration, epoch: How many are done.
+        progress: Where training is.
     """
 
-    def __init__(self, losses: Sequence[FeatureLoss], teachers: TeacherGroup, recorders: RecorderManager,
-                 num_calls: dict[str, int], schedule: Schedule, channels: int = 3,
-                 teachers_first: bool = False) -> None:
+    def __init__(self, planned: DistillPlan) -> None:
         super().__init__()
-        self.losses = nn.ModuleDict({loss.config.name: loss for loss in losses})
-        self.teachers = teachers
-        self.recorders = recorders
-        self.schedule = schedule
-        self.channels = channels
-        self.teachers_first = teachers_first
+        self.plan = planned
+        self.losses = nn.ModuleDict({loss.config.name: loss for loss in build_losses(planned)})
+        self.progress = Progress(planned.schedule)
+        self.teachers = TeacherGroup()
+        self.recorders = RecorderManager(self, {})
         self.handles: list[RemovableHandle] = []
-        self.iteration = self.epoch = 0
-        self.num_iterations: tuple[int | None, int | None] = None, None
         self.finite = FiniteCheck()
-        self._num_calls = num_calls
+        self._num_calls = planned.recording.num_calls
         self._seen: list[Any] = []
         self._batch: Batch | None = None
         self._taught: dict[str, Features] | None = None
         self._autocast: torch.dtype | None = None
         self._original = id(self)
-        self._register_load_state_dict_pre_hook(rename_old_keys)  # type: ignore[no-untyped-call]
+        self._register_load_state_dict_pre_hook(_rename_old_keys)  # type: ignore[no-untyped-call]
+
+    def connect(self, student: nn.Module, teachers: TeacherGroup) -> None:
+        """Record what is planned of the student, and give the teachers their plans.
+
+        Args:
+            student: The student, without a distiller.
+            teachers: The teachers that were planned with.
+        """
+        self.teachers = teachers
+        self.recorders = RecorderManager(student, self.plan.recording.paths, self.plan.recording.clones)
+        for name, teacher in teachers.items():
+            teacher.follow(self.plan.teacher_plans[name])
+            if teacher.plan.init_parts:
+                teacher.student_init = StudentInit(student, teacher.model)
 
     @property
     def feature_losses(self) -> list[FeatureLoss]:
         """The feature losses in the order of the config."""
         return cast('list[FeatureLoss]', list(self.losses.values()))
 
+    def describe(self) -> str:
+        """Return the plan for people, with what has been built of it."""
+        return self.plan.text([(loss.config.name, str(loss.criterion), loss.rows()) for loss in self.feature_losses])
+
     @property
-    def teacher(self) -> BaseTeacher:
+    def teacher(self) -> Teacher:
         """The teacher, where there is one only: :attr:`mmsrd.teachers.TeacherGroup.only`."""
         return self.teachers.only
 
@@ -136,23 +146,18 @@ class ProjectorDistiller(nn.Module):
         self.recorders.restrict({other.config.student for other in self.feature_losses})
         self._num_calls = {path: count for path, count in self._num_calls.items() if path in self.recorders.keys}
 
-    def set_progress(self, iteration: int, epoch: int, per_epoch: int | None = None, whole: int | None = None) -> None:
-        """Set iteration and epoch (both from 0), and the iterations of an epoch and of the whole training.
-        Not needed in a loop without a runner: each loss pass with gradients counts as an iteration."""
-        self.iteration, self.epoch, self.num_iterations = iteration, epoch, (per_epoch, whole)
-
     @no_compile
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the student: start recording in ``mode='loss'`` while distillation acts."""
         arguments = arguments_of(student, args, kwargs)
-        if arguments.get('mode') == 'loss' and self.schedule.active(self.iteration, self.epoch):
+        if arguments.get('mode') == 'loss' and self.progress.active:
             self._forget_step()
             self.recorders.start()
             inputs = arguments['inputs']
             if isinstance(inputs, Tensor):
                 self._batch = inputs, arguments.get('data_samples')
                 self._autocast = autocast_dtype(inputs.device)
-                if self.teachers_first:
+                if self.plan.teachers_first:
                     self._taught = self._teach(self._batch)
 
     def _forget_step(self) -> None:
@@ -198,19 +203,19 @@ class ProjectorDistiller(nn.Module):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
             inputs, samples = arguments['inputs'], arguments.get('data_samples')
-            acts = self.schedule.active(self.iteration, self.epoch)
+            acts = self.progress.active
             added = self.compute_losses(batches_of(student, inputs, samples, self._seen)) if acts \
                 else self.zero_losses(next(student.parameters()).device)
             if torch.is_grad_enabled():  # a validation loss is no step
                 self._release_if_over()
-                self.iteration += 1
+                self.progress.iteration += 1
             return {**output, **added}
         finally:
             self._forget_step()
 
     def _release_if_over(self) -> None:
         """Free the teachers' memory after distillation; a copy of the student shares them and must not free them."""
-        if self._original == id(self) and self.schedule.over(self.iteration, self.epoch):
+        if self._original == id(self) and self.progress.over:
             self.teachers.release()
 
     def zero_losses(self, device: torch.device) -> dict[str, Tensor]:
@@ -237,7 +242,7 @@ class ProjectorDistiller(nn.Module):
         taught = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
         self.teachers.synchronize()
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
-        factor = self.schedule.factor(self.iteration, self.epoch, *self.num_iterations)
+        factor = self.progress.factor
         taps = None
         if torch.is_grad_enabled() and any(loss.measured is not None for loss in self.feature_losses):
             self.update_balances()
@@ -257,7 +262,7 @@ class ProjectorDistiller(nn.Module):
                 value, logs = loss.over_batches(own, other, sizes)
             entry = value * weight if weight > 0 else loss.zero(value.device)
             if weight > 0:
-                described[f'iteration {self.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
+                described[f'iteration {self.progress.iteration}: {loss.describe_non_finite(own, other, value)}'] = value
             if step is not None:
                 entry = step.watch_loss(entry)
                 logs = logs if loss.balance is None else {**logs, 'balance': step.factors.mean()}
@@ -266,3 +271,12 @@ class ProjectorDistiller(nn.Module):
         fp16 = autocast_dtype(batches[0][0].device) == torch.float16
         self.finite.check(described, FP16_PATIENCE if fp16 else 0)
         return entries
+
+
+def _rename_old_keys(state: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Load hook of a distiller: version 0.1.0 has ``projectors.<loss>.…`` and ``criteria.<loss>.…``."""
+    for part, new in (('projectors', 'projectors'), ('criteria', 'criterion')):
+        start = f'{prefix}{part}.'
+        for key in [key for key in state if key.startswith(start)]:
+            name, _, rest = key[len(start):].partition('.')
+            state[f'{prefix}losses.{name}.{new}.{rest}'] = state.pop(key)

@@ -12,10 +12,10 @@ from helpers.weights import load, same
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-import mmsrd.engine.hooks.preemption_hook as preemption
-from mmsrd.engine.checkpoint_files import PREEMPTED
+import mmsrd.resume.preemption_hook as preemption
 from mmsrd.errors import ConfigError, ConfigTypeError
-from mmsrd.utils.signals import handle_signals, restore_signals
+from mmsrd.resume.checkpoint_files import PREEMPTED
+from mmsrd.resume.signals import handle_signals, restore_signals
 
 
 @HOOKS.register_module(force=True)

@@ -25,7 +25,7 @@ class Offload:
         self.visiting = 0
         self.peak = 0
         self._handles: list[RemovableHandle] = []
-        self._stays: list[_Stay] = []
+        self._visits: list[_Visit] = []
         self._adopt(model, model if model in called else None, called)
 
     def _adopt(self, module: nn.Module, caller: nn.Module | None, called: set[nn.Module]) -> None:
@@ -33,9 +33,9 @@ class Offload:
         user = module if module in called else caller
         own = [*module._parameters.values(), *module._buffers.values()]
         if user is not None and any(x is not None for x in own):
-            stay = _Stay(self, module)
-            self._stays.append(stay)
-            self._handles += [user.register_forward_pre_hook(stay.begin), user.register_forward_hook(stay.end)]
+            visit = _Visit(self, module)
+            self._visits.append(visit)
+            self._handles += [user.register_forward_pre_hook(visit.begin), user.register_forward_hook(visit.end)]
         for child in module.children():
             self._adopt(child, user, called)
 
@@ -45,18 +45,18 @@ class Offload:
         try:
             yield
         finally:
-            for stay in self._stays:
-                stay.give_back()
+            for visit in self._visits:
+                visit.give_back()
 
     def remove(self) -> None:
         """Remove the hooks; the model stays where it is."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._stays.clear()
+        self._visits.clear()
 
 
-class _Stay:
+class _Visit:
     """The direct parameters and buffers of one module, and their way to the device and back."""
 
     def __init__(self, offload: Offload, module: nn.Module) -> None:

@@ -1,14 +1,17 @@
-"""Random states of the processes that load data."""
+"""Processes that load data: their random states, and how they take a signal that a scheduler sends to the whole job."""
 from __future__ import annotations
 
+import atexit
 import os
+import signal
 from typing import Any, Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
-from ...utils.random_state import STATE_SIZE, random_state, set_random_state
+from ..utils.random_state import STATE_SIZE, random_state, set_random_state
+from .signals import handle_signals
 
 
 class WorkerStates:
@@ -37,12 +40,12 @@ class WorkerStates:
         self._ids = torch.zeros(self.workers, dtype=torch.int64)
         for tensor in (self._ring, self._ids):
             tensor.share_memory_()  # type: ignore[no-untyped-call]
-        self._start = _Start(loader.worker_init_fn, self._ids)
-        loader.collate_fn = _Collate(loader.collate_fn, self._ring)
+        self._start = _SeedWorker(loader.worker_init_fn, self._ids)
+        loader.collate_fn = _CollateAndNote(loader.collate_fn, self._ring)
         loader.worker_init_fn = self._start
 
     def begin(self, states: Sequence[Tensor | None] | None) -> None:
-        """A pass begins; until :meth:`began` workers start with these states.
+        """A pass begins; until :meth:`started` workers start with these states.
 
         Args:
             states: One for each worker, None for as the loader seeds it; None where nothing is to be restored.
@@ -51,7 +54,7 @@ class WorkerStates:
             self.restarted(states)
             self._start.states = list(self._initial)
 
-    def began(self) -> None:
+    def started(self) -> None:
         """Workers have been started; others that a pass may start later are seeded by the loader."""
         if self.workers:
             self._start.states = [None] * self.workers
@@ -62,7 +65,7 @@ class WorkerStates:
             self._initial = list(states or [None] * self.workers)
             self._consumed = [0] * self.workers
 
-    def took(self, batch: int) -> None:
+    def count_batch(self, batch: int) -> None:
         """Training was given a batch.
 
         Args:
@@ -87,7 +90,7 @@ class WorkerStates:
         return self._ring[worker, (count - 1) % self._ring.shape[1]].clone() if count else self._initial[worker]
 
 
-class _Collate:
+class _CollateAndNote:
     """Makes a batch, then writes down the worker's random state; an empty batch has no effect and is None."""
 
     def __init__(self, collate: Callable[[Any], Any], ring: Tensor) -> None:
@@ -106,7 +109,7 @@ class _Collate:
         return batch
 
 
-class _Start:
+class _SeedWorker:
     """Seeds a worker as the loader would, then restores the state that it is to begin with, if any."""
 
     def __init__(self, seed: Callable[[int], None] | None, ids: Tensor) -> None:
@@ -121,3 +124,41 @@ class _Start:
         state = self.states[worker]
         if state is not None:
             set_random_state(state)
+
+
+def outlive_signals(loader: Any, signals: Sequence[int]) -> None:
+    """Let workers that ``loader`` starts from now on ignore ``signals`` until this process ends.
+
+    The training needs its batches until it has saved; without this the first signal would end the workers and, through
+    them, the training.
+
+    Args:
+        loader: Anything but a ``DataLoader`` with workers is left as it is.
+        signals: Numbers of the signals that the training handles.
+    """
+    if not isinstance(loader, DataLoader) or not loader.num_workers or isinstance(loader.worker_init_fn, _Outlive) \
+            or not signals:
+        return
+    over = torch.zeros(1, dtype=torch.bool)
+    over.share_memory_()  # type: ignore[no-untyped-call]
+    atexit.register(over.fill_, True)  # before multiprocessing's own, which ends its children with SIGTERM
+    loader.worker_init_fn = _Outlive(loader.worker_init_fn, over, signals)
+
+
+class _Outlive:
+    """``worker_init_fn``; a class, so that it can be pickled for workers that are not forked."""
+
+    def __init__(self, then: Callable[[int], None] | None, over: Tensor, signals: Sequence[int]) -> None:
+        self.then = then
+        self.over = over
+        self.signals = signals
+
+    def __call__(self, worker: int) -> None:
+        # Not SIG_IGN, which programs that the worker starts would inherit.
+        handle_signals(self.signals, self._receive)
+        if self.then is not None:
+            self.then(worker)
+
+    def _receive(self, number: int, frame: Any) -> None:
+        if number == signal.SIGTERM and self.over[0]:
+            os._exit(0)

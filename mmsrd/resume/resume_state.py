@@ -9,7 +9,7 @@ from mmengine.dist import all_gather_object, get_rank, get_world_size
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler
 
-from ...utils.random_state import random_state, set_random_state
+from ..utils.random_state import random_state, set_random_state
 
 
 @dataclass
@@ -34,7 +34,7 @@ class ResumeState:
     preempted: bool
 
     @classmethod
-    def of(cls, loop: Any, passes: int, batches: int, workers: Sequence[Tensor | None]) -> ResumeState:
+    def from_loop(cls, loop: Any, passes: int, batches: int, workers: Sequence[Tensor | None]) -> ResumeState:
         """Of a loop; all processes must call it."""
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         own = dict(cpu=random_state(), cuda=cuda, workers=list(workers), num_workers=loop.dataloader.num_workers,

@@ -1,0 +1,341 @@
+"""``Teacher``: a frozen model whose features teach, outside of the student's module tree."""
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import dataclass, field
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ..compat.torch_versions import autocast_dtype, no_compile
+from ..config import InferenceConfig
+from ..errors import TeacherError
+from ..recorders import (
+    AllRecordedSignal,
+    DryRun,
+    RecorderManager,
+    Recording,
+    dry_run,
+    dummy_samples,
+    trained_part,
+)
+from ..utils.random_state import preserved_random_state
+from .class_names import ClassMatch
+from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
+from .input_converter import InputConversion, InputConverter, conversion_for
+from .speedup import AppliedSpeedups, SideStream, teacher_dtype
+from .student_init import StudentInit
+
+Features = Dict[str, List[Tensor]]
+"""Levels by path."""
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """What the losses need of a teacher; plain values.
+
+    Attributes:
+        recording: Which of its modules are recorded.
+        conversion: How the student's batch becomes what it takes.
+        init_parts: Path of each part that the student starts with → layers that it gives, and layers that there are.
+    """
+
+    recording: Recording = field(default_factory=Recording)
+    conversion: InputConversion = field(default_factory=InputConversion)
+    init_parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Teacher:
+    """A frozen model that is deliberately not an ``nn.Module``.
+
+    So it is in no ``state_dict``, ``parameters()``, optimizer or DDP bucket of the student that holds it. A deep copy
+    of the student (EMA) shares it.
+
+    It is *made* with its architecture, and with a plan once the student is known (:meth:`follow`). It is *ready* with
+    its weights, recorders and speed-ups (:meth:`prepare`), when training is about to start. Kinds of teachers override
+    what is not the same for all: where the weights come from, what describes them, what a checkpoint keeps.
+
+    Args:
+        model: The teacher, on the CPU.
+        key: Its config key, for messages.
+        name: Where the model comes from, for people.
+    """
+
+    inference: InferenceConfig = InferenceConfig(fold=False)
+    """How it is made fast."""
+    swap_channels: Optional[bool] = None
+    """Whether it takes channels in the other order than the student; None for what their preprocessors say."""
+    model_config = ''
+    """Text of the model's part of its config, preprocessing included; empty where it has none."""
+    any_task = False
+    """Whether it can teach students of every task, because it has features only."""
+    is_average = False
+    """Whether it averages the student, so that its weights are part of the training's state."""
+
+    def __init__(self, model: nn.Module, key: str, name: str) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.key = key
+        self.name = name
+        self.released = False
+        self.plan = TeacherPlan()
+        self.student_init: Optional[StudentInit] = None  # what the student is to start with, until it has
+        self._ready = False
+        self._device: Optional[torch.device] = None
+        self._stream = SideStream()
+        self._finder = ConvBNFinder()
+        self._called: set[nn.Module] = set()
+        self._converter = InputConverter(InputConversion())
+        self._recorders: Optional[RecorderManager] = None
+        self._handles: List[RemovableHandle] = []
+        self._speedups: Optional[AppliedSpeedups] = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        return self
+
+    # What a kind of teacher says of itself.
+
+    def describe(self) -> dict[str, Any]:
+        """Return ``config`` and ``checkpoint`` for people, as a report shows them."""
+        return dict(config=self.name, checkpoint="the student's")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what a resume compares, by the last part of the config key, in plain values."""
+        return dict(model=type(self.model).__name__)
+
+    def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
+        """Return how the classes of this teacher and the student go together; call it once the weights are read.
+
+        Args:
+            student: The student.
+            names: Names of its classes; None where they are not known.
+        """
+        return ClassMatch()
+
+    def gives_layers(self, default: bool) -> bool:
+        """Return whether the student starts with some of its layers.
+
+        Args:
+            default: Whether it does where the config does not say.
+        """
+        return False
+
+    def check_images(self, same_task: bool) -> int:
+        """Return on how many images of the student's validation set it is to be evaluated before training.
+
+        Args:
+            same_task: Whether it has the student's task and classes.
+        """
+        return 0
+
+    def can_predict(self) -> bool:
+        """Return whether :meth:`predict` gives what the student's evaluator understands."""
+        return False
+
+    def predict(self, batch: Any) -> list[Any]:
+        """Return predictions of the whole model for a batch of the student's validation data.
+
+        Raises:
+            TeacherError: It has features only.
+        """
+        raise TeacherError(f'{self.key}: {self.name} makes no predictions')
+
+    def begin(self, student: nn.Module) -> None:
+        """Take the student's weights before the first step, where it averages them and has none yet."""
+
+    def update(self, student: nn.Module) -> None:
+        """Follow the student after a training step, where it does."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it; nothing of a trained one."""
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` has returned."""
+
+    def load_weights(self) -> None:
+        """Read the weights, where they come from a file."""
+
+    # Made: architecture and plan.
+
+    def dry_run(self, paths: Mapping[str, str], sides: Sequence[int], everything: bool = False,
+                partly: bool = False) -> DryRun:
+        """Run the model once on a random image (:func:`mmsrd.recorders.dry_run`), and look for what can be fused.
+
+        Raises:
+            TapError: A path does not exist or is not called.
+        """
+        with self._finder.watch(trained_part(self.model)[1]):
+            run = dry_run(self.model, paths, sides, everything=everything, partly=partly)
+        self._called = run.called
+        return run
+
+    def conversion_from(self, student: nn.Module, run: DryRun, channels: int) -> InputConversion:
+        """Return how the student's batch becomes what this teacher takes.
+
+        Args:
+            student: The student.
+            run: Dry run of the teacher.
+            channels: Channels of the student's images.
+
+        Raises:
+            TeacherError: It takes images of other channels; grey ones can be made grey RGB.
+        """
+        return conversion_for((self.key, self.name), (student, self.model), (channels, run.channels),
+                              self.swap_channels)
+
+    def follow(self, plan: TeacherPlan) -> None:
+        """Take a plan."""
+        self.plan = plan
+        self._converter = InputConverter(plan.conversion)
+
+    # Ready: weights, recorders, speed-ups.
+
+    def prepare(self) -> None:
+        """Read the weights, record what is planned, fuse normalisation: once, when training is about to start.
+
+        Raises:
+            CheckpointError: The weights cannot be found or read, or are of another architecture.
+        """
+        if not self._ready:
+            self.load_weights()
+            if self.student_init is not None:
+                self.student_init.read()
+            self.record()
+            self.fuse()
+            self._ready = True
+
+    def record(self) -> None:
+        """Put recorders on what is planned; from now on a forward pass ends with the last of them.
+
+        Raises:
+            TeacherError: Nothing is planned.
+        """
+        recording = self.plan.recording
+        if not recording.paths:
+            raise TeacherError(f'{self.key}: no loss taps this teacher')
+        if self._recorders is None:
+            self._recorders = RecorderManager(self.model, recording.paths, recording.clones)
+            # After the recording hooks, so that the output of the module is recorded.
+            self._handles = [module.register_forward_hook(self._stop_if_complete)
+                             for module in self._recorded_modules()]
+
+    def restrict(self, paths: Collection[str]) -> None:
+        """Record no more than the modules at ``paths``: other losses are not compared after all."""
+        self.plan = TeacherPlan(self.plan.recording.restrict(paths), self.plan.conversion, self.plan.init_parts)
+        if self._recorders is not None:
+            self._recorders.remove()
+            for handle in self._handles:
+                handle.remove()
+            self._recorders = None
+            self.record()
+
+    def fuse(self) -> None:
+        """Fuse batch normalisation into convolutions, unless that changes the features."""
+        pairs = self._finder.pairs(self._recorded_modules()) if self.inference.fold else []
+        if not pairs:
+            return
+        with preserved_random_state():
+            torch.manual_seed(0)
+            images = torch.randn(2, self._converter.channels, *self.plan.recording.image)
+        images = images.to(next(self.model.parameters()).device)
+        change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
+        if change is not None:
+            print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
+                      f'features by {change:.1e}', logger='current')
+
+    def _recorded_modules(self) -> set[nn.Module]:
+        return {self.model.get_submodule(path) for path in self.plan.recording.paths}
+
+    @no_compile
+    def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:
+        recorders = self._recorders
+        if recorders and recorders.is_recording and recorders.num_calls == self.plan.recording.num_calls:
+            raise AllRecordedSignal
+
+    def move_to(self, device: torch.device) -> None:
+        """Move the model to ``device``, where it is not there yet."""
+        if self._speedups and self._speedups.offload:
+            self._speedups.offload.device = device
+        elif self._device != device:
+            self.model.to(device)
+            self._device = device
+
+    def release(self) -> None:
+        """Give its memory back, for good: distillation has ended."""
+        if not self.released:
+            self.released = True
+            if self._speedups and self._speedups.offload:
+                self._speedups.offload.remove()
+            self.model.to('meta')
+            if self._device is not None and self._device.type == 'cuda':
+                torch.cuda.empty_cache()  # to the device, once
+
+    # A step.
+
+    def features(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
+        """Return levels by path, from a forward pass that ends with the deepest recorded module.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+
+        Raises:
+            TeacherError: Called before :meth:`prepare` or after :meth:`release`.
+            TapError: A module was not called.
+        """
+        return self._features(inputs, data_samples, autocast_dtype(inputs.device))
+
+    def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                      student_dtype: torch.dtype | None) -> Features:
+        """As :meth:`features`, on a stream of its own: read what is returned after :meth:`synchronize` only.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+            student_dtype: Autocast dtype of the student, None for none.
+        """
+        work = functools.partial(self._features, inputs, data_samples, student_dtype)
+        return self._stream.run(work, inputs.device) if self.inference.stream else work()
+
+    def synchronize(self) -> None:
+        """Let what is queued on the device from now on wait for :meth:`forward_async`."""
+        self._stream.synchronize()
+
+    def _features(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                  student_dtype: torch.dtype | None) -> Features:
+        if not self._ready:
+            raise TeacherError(f'{self.key}: the teacher has no weights yet; call prepare() first')
+        if self.released:
+            raise TeacherError(f'{self.key}: the teacher was released when distillation ended')
+        device = inputs.device
+        dtype = teacher_dtype(self.inference, student_dtype)
+        if self._speedups is None:
+            self._speedups = self._apply_speedups(device, dtype)
+        # Weights that are stored in half precision need autocast also where the student has none (validation).
+        dtype = dtype or self._speedups.stored_dtype
+        self.move_to(device)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return self.forward(inputs, data_samples)
+
+    def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
+        """Make the model fast, before it moves to the device."""
+        return AppliedSpeedups()
+
+    @torch.no_grad()
+    def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
+        """Return levels by path for the student's batch, with the model as it is and where it is."""
+        assert self._recorders is not None, 'record() comes first'
+        images = self._converter(inputs, data_samples)
+        if self._speedups and self._speedups.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with self._recorders.recording():
+            # No early end where a module is called more often than in the dry run, or less.
+            offload = self._speedups.offload if self._speedups else None
+            visits = offload.forward_pass() if offload else contextlib.nullcontext()
+            with contextlib.suppress(AllRecordedSignal), visits:
+                trained_part(self.model)[1](inputs=images, data_samples=data_samples, mode='tensor')
+            return self._recorders.pop_outputs()

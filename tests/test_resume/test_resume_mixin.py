@@ -1,0 +1,92 @@
+"""Long runs without distillation, and distillation without long runs: each mixin works by itself."""
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+from helpers.weights import load, same
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmsrd
+from mmsrd.resume import ExactResumeHook
+
+
+class TheirRunner(Runner):
+    """A runner of a user, which counts something."""
+
+    batches = 0
+
+    def call_hook(self, fn_name, **kwargs):
+        self.batches += fn_name == 'after_train_iter'
+        super().call_hook(fn_name, **kwargs)
+
+
+@RUNNERS.register_module(force=True)
+class TheirDistillRunner(mmsrd.DistillMixin, TheirRunner):
+    """With distillation alone."""
+
+
+@RUNNERS.register_module(force=True)
+class TheirLongRunner(mmsrd.ResumeMixin, TheirRunner):
+    """With resumes alone."""
+
+
+@RUNNERS.register_module(force=True)
+class TheirWholeRunner(mmsrd.ResumeMixin, mmsrd.DistillMixin, TheirRunner):
+    """With both."""
+
+
+def own(make_runner, name, kind, distill=None, **overrides):
+    return make_runner(name, distill, runner_type=kind, **overrides)
+
+
+@pytest.mark.parametrize('kind', ['TheirDistillRunner', 'TheirWholeRunner'])
+def test_a_runner_of_a_user_distils(make_runner, distill, tmp_path, kind):
+    """To the weights that ours gives, and it resumes; which begins an epoch again without the other mixin."""
+    make_runner('ours', distill).train()
+    runner = own(make_runner, 'theirs', kind, distill)
+    runner.train()
+    assert runner.batches == 8
+    assert type(runner).__name__ == kind
+    ours, theirs = (load(tmp_path / name / 'epoch_2.pth') for name in ('ours', 'theirs'))
+    assert same(ours['state_dict'], theirs['state_dict'])
+    assert same(ours['distiller']['state_dict'], theirs['distiller']['state_dict'])
+    has_hook = any(isinstance(hook, ExactResumeHook) for hook in runner.hooks)
+    assert has_hook == (kind == 'TheirWholeRunner')
+    assert type(runner.train_loop).__name__.startswith('Resumable') == has_hook
+    again = own(make_runner, 'again', kind, distill, resume=True, load_from=str(tmp_path / 'theirs/epoch_1.pth'))
+    again.train()
+    assert same(again.model.state_dict(), theirs['state_dict'])  # there is nothing random in an epoch of this fixture
+
+
+FLIPS = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True),
+         dict(type='RandomFlip', prob=0.5),
+         dict(type='PackDetInputs', meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'flip'))]
+
+
+def test_a_runner_that_does_not_distil_resumes_exactly(make_runner, tmp_path):
+    """In the middle of an epoch, with random augmentation; its checkpoint knows nothing of distillation."""
+    options = {'train_dataloader.dataset.pipeline': copy.deepcopy(FLIPS), 'default_hooks.checkpoint': dict(
+        type='CheckpointHook', interval=3, by_epoch=False)}
+    whole = own(make_runner, 'whole', 'TheirLongRunner', **options)
+    whole.train()
+    checkpoint = load(tmp_path / 'whole' / 'iter_3.pth')
+    assert 'distiller' not in checkpoint
+    assert checkpoint['resume']['batches'] == 3
+    resumed = own(make_runner, 'resumed', 'TheirLongRunner', **options, resume=True,
+                  load_from=str(tmp_path / 'whole' / 'iter_3.pth'))
+    resumed.train()
+    assert resumed.batches == 5
+    assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+def test_the_room_knows_nothing_of_distillation():
+    """Nothing of it is imported."""
+    code = ('import sys, mmsrd.resume\n'
+            'rooms = {name.split(".")[1] for name in sys.modules if name.startswith("mmsrd.")}\n'
+            'assert not rooms & {"distillers", "teachers", "models", "engine", "recorders", "report", "ops"}, rooms\n')
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
