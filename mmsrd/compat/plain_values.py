@@ -17,8 +17,8 @@ _CONTAINERS = (dict, OrderedDict, ConfigDict, list, tuple, set)
 _SEQUENCES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
     ((list,), list), ((tuple,), tuple), ((set, frozenset), set), ((deque, range), list))
 _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
-_SCALARS: tuple[type[Any], ...] = (int, float, complex, str, bytes)
-_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_SCALARS: tuple[type[Any], ...] = (int, float, str, bytes)
+_PLAIN = (type(None), bool, int, float, str, bytes)
 _OTHERS = (torch.Tensor, torch.Size, torch.dtype, torch.device, np.ndarray, np.generic, np.dtype, HistoryBuffer)
 """What :mod:`mmsrd.compat.safe_loading` reads beside plain values and containers of them."""
 

@@ -122,7 +122,8 @@ def _allowed_globals() -> dict[str, Any]:
     named = [entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}')
              for entry in mmengine_globals()]
     # PyTorch's own list: what rebuilds tensors and parameters, OrderedDict.
-    return {**_weights_only_unpickler._get_allowed_globals(), **dtypes, '_codecs.encode': codecs.encode,
+    sets = {f'{module}.set': set for module in ('builtins', '__builtin__')}  # which newer versions allow
+    return {**_weights_only_unpickler._get_allowed_globals(), **dtypes, **sets, '_codecs.encode': codecs.encode,
             **{name: value for value, name in named}}
 
 
