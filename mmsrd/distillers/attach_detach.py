@@ -84,7 +84,7 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
     Args:
         student: The student.
         config: The checked ``distill`` block.
-        keep_weights: See :func:`mmsrd.distillers.plan`.
+        keep_weights: See :func:`mmsrd.distillers.plan.plan`.
 
     Raises:
         ConfigError: And its kinds, where the block does not fit the models.

@@ -18,6 +18,7 @@ from ..compat import load_checkpoint_file, make_plain
 from ..config.preemption_config import PreemptionConfig
 from ..errors import MMSRDError, StorageError
 from ..utils.dist import end_all_on_error
+from ..utils.hooks import register_missing
 from .checkpoint_files import (
     atomic_write,
     automatic_resume,
@@ -60,7 +61,6 @@ class ResumeMixin:
     """
 
     hooks: Any
-    register_hook: Any
     saved_meta: dict[str, Any]
     seed: Any
     strategy: Any
@@ -83,9 +83,7 @@ class ResumeMixin:
         wanted: list[Hook] = [ExactResumeHook(settings.place)] if settings.exact else []
         if settings.preemption is not None:
             wanted.append(PreemptionHook(**asdict(settings.preemption)))
-        for hook in wanted:
-            if not any(isinstance(other, type(hook)) for other in self.hooks):
-                self.register_hook(hook)
+        register_missing(self, wanted)
 
     def train(self) -> nn.Module:
         """Train; an error ends all processes with a message."""

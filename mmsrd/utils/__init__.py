@@ -1,1 +1,1 @@
-"""Helpers that know nothing of distillation: processes, random states, the model zoos, tensors."""
+"""Helpers that know nothing of distillation: files, hooks, processes, random states, the model zoos, tensors."""

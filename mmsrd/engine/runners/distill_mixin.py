@@ -11,6 +11,7 @@ from torch import nn
 from ...distillers import attach_distiller, read_block
 from ...errors import ConfigError
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ...utils.hooks import register_missing
 from ..hooks import DistillHook, DistillReportHook, NoEffectHook, TeacherCheckHook
 from ..hooks.distill_hook import distiller_of, tell_classes
 
@@ -41,9 +42,7 @@ class DistillMixin:
 
     cfg: Any
     distributed: bool
-    hooks: Any
     launcher: str
-    register_hook: Any
     _load_from: Any
     _resume: Any
 
@@ -104,9 +103,7 @@ class DistillMixin:
         report = self.distill_config.report
         wanted: list[Hook] = [DistillHook(), TeacherCheckHook(), NoEffectHook()]
         wanted += [] if report is None else [DistillReportHook(**asdict(report))]
-        for hook in wanted:
-            if not any(isinstance(other, type(hook)) for other in self.hooks):
-                self.register_hook(hook)
+        register_missing(self, wanted)
 
     def build_train_loop(self, loop: Any) -> Any:
         """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
