@@ -18,5 +18,8 @@ HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.e
 PRESETS = Registry('preset', scope='mmsrd', locations=['mmsrd.distillers.presets'])
 """Choices of losses, by the names that ``distill.preset`` has."""
 
+TEACHERS = Registry('teacher', scope='mmsrd', locations=['mmsrd.teachers'])
+"""Kinds of teachers, by the names that ``type`` has in ``distill.teacher``."""
+
 RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
                    locations=['mmsrd.engine.runners'])

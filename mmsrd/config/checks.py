@@ -1,14 +1,73 @@
-"""Checks of values in a config, with errors that name the key and quote the value."""
+"""Checks of values in a config, with errors that name the key and quote the value; :func:`read` fills a dataclass."""
 from __future__ import annotations
 
 import math
 import operator
 import sys
-from typing import Any, Mapping, Sequence
+from dataclasses import MISSING, field, fields
+from typing import Any, Callable, Mapping, Sequence, Type, TypeVar, get_args, get_type_hints
 
 from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
 
 ROOT = 'distill'
+T = TypeVar('T')
+Check = Callable[[str, Any], Any]
+"""Takes a config key and its value, and returns the value as it is used; raises a :class:`ConfigError`."""
+
+
+def setting(check: Check, default: Any = MISSING) -> Any:
+    """Return a field of a config dataclass whose values are checked by more than their type.
+
+    Args:
+        check: Called with the config key and the value; with None where a value without a default is missing.
+        default: Value where the block has none; the field is required by default.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from functools import partial
+        >>> from mmsrd.config.checks import one_of, read, setting
+        >>> @dataclass(frozen=True)
+        ... class Paint:
+        ...     colour: str = setting(partial(one_of, accepted=('red', 'blue')), 'red')
+        ...     shiny: bool = False
+        >>> read(Paint, 'paint', dict(shiny=True))
+        Paint(colour='red', shiny=True)
+        >>> read(Paint, 'paint', dict(colour='green'))
+        Traceback (most recent call last):
+        ...
+        mmsrd.errors.ConfigError: paint.colour = 'green': must be one of 'red', 'blue'
+    """
+    return field(default=default, metadata=dict(check=check))
+
+
+def read(kind: Type[T], key: str, block: Any, also_known: Sequence[str] = (), /, **given: Any) -> T:
+    """Fill a dataclass from a block of the config, after checking each entry.
+
+    An entry is checked by its field's :func:`setting`, or else by its type: ``bool``, ``int`` (not negative), ``str``.
+    None is accepted where the type is ``Optional``.
+
+    Args:
+        kind: The dataclass; its fields are the known keys.
+        key: Config key of the block, for messages.
+        block: What the config has; None for an empty block.
+        also_known: Keys that the caller reads itself.
+        given: Values of fields that are no keys of the block.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
+    options = mapping(key, block, optional=True)
+    known = [f for f in fields(kind) if f.name not in given]  # type: ignore[arg-type]
+    check_keys(key, options, [*(f.name for f in known), *also_known])
+    hints = get_type_hints(kind)
+    for f in known:
+        if f.name not in options and (f.default is not MISSING or f.default_factory is not MISSING):
+            continue
+        value, accepted = options.get(f.name), get_args(hints[f.name]) or (hints[f.name],)
+        if value is not None or type(None) not in accepted:
+            value = f.metadata.get('check', _BY_TYPE.get(accepted[0]))(f'{key}.{f.name}', value)
+        given[f.name] = value
+    return kind(**given)
 
 
 def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
@@ -120,3 +179,15 @@ def number(key: str, value: Any, at_least: float | None = None, above: float | N
                              ' and '.join(f'{text} {limit:g}' for text, limit, _ in limits)])
         raise ConfigError.at(key, value, f'must be {accepted}'.rstrip() + (f' ({meaning})' if meaning else ''))
     return float(value)
+
+
+def text(accepted: str) -> Check:
+    """Return a check for texts.
+
+    Args:
+        accepted: What the text is, for messages.
+    """
+    return lambda key, value: of_type(key, value, str, accepted)
+
+
+_BY_TYPE: Mapping[Any, Check] = {bool: boolean, int: whole_number, str: text('a text')}

@@ -1,14 +1,14 @@
 """The whole ``distill`` block, checked before anything is built."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, List, Mapping, Optional
 
 from ..errors import ConfigError
-from .checks import ROOT, boolean, check_keys, mapping, of_type
+from .checks import ROOT, mapping, read, setting, text
+from .hook_config import PreemptionConfig, ReportConfig, read_optional
 from .loss_config import LossConfig, parse_losses
-from .preemption_config import PreemptionConfig, parse_preemption
-from .report_config import ReportConfig, parse_report
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
 
@@ -28,12 +28,18 @@ class DistillConfig:
     """
 
     teachers: Mapping[str, TeacherConfig]
-    losses: list[LossConfig] | None
-    preset: str | None
-    schedule: Schedule
-    report: ReportConfig | None = field(default_factory=ReportConfig)
+    losses: Optional[List[LossConfig]]
+    preset: Optional[str] = setting(text('the name of a preset'), None)
+    schedule: Schedule = field(default_factory=Schedule, metadata=dict(check=parse_schedule))
+    report: Optional[ReportConfig] = field(default_factory=ReportConfig,
+                                           metadata=dict(check=partial(read_optional, ReportConfig)))
     exact_resume: bool = True
-    preemption: PreemptionConfig | None = field(default_factory=PreemptionConfig)
+    preemption: Optional[PreemptionConfig] = field(default_factory=PreemptionConfig,
+                                                   metadata=dict(check=partial(read_optional, PreemptionConfig)))
+
+
+_PARTS = ('schedule', 'report', 'preemption')
+_ELSEWHERE = ('teacher', 'teachers', 'losses')
 
 
 def parse_distill(block: Any) -> DistillConfig:
@@ -61,15 +67,14 @@ keys: exact_resume, losses, preemption, preset, report, schedule, teacher, teach
         raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "
                           'checkpoint=...)) or use the ordinary Runner')
     options = mapping(ROOT, block)
-    check_keys(ROOT, options, ('teacher', 'teachers', 'losses', 'preset', 'schedule', 'report', 'exact_resume',
-                               'preemption'))
-    preset, losses = options.get('preset'), options.get('losses')
-    if preset is not None:
-        of_type(f'{ROOT}.preset', preset, str, 'the name of a preset')
-    if losses is not None and preset is not None:
-        raise ConfigError.at(f'{ROOT}.preset', preset, f'cannot be combined with `{ROOT}.losses`; give one of them')
+    # None stands for what is there by default.
+    own = {name: value for name, value in options.items() if name not in _ELSEWHERE and
+           (value is not None or name not in _PARTS)}
+    config = read(DistillConfig, ROOT, own, _ELSEWHERE, teachers={}, losses=None)
+    losses = options.get('losses')
+    if losses is not None and config.preset is not None:
+        raise ConfigError.at(f'{ROOT}.preset', config.preset, f'cannot be combined with `{ROOT}.losses`; give one of '
+                             'them')
     teachers = parse_teachers(options)
-    return DistillConfig(teachers, None if losses is None else parse_losses(losses, list(teachers)), preset,
-                         parse_schedule(options.get('schedule')), parse_report(options.get('report')),
-                         boolean(f'{ROOT}.exact_resume', options.get('exact_resume', True)),
-                         parse_preemption(options.get('preemption')))
+    return replace(config, teachers=teachers,
+                   losses=None if losses is None else parse_losses(losses, list(teachers)))

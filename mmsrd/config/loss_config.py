@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence, Union
+from functools import partial
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from torch import nn
 
 from ..errors import ConfigError, ConfigTypeError, UnknownKeyError
-from .checks import ROOT, boolean, is_among, mapping, number, of_type, one_of
+from .checks import ROOT, mapping, number, of_type, one_of, read, setting, text
 
 RESIZES = ('to_student', 'to_teacher', 'none')
 TOKENS = ('all', 'patch')
@@ -21,6 +22,25 @@ OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'balance', 'levels',
 _OTHER_NAMES = {'loss_weight': 'weight', 'tau': 'temperature'}
 """What OpenMMLab's losses and other toolboxes call a key."""
 _TEMPERED = ('KLDivLoss', 'BinaryKLDivLoss')
+
+
+def _levels(key: str, value: Any) -> list[tuple[int, int]] | str:
+    if isinstance(value, str) and value == BY_STRIDE:
+        return value
+    accepted = f'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)], or {BY_STRIDE!r}'
+    levels: list[tuple[int, int]] = []
+    for item in of_type(key, value, (list, tuple), accepted):
+        pair = tuple(item) if isinstance(item, (list, tuple)) else (item, item)
+        if len(pair) != 2 or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair):
+            raise ConfigTypeError.at(key, value, f'must be {accepted}')
+        levels.append((pair[0], pair[1]))
+    if not levels:
+        raise ConfigError.at(key, value, f'must be {accepted}, with at least one')
+    return levels
+
+
+def _projector(key: str, value: Any) -> Any:
+    return value if isinstance(value, str) and value == 'auto' else mapping(key, value)
 
 
 @dataclass(frozen=True)
@@ -48,16 +68,16 @@ class LossConfig:
 
     name: str
     module: Mapping[str, Any]
-    student: str
-    teacher: str
+    student: str = setting(text('the dotted path of a module'))
+    teacher: str = setting(text('the dotted path of a module'))
     teacher_name: str = ''
-    weight: float = 1.0
-    balance: Optional[float] = None
-    levels: list[tuple[int, int]] | str | None = None
-    resize: str = 'to_student'
+    weight: float = setting(partial(number, at_least=0), 1.0)
+    balance: Optional[float] = setting(partial(number, above=0), None)
+    levels: Union[List[Tuple[int, int]], str, None] = setting(_levels, None)
+    resize: str = setting(partial(one_of, accepted=RESIZES), 'to_student')
     pool: bool = False
-    tokens: str = 'all'
-    projector: Union[Mapping[str, Any], str, None] = 'auto'
+    tokens: str = setting(partial(one_of, accepted=TOKENS), 'all')
+    projector: Union[Mapping[str, Any], str, None] = setting(_projector, 'auto')
     preset: str = ''
 
     @property
@@ -105,15 +125,12 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
     key = f'{ROOT}.losses.{name}'
     _check_name(name)
     options = mapping(key, block)
-    paths = {}
     for side in ('student', 'teacher'):
         if options.get(side) is None:
             misspelt = difflib.get_close_matches(side, [name for name in options if name not in OWN_KEYS], n=1)
             if misspelt:
                 raise UnknownKeyError.among(key, misspelt[0], OWN_KEYS)
             raise ConfigError(f'{key}.{side}: is required: the dotted path of a module of the {side}, such as \'neck\'')
-        paths[side] = of_type(f'{key}.{side}', options[side], str, 'the dotted path of a module')
-    projector = options.get('projector', 'auto')
     kind = options.get('type', 'SRDLoss')
     name_of_kind = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
     for other, own in _OTHER_NAMES.items():
@@ -122,31 +139,16 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
                 raise ConfigError(f'{key}: has {own}={options[own]!r} and {other}={options[other]!r}, which mean the '
                                   'same; write one of them')
             options[own] = options.pop(other)
-    return LossConfig(
-        name, {'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
-        paths['student'], paths['teacher'], parse_teacher_name(key, options.get('from_teacher'), teachers),
-        number(f'{key}.weight', options.get('weight', 1.0), at_least=0), parse_balance(key, options),
-        parse_levels(key, options.get('levels')), one_of(f'{key}.resize', options.get('resize', 'to_student'), RESIZES),
-        boolean(f'{key}.pool', options.get('pool', False)),
-        one_of(f'{key}.tokens', options.get('tokens', 'all'), TOKENS),
-        projector if is_among(projector, (None, 'auto')) else mapping(f'{key}.projector', projector))
-
-
-def parse_balance(key: str, options: Mapping[str, Any]) -> float | None:
-    """Check ``balance``: None, or a number above 0, without a ``weight`` beside it.
-
-    Raises:
-        ConfigError: And its kinds.
-    """
-    if options.get('balance') is None:
-        return None
-    balance = number(f'{key}.balance', options['balance'], above=0)
-    if 'weight' in options:
+    fields = {k: v for k, v in options.items() if k in OWN_KEYS and k != 'from_teacher'}
+    config = read(LossConfig, key, fields, name=name, preset='',
+                  module={'type': 'SRDLoss', **{k: v for k, v in options.items() if k not in OWN_KEYS}},
+                  teacher_name=parse_teacher_name(key, options.get('from_teacher'), teachers))
+    if config.balance is not None and 'weight' in options:
         raise ConfigError(
-            f'{key}: has weight={options["weight"]!r} and balance={balance:g}; write one of them. `weight` multiplies '
-            'the loss by a constant. `balance` scales its gradient at each level of the student: it is the ratio of '
-            "the gradient's norm to that of the student's own losses")
-    return balance
+            f'{key}: has weight={options["weight"]!r} and balance={config.balance:g}; write one of them. `weight` '
+            'multiplies the loss by a constant. `balance` scales its gradient at each level of the student: it is the '
+            "ratio of the gradient's norm to that of the student's own losses")
+    return config
 
 
 def _check_name(name: str) -> None:
@@ -176,23 +178,3 @@ def parse_teacher_name(key: str, name: Any, teachers: Sequence[str]) -> str:
     if name not in named:
         raise ConfigError.at(f'{key}.from_teacher', name, f'is not a teacher; {accepted}')
     return str(name)
-
-
-def parse_levels(key: str, value: Any) -> list[tuple[int, int]] | str | None:
-    """Check ``levels``: None, ``'stride'``, or a list of indices or pairs of indices; indices become pairs.
-
-    Raises:
-        ConfigError: And its kinds.
-    """
-    if is_among(value, (None, BY_STRIDE)):
-        return value  # type: ignore[no-any-return]
-    accepted = f'a list of level indices [0, 1] or of (student, teacher) pairs [(0, 1)], or {BY_STRIDE!r}'
-    levels: list[tuple[int, int]] = []
-    for item in of_type(f'{key}.levels', value, (list, tuple), accepted):
-        pair = tuple(item) if isinstance(item, (list, tuple)) else (item, item)
-        if len(pair) != 2 or not all(isinstance(i, int) and not isinstance(i, bool) for i in pair):
-            raise ConfigTypeError.at(f'{key}.levels', value, f'must be {accepted}')
-        levels.append((pair[0], pair[1]))
-    if not levels:
-        raise ConfigError.at(f'{key}.levels', value, f'must be {accepted}, with at least one')
-    return levels

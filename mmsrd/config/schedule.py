@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Optional
 
 from ..errors import ConfigError
-from .checks import ROOT, boolean, check_keys, mapping, one_of, whole_number
+from .checks import one_of, read, setting
 
 DECAYS = (None, 'cosine', 'linear')
 
@@ -32,10 +33,10 @@ class Schedule:
     """
 
     start: int = 0
-    end: int | None = None
+    end: Optional[int] = None
     warmup: int = 0
     by_epoch: bool = False
-    decay: str | None = None
+    decay: Optional[str] = setting(partial(one_of, accepted=DECAYS), None)
 
     def active(self, iteration: int, epoch: int) -> bool:
         """Whether distillation acts in this iteration (both count from 0)."""
@@ -115,19 +116,17 @@ class Progress:
         return self.schedule.factor(self.iteration, self.epoch, self.epoch_length, self.length)
 
 
-def parse_schedule(block: Any) -> Schedule:
+def parse_schedule(key: str, block: Any) -> Schedule:
     """Check ``distill.schedule``.
+
+    Args:
+        key: Its config key.
+        block: What the config has.
 
     Raises:
         ConfigError: And its kinds.
     """
-    key = f'{ROOT}.schedule'
-    options = mapping(key, block, optional=True)
-    check_keys(key, options, ('start', 'end', 'warmup', 'by_epoch', 'decay'))
-    start = whole_number(f'{key}.start', options.get('start', 0))
-    end = None if options.get('end') is None else whole_number(f'{key}.end', options['end'])
-    if end is not None and end <= start:
-        raise ConfigError.at(f'{key}.end', end, f'must be greater than start = {start}')
-    return Schedule(start, end, whole_number(f'{key}.warmup', options.get('warmup', 0)),
-                    boolean(f'{key}.by_epoch', options.get('by_epoch', False)),
-                    one_of(f'{key}.decay', options.get('decay'), DECAYS))
+    schedule = read(Schedule, key, block)
+    if schedule.end is not None and schedule.end <= schedule.start:
+        raise ConfigError.at(f'{key}.end', schedule.end, f'must be greater than start = {schedule.start}')
+    return schedule

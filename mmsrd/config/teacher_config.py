@@ -1,18 +1,73 @@
-"""``distill.teacher`` and ``distill.teachers``: which models teach, with which weights."""
+"""``distill.teacher`` and ``distill.teachers``: which models teach, with which weights, how they are made fast."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Union
+from functools import partial
+from typing import Any, ClassVar, Mapping, Optional, Tuple, Union
 
 from mmengine.config import Config
 
 from ..errors import ConfigError, ConfigTypeError
-from .checks import ROOT, boolean, check_keys, mapping, number, of_type, whole_number
-from .inference_config import InferenceConfig, parse_inference
+from .checks import ROOT, check_keys, mapping, number, of_type, one_of, read, setting, text, whole_number
 
 DEFAULT_MOMENTUM = 0.0002  # MMEngine's, of its EMA
 CHECK_IMAGES = 200
 """Images that a teacher is evaluated on where the config does not say how many."""
+PRECISIONS = ('auto', 'fp32', 'bf16', 'fp16')
+PLAIN: dict[str, Any] = dict(precision='fp32', fold=False, channels_last=False, stream=False, compile=False)
+"""``inference`` that leaves a teacher unchanged: all speed-ups switched off."""
+
+
+def _layout(key: str, value: Any) -> Any:
+    return value if isinstance(value, str) and value == 'auto' else of_type(key, value, bool, "True, False or 'auto'")
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """``teacher.inference``: how a frozen model is made fast; each entry has a value that switches it off.
+
+    Attributes:
+        precision: ``'bf16'`` or ``'fp16'``: weights of convolutions and linear layers are stored in it and the
+            rest runs under autocast; ``'fp32'``: no autocast; ``'auto'``: as the student trains.
+        fold: Fuse batch normalisation into the convolution before it.
+        channels_last: Convolutions in channels-last layout; ``'auto'``: on CUDA in half precision, for tensor cores.
+        stream: On CUDA, run in a separate stream, in parallel with the student's head.
+        compile: ``torch.compile`` the parts between the recorded modules; a dict has its arguments.
+    """
+
+    precision: str = setting(partial(one_of, accepted=PRECISIONS), 'auto')
+    fold: bool = True
+    channels_last: Union[bool, str] = setting(_layout, 'auto')
+    stream: bool = True
+    compile: Union[bool, Mapping[str, Any]] = setting(partial(
+        of_type, kind=(bool, Mapping), accepted='True, False, or a dict with arguments of torch.compile'), False)
+
+
+def _model_config(key: str, value: Any) -> str | Config:
+    if value is None:
+        raise ConfigError(f'{key}: is required: a config file, "mmdet::..." or a whole config; or write ema=dict() to '
+                          'distil from a moving average of the student')
+    if isinstance(value, Mapping) and not isinstance(value, Config):
+        value = Config(mapping(key, value))
+    of_type(key, value, (str, Config), 'a config name or a whole config')
+    if isinstance(value, Config) and 'model' not in value:
+        raise ConfigError(f'{key}: defines no model; it has {", ".join(sorted(value.keys())) or "nothing"}')
+    return value
+
+
+def _images(key: str, value: Any) -> int:
+    if isinstance(value, bool):
+        return CHECK_IMAGES * value
+    options = mapping(key, value)
+    check_keys(key, options, ('images',))
+    return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
+
+
+def _names(key: str, value: Any) -> tuple[str, ...]:
+    names = of_type(key, value, (list, tuple), 'a list of names')
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConfigTypeError.at(key, value, 'must be a list of names')
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -23,6 +78,7 @@ class PretrainedTeacherConfig:
         key: Where it stands in the config.
         config: Config name (path or ``package::name``) or a whole config.
         checkpoint: Path, URL or ``'auto'``; None for random weights.
+        allow_random: Whether random weights are meant.
         offload: Whether its weights stay in host memory.
         inference: How it is made fast.
         init_student: Whether the student starts with the layers of neck and heads that both have; None for what the
@@ -34,15 +90,19 @@ class PretrainedTeacherConfig:
         classes: Names of its classes in their order; None for those in its checkpoint or config.
     """
 
+    kind: ClassVar[str] = 'PretrainedTeacher'
+
     key: str
-    config: Union[str, Config]
-    checkpoint: str | None
+    config: Union[str, Config] = setting(_model_config)
+    checkpoint: Optional[str] = setting(text("a path, a URL or 'auto'"), None)
+    allow_random: bool = False
     offload: bool = False
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
-    init_student: bool | None = None
-    check: int | None = None
-    swap_channels: bool | None = None
-    classes: tuple[str, ...] | None = None
+    inference: InferenceConfig = field(default_factory=InferenceConfig,
+                                       metadata=dict(check=partial(read, InferenceConfig)))
+    init_student: Optional[bool] = None
+    check: Optional[int] = setting(_images, None)
+    swap_channels: Optional[bool] = None
+    classes: Optional[Tuple[str, ...]] = setting(_names, None)
 
     @property
     def name(self) -> str:
@@ -59,16 +119,34 @@ class EMATeacherConfig:
         momentum: Share of the student in each update.
     """
 
+    kind: ClassVar[str] = 'EMATeacher'
+
     key: str
-    momentum: float = DEFAULT_MOMENTUM
+    momentum: float = setting(partial(number, above=0, below=1, meaning='the share of the student in each update'),
+                              DEFAULT_MOMENTUM)
 
     @property
     def name(self) -> str:
-        """What it is."""
+        """Description of the average."""
         return f'an average of the student, momentum {self.momentum:g}'
 
 
-TeacherConfig = Union[PretrainedTeacherConfig, EMATeacherConfig]
+@dataclass(frozen=True)
+class OwnTeacherConfig:
+    """A teacher of a kind that a user has registered in :data:`mmsrd.registry.TEACHERS`.
+
+    Attributes:
+        key: Where it stands in the config.
+        kind: Name of the kind, or the class.
+        arguments: The other entries of the block.
+    """
+
+    key: str
+    kind: Union[str, type]
+    arguments: Mapping[str, Any]
+
+
+TeacherConfig = Union[PretrainedTeacherConfig, EMATeacherConfig, OwnTeacherConfig]
 
 
 def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
@@ -87,14 +165,13 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
     if not named:
         raise ConfigError(f'{key}: is empty; name at least one teacher')
     for name in named:
-        if not str(name).isidentifier():
+        if not name.isidentifier():
             raise ConfigError.at(key, name, 'a teacher name may have letters, digits and underscores')
-        if 'loss' in str(name):
+        if 'loss' in name:
             raise ConfigError.at(key, name, "must not contain 'loss': logged names begin with it, and MMEngine adds "
                                  'every logged value with that word to the training loss')
-    teachers = {str(name): parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
-    giving = [name for name, teacher in teachers.items()
-              if isinstance(teacher, PretrainedTeacherConfig) and teacher.init_student]
+    teachers = {name: parse_teacher(f'{key}.{name}', teacher) for name, teacher in named.items()}
+    giving = [name for name, teacher in teachers.items() if getattr(teacher, 'init_student', False)]
     if len(giving) > 1:
         raise ConfigError(f'{key}: init_student=True in {" and ".join(giving)}; set it for one teacher only')
     return teachers
@@ -103,65 +180,27 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
 def parse_teacher(key: str, block: Any) -> TeacherConfig:
     """Check one teacher.
 
+    Args:
+        key: Config key of the block.
+        block: What the config has.
+
     Raises:
         ConfigError: And its kinds.
     """
     if block is None:
-        raise ConfigError(f'{key}: is required: dict(config=..., checkpoint=PATH|URL|\'auto\')')
+        raise ConfigError(f"{key}: is required: dict(config=..., checkpoint=PATH|URL|'auto')")
     options = mapping(key, block)
-    check_keys(key, options, ('config', 'checkpoint', 'allow_random', 'ema', 'offload', 'inference', 'init_student',
-                              'check', 'swap_channels', 'classes'))
-    return _parse_pretrained(key, options) if options.get('ema') is None else _parse_average(key, options)
-
-
-def _parse_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacherConfig:
-    config, checkpoint = options.get('config'), options.get('checkpoint')
-    if config is None:
-        raise ConfigError(f'{key}.config: is required: a config file, "mmdet::..." or a whole config; or write '
-                          'ema=dict() to distil from a moving average of the student')
-    if isinstance(config, Mapping) and not isinstance(config, Config):
-        config = Config(mapping(f'{key}.config', config))
-    of_type(f'{key}.config', config, (str, Config), 'a config name or a whole config')
-    if isinstance(config, Config) and 'model' not in config:
-        raise ConfigError(f'{key}.config: defines no model; it has {", ".join(sorted(config.keys())) or "nothing"}')
-    allow_random = boolean(f'{key}.allow_random', options.get('allow_random', False))
-    if checkpoint is not None:
-        of_type(f'{key}.checkpoint', checkpoint, str, 'a path, a URL or \'auto\'')
-    elif not allow_random:
-        raise ConfigError.at(f'{key}.checkpoint', checkpoint, 'the teacher would have random weights; give a path, a '
+    if options.get('type') is not None:
+        kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'a kind of teacher')
+        if kind not in (PretrainedTeacherConfig.kind, EMATeacherConfig.kind):
+            return OwnTeacherConfig(key, kind, options)
+    if options.get('ema') is not None:
+        given = [name for name in options if name != 'ema' and options[name]]
+        if given:
+            raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
+        return read(EMATeacherConfig, f'{key}.ema', options['ema'], key=key)
+    config = read(PretrainedTeacherConfig, key, options, ('ema', 'type'), key=key)
+    if config.checkpoint is None and not config.allow_random:
+        raise ConfigError.at(f'{key}.checkpoint', None, 'the teacher would have random weights; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")
-    init_student, swap = options.get('init_student'), options.get('swap_channels')
-    return PretrainedTeacherConfig(
-        key, config, checkpoint, boolean(f'{key}.offload', options.get('offload', False)),
-        parse_inference(f'{key}.inference', options.get('inference')),
-        None if init_student is None else boolean(f'{key}.init_student', init_student),
-        _parse_check(f'{key}.check', options.get('check')),
-        None if swap is None else boolean(f'{key}.swap_channels', swap),
-        _parse_classes(f'{key}.classes', options.get('classes')))
-
-
-def _parse_classes(key: str, value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    names = of_type(key, value, (list, tuple), 'a list of names')
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ConfigTypeError.at(key, value, 'must be a list of names')
-    return tuple(names)
-
-
-def _parse_check(key: str, block: Any) -> int | None:
-    if block is None or isinstance(block, bool):
-        return None if block is None else CHECK_IMAGES * block
-    options = mapping(key, block)
-    check_keys(key, options, ('images',))
-    return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
-
-
-def _parse_average(key: str, options: Mapping[str, Any]) -> EMATeacherConfig:
-    given = [name for name in options if name != 'ema' and options[name]]
-    if given:
-        raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
-    ema = mapping(f'{key}.ema', options['ema'])
-    check_keys(f'{key}.ema', ema, ('momentum',))
-    return EMATeacherConfig(key, number(f'{key}.ema.momentum', ema.get('momentum', DEFAULT_MOMENTUM), above=0, below=1,
-                                        meaning='the share of the student in each update'))
+    return config

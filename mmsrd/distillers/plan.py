@@ -11,7 +11,7 @@ from torch import nn
 from ..config import DistillConfig, LossConfig, Schedule, parse_distill
 from ..errors import ConfigError, TapError, TeacherError
 from ..recorders import SIDES, DryRun, Recording, dry_run, fixed_sides, unique_paths
-from ..teachers import StudentInit, Teacher, TeacherGroup, TeacherPlan
+from ..teachers import StudentInit, Teacher, TeacherGroup, TeacherPlan, kind_of
 from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
 from .level_matching import LevelPair
@@ -67,6 +67,8 @@ def read_block(block: Any) -> DistillConfig:
     config = parse_distill(block)
     if config.preset is not None:
         check_preset(config.preset)
+    for teacher in config.teachers.values():
+        kind_of(teacher)
     for loss in config.losses or ():
         FeatureLoss.check(loss)
     return config

@@ -17,7 +17,8 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
-from ..config.preemption_config import INTERVAL, parse_preemption
+from ..config.checks import read
+from ..config.hook_config import PreemptionConfig
 from ..registry import HOOKS
 from ..utils.delayed_read import DelayedRead
 from .checkpoint_files import PREEMPTED, remove_partial, write_pointer
@@ -54,9 +55,8 @@ class PreemptionHook(Hook):
 
     priority = 'LOWEST'  # after checkpoints and averages of this step
 
-    def __init__(self, interval: int = INTERVAL, signals: Optional[Sequence[str]] = None) -> None:
-        config = parse_preemption(dict(interval=interval, signals=signals), 'PreemptionHook')
-        assert config is not None, 'it is a dict'
+    def __init__(self, interval: int = PreemptionConfig.interval, signals: Optional[Sequence[str]] = None) -> None:
+        config = read(PreemptionConfig, 'PreemptionHook', dict(interval=interval, signals=signals))
         self.interval = config.interval
         self.signals = [getattr(signal, name) for name in config.signals]
         self._received: tuple[int, float] | None = None

@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..compat import load_checkpoint_file, make_plain
-from ..config.preemption_config import PreemptionConfig
+from ..config.hook_config import PreemptionConfig
 from ..errors import MMSRDError, StorageError
 from ..utils.dist import end_all_on_error
 from ..utils.hooks import register_missing

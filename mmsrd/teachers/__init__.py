@@ -3,6 +3,7 @@ from .ema_teacher import EMATeacher
 from .pretrained_teacher import PretrainedTeacher
 from .student_init import StudentInit
 from .teacher import Features, Teacher, TeacherPlan
-from .teacher_group import TeacherGroup
+from .teacher_group import TeacherGroup, kind_of
 
-__all__ = ['EMATeacher', 'Features', 'PretrainedTeacher', 'StudentInit', 'Teacher', 'TeacherGroup', 'TeacherPlan']
+__all__ = ['EMATeacher', 'Features', 'PretrainedTeacher', 'StudentInit', 'Teacher', 'TeacherGroup', 'TeacherPlan',
+           'kind_of']

@@ -7,11 +7,13 @@ import torch
 from torch import nn
 
 from ..config import EMATeacherConfig
+from ..registry import TEACHERS
 from .speedup import AppliedSpeedups, stores_weights
 from .teacher import Teacher
 from .weight_average import WeightAverage
 
 
+@TEACHERS.register_module()
 class EMATeacher(Teacher):
     """Self-distillation: the teacher is an average of the student.
 
@@ -33,6 +35,11 @@ class EMATeacher(Teacher):
         self.average = WeightAverage(student, config.momentum)
         super().__init__(self.average.module, config.key, config.name)
         self.started = False
+
+    @classmethod
+    def from_config(cls, config: EMATeacherConfig, student: nn.Module) -> EMATeacher:
+        """See :class:`Teacher`."""
+        return cls(config, student)
 
     def move_to(self, device: torch.device) -> None:
         """Move the average to ``device``, where it is not there yet."""

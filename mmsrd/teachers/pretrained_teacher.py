@@ -10,8 +10,9 @@ from torch import nn
 from ..config import PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES
 from ..errors import ConfigError
+from ..registry import TEACHERS
 from ..utils.zoo import load_config
-from .build_model import build_model, initialise
+from .build_model import build_model, initialise, scope_of
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .libraries import LibraryModel, build_library_model, is_library_model
 from .speedup import AppliedSpeedups, apply_speedups, store_weights
@@ -19,6 +20,7 @@ from .teacher import Teacher
 from .weights import read_weights, weights_checksum
 
 
+@TEACHERS.register_module()
 class PretrainedTeacher(Teacher):
     """A model of its own, whose weights come from a checkpoint and are never saved again.
 
@@ -54,6 +56,11 @@ class PretrainedTeacher(Teacher):
         self.swap_channels = config.swap_channels
         self.any_task = isinstance(model, LibraryModel)
         super().__init__(model, config.key, config.name)
+
+    @classmethod
+    def from_config(cls, config: PretrainedTeacherConfig, student: nn.Module) -> PretrainedTeacher:
+        """See :class:`Teacher`; classes that its config does not place are looked for in the student's scope."""
+        return cls(config, scope=scope_of(student))
 
     def _build(self, config: PretrainedTeacherConfig, scope: str) -> nn.Module:
         """The model without its weights; with random ones where it is to have none."""

@@ -93,6 +93,17 @@ class Teacher:
         self._handles: List[RemovableHandle] = []
         self._speedups: Optional[AppliedSpeedups] = None
 
+    @classmethod
+    def from_config(cls, config: Any, student: nn.Module) -> Teacher:
+        """Build a teacher of this kind, without its weights.
+
+        Args:
+            config: Its part of the ``distill`` block. A kind of a user's is called with ``key``, ``student`` and the
+                entries of the block.
+            student: The student before anything is attached to it.
+        """
+        return cls(key=config.key, student=student, **config.arguments)  # type: ignore[call-arg]
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 

@@ -1,6 +1,7 @@
 """All teachers of one student."""
 from __future__ import annotations
 
+import inspect
 import logging
 from typing import Any, Dict, Mapping, Sequence
 
@@ -8,11 +9,34 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..config import EMATeacherConfig, TeacherConfig
-from .build_model import scope_of
-from .ema_teacher import EMATeacher
-from .pretrained_teacher import PretrainedTeacher
+from ..config import OwnTeacherConfig, TeacherConfig
+from ..config.checks import check_keys
+from ..errors import ConfigError, did_you_mean
+from ..registry import TEACHERS
 from .teacher import Features, Teacher
+
+
+def kind_of(config: TeacherConfig) -> type[Teacher]:
+    """Return the class that a teacher's part of the block asks for.
+
+    Raises:
+        ConfigError: It is no kind of teacher, or does not accept an argument.
+    """
+    TEACHERS.import_from_location()
+    known: dict[str, type[Teacher]] = TEACHERS.module_dict
+    kind: Any = known.get(config.kind) if isinstance(config.kind, str) else config.kind
+    if not inspect.isclass(kind) or not issubclass(kind, Teacher):
+        raise ConfigError.at(f'{config.key}.type', config.kind, 'is not a registered kind of teacher'
+                             f'{did_you_mean(str(config.kind), known)}; there are {", ".join(known)}')
+    if isinstance(config, OwnTeacherConfig):
+        parameters = inspect.signature(kind).parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            check_keys(config.key, config.arguments, [name for name in parameters if name not in ('key', 'student')])
+        missing = [name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
+                   and name not in ('key', 'student', *config.arguments)]
+        if missing:
+            raise ConfigError(f'{config.key}.{missing[0]}: is required by {kind.__name__}')
+    return kind
 
 
 class TeacherGroup(Dict[str, Teacher]):
@@ -29,8 +53,7 @@ class TeacherGroup(Dict[str, Teacher]):
         Raises:
             TeacherError: The config of one cannot be read, or its model not be built.
         """
-        return cls((name, EMATeacher(config, student) if isinstance(config, EMATeacherConfig) else
-                    PretrainedTeacher(config, scope=scope_of(student))) for name, config in configs.items())
+        return cls((name, kind_of(config).from_config(config, student)) for name, config in configs.items())
 
     @property
     def only(self) -> Teacher:

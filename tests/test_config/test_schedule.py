@@ -48,4 +48,4 @@ def test_a_loop_without_a_runner_needs_an_end(student, distill):
 
 def test_wrong_decay():
     with pytest.raises(ConfigError, match="distill.schedule.decay = 'step': must be one of None, 'cosine', 'linear'"):
-        parse_schedule(dict(decay='step'))
+        parse_schedule('distill.schedule', dict(decay='step'))

@@ -18,7 +18,7 @@ from helpers.weights import same
 from PIL import Image
 
 from mmsrd.compat.torch_versions import TORCH
-from mmsrd.config.report_config import parse_report
+from mmsrd.config.hook_config import ReportConfig, read_optional
 from mmsrd.engine.hooks import DistillReportHook, TeacherCheckHook, distill_report_hook
 from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
 from mmsrd.report import PAGE
@@ -232,7 +232,7 @@ def test_services(tmp_path):
     (dict(images=-1), ConfigError, 'distill.report.images = -1'), (dict(baseline=3), ConfigTypeError, 'baseline = 3')])
 def test_config_errors(block, kind, message):
     with pytest.raises(kind, match=message):
-        parse_report(block)
+        read_optional(ReportConfig, 'distill.report', block)
 
 
 def test_no_baseline_there(make_runner, distill):

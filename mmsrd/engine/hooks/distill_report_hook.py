@@ -16,7 +16,8 @@ from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
 from ...compat import load_checkpoint_file
-from ...config.report_config import IMAGES, parse_report
+from ...config.checks import read
+from ...config.hook_config import ReportConfig
 from ...distillers import HEADER
 from ...errors import ConfigError
 from ...registry import HOOKS
@@ -59,8 +60,9 @@ class DistillReportHook(Hook):
 
     priority = 'VERY_LOW'  # after LoggerHook has written the validation's results, and TeacherCheckHook the teacher's
 
-    def __init__(self, images: int = IMAGES, baseline: Optional[str] = None, metric: Optional[str] = None) -> None:
-        parse_report(dict(images=images, baseline=baseline, metric=metric), 'DistillReportHook')
+    def __init__(self, images: int = ReportConfig.images, baseline: Optional[str] = None,
+                 metric: Optional[str] = None) -> None:
+        read(ReportConfig, 'DistillReportHook', dict(images=images, baseline=baseline, metric=metric))
         self.images, self.baseline, self.metric = images, baseline, metric
         self._levels: list[LevelScalars] = []
         self._interval = LOG_INTERVAL
