@@ -1,6 +1,8 @@
 """Versions are checked at import, shown by one command, and installing mmsrd asks for none."""
 from __future__ import annotations
 
+import sys
+
 import pytest
 from helpers.processes import ROOT, python
 
@@ -74,5 +76,7 @@ def test_the_command():
     done = python('-m', 'mmsrd.env', cwd=ROOT)
     printed = done.stdout
     assert 'RuntimeWarning' not in done.stderr
-    assert printed.startswith('Python ')
+    assert printed.startswith('torch ')
+    assert f'Interpreter: {sys.executable}' in printed
+    assert 'CUDA available: ' in printed
     assert 'SRD loss: ' in printed

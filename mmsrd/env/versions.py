@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import importlib.util
-import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Callable, NamedTuple
@@ -93,8 +92,7 @@ def check_versions() -> None:
 
 def report() -> str:
     """Versions found, what each feature will use, and what is missing with the command that helps."""
-    lines = [f'Python      {platform.python_version()}  {sys.executable}']
-    missing = []
+    lines, missing = [], []
     for package in PACKAGES:
         found = find(package)
         if found is None:
@@ -106,7 +104,7 @@ def report() -> str:
             lines.append(f'{package.name:<11} {found.version}{other}'
                          + f'  too old: {package.oldest} or newer works' * old)
             missing += [f'{package.name}: {package.install}'] * (old and package.name != 'triton')
-    lines += ['', *(f'{name}: {_said(uses)}' for name, uses in FEATURES.items())]
+    lines += ['', *_machine(), '', *(f'{name}: {_said(uses)}' for name, uses in FEATURES.items())]
     if missing:
         lines += ['', 'Missing (install what you need):', *(f'  {line}' for line in missing)]
     return '\n'.join(lines)
@@ -119,11 +117,16 @@ def _said(uses: Callable[[], str]) -> str:
         return f'unknown ({type(e).__name__}: {e})'
 
 
-def _devices() -> str:
-    import torch
-    if torch.cuda.is_available():
-        return f'{torch.cuda.device_count()} × {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}'
-    return 'CPU; PyTorch sees no GPU'
+def _machine() -> list[str]:
+    """Return what MMEngine says of Python, the compilers and the devices; packages are listed before."""
+    try:
+        from mmengine.utils.dl_utils import collect_env
+        found = collect_env()
+    except Exception as e:
+        return [f'Machine: unknown ({type(e).__name__}: {e})']
+    listed = {package.name for package in PACKAGES}
+    return [f'{name}: {value}' for name, value in {'Interpreter': sys.executable, **found}.items()
+            if name.lower() not in listed and name not in ('PyTorch', 'PyTorch compiling details', 'numpy_random_seed')]
 
 
 def _operators() -> str:
@@ -152,5 +155,5 @@ def _compile() -> str:
 
 
 FEATURES: dict[str, Callable[[], str]] = {
-    'Device': _devices, 'Operators of mmcv': _operators, 'SRD loss': _loss, 'Checkpoints are read by': _checkpoints,
+    'Operators of mmcv': _operators, 'SRD loss': _loss, 'Checkpoints are read by': _checkpoints,
     'torch.compile of students': _compile}
