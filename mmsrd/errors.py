@@ -21,7 +21,13 @@ class MMSRDError(Exception):
 
     @classmethod
     def at(cls: type[ErrorT], key: str, value: Any, problem: str) -> ErrorT:
-        """An error about ``value`` of config key ``key``."""
+        """An error about ``value`` of config key ``key``.
+
+        Args:
+            key: Config key.
+            value: What the config has.
+            problem: What is wrong with it, and what is accepted.
+        """
         return cls(f'{key} = {quoted(value)}: {problem}')
 
 
@@ -38,7 +44,13 @@ class UnknownKeyError(ConfigError, KeyError):
 
     @classmethod
     def among(cls, key: str, name: str, known: Iterable[str]) -> UnknownKeyError:
-        """``name`` is not one of ``known`` below config key ``key``."""
+        """``name`` is not one of ``known`` below config key ``key``.
+
+        Args:
+            key: Config key of the block.
+            name: The unknown key.
+            known: Keys that are accepted.
+        """
         known = sorted(known)
         return cls(f'{key}: unknown key {name!r}{did_you_mean(name, known)}. Known keys: {", ".join(known)}')
 
@@ -95,6 +107,12 @@ def quoted(value: Any, length: int = 400) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """`` (did you mean ...?)`` with the closest of ``known``, or an empty string."""
+    """`` (did you mean ...?)`` with the closest of ``known``, or an empty string.
+
+    Args:
+        name: Text that was given.
+        known: Texts that are accepted.
+        count: Suggestions at most.
+    """
     close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
     return f' (did you mean {" or ".join(repr(c) for c in close)}?)' if close else ''

@@ -98,6 +98,12 @@ def take_config(arguments: list[str]) -> str:
 def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, preset: str | None) -> Config:
     """Put what the command line says into the config's ``distill`` block.
 
+    Args:
+        config: The student's config; it is changed.
+        teacher: ``--teacher``, if given.
+        checkpoint: ``--teacher-checkpoint``, if given.
+        preset: ``--distill-preset``, if given.
+
     Raises:
         ConfigError: There is a checkpoint or preset, but no teacher anywhere; or the
             config has chosen a runner that would ignore the block.
@@ -141,7 +147,7 @@ def runner_class(runner_type: str | type[Any]) -> type[Any] | None:
 
 
 def distils(runner_type: str | type[Any]) -> bool:
-    """Whether runners of a ``runner_type`` read the ``distill`` block."""
+    """Return whether runners of a ``runner_type`` read the ``distill`` block."""
     found = runner_class(runner_type)
     return found is None or issubclass(found, DistillMixin)
 

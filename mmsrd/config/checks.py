@@ -94,6 +94,11 @@ def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
 def check_keys(key: str, block: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse keys of ``block`` that are not ``known``.
 
+    Args:
+        key: Config key of the block.
+        block: What the config has.
+        known: Accepted keys.
+
     Raises:
         UnknownKeyError: There is one; the closest known ones are suggested.
     """
@@ -104,6 +109,12 @@ def check_keys(key: str, block: Mapping[str, Any], known: Sequence[str]) -> None
 
 def of_type(key: str, value: Any, kind: type | tuple[type, ...], accepted: str) -> Any:
     """``value``, if it is a ``kind``; True and False are no numbers.
+
+    Args:
+        key: Config key, for messages.
+        value: What the config has.
+        kind: Accepted type or types.
+        accepted: Description of them, for messages.
 
     Raises:
         ConfigTypeError: It is of another type.
@@ -126,6 +137,11 @@ def boolean(key: str, value: Any) -> bool:
 def one_of(key: str, value: Any, accepted: Sequence[Any]) -> Any:
     """``value``, if it is among ``accepted``.
 
+    Args:
+        key: Config key, for messages.
+        value: What the config has.
+        accepted: Accepted values: texts and None.
+
     Raises:
         ConfigError: It is not.
     """
@@ -135,12 +151,17 @@ def one_of(key: str, value: Any, accepted: Sequence[Any]) -> Any:
 
 
 def is_among(value: Any, accepted: Sequence[Any]) -> bool:
-    """Whether ``value`` is one of some texts and None, also where it cannot be compared, as an array."""
+    """Return whether ``value`` is one of some texts and None, also where it cannot be compared, as an array."""
     return isinstance(value, (str, type(None))) and value in accepted
 
 
 def whole_number(key: str, value: Any, at_least: int = 0) -> int:
     """``value``, if it is a whole number of at least ``at_least``.
+
+    Args:
+        key: Config key, for messages.
+        value: What the config has.
+        at_least: Smallest accepted value.
 
     Raises:
         ConfigTypeError: It is no whole number.

@@ -119,6 +119,11 @@ def parse_losses(block: Any, teachers: Sequence[str] = ('',)) -> list[LossConfig
 def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossConfig:
     """Check ``distill.losses.<name>``; arguments of its modules are checked when those are built.
 
+    Args:
+        name: Name of the loss.
+        block: What the config has.
+        teachers: Names that it may refer to.
+
     Raises:
         ConfigError: And its kinds.
     """
@@ -164,6 +169,11 @@ def _check_name(name: str) -> None:
 
 def parse_teacher_name(key: str, name: Any, teachers: Sequence[str]) -> str:
     """Check ``from_teacher``: needed where there are several teachers, meaningless where there is one.
+
+    Args:
+        key: Config key of the loss.
+        name: What the config has.
+        teachers: Names of the teachers; an empty one for a single teacher.
 
     Raises:
         ConfigError: It is missing, or names no teacher.

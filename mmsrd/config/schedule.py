@@ -39,12 +39,12 @@ class Schedule:
     decay: Optional[str] = setting(partial(one_of, accepted=DECAYS), None)
 
     def active(self, iteration: int, epoch: int) -> bool:
-        """Whether distillation acts in this iteration (both count from 0)."""
+        """Return whether distillation acts in this iteration (both count from 0)."""
         now = epoch if self.by_epoch else iteration
         return now >= self.start and (self.end is None or now < self.end)
 
     def over(self, iteration: int, epoch: int) -> bool:
-        """Whether distillation has ended for good."""
+        """Return whether distillation has ended for good."""
         return self.end is not None and (epoch if self.by_epoch else iteration) >= self.end
 
     def factor(self, iteration: int, epoch: int, iterations_per_epoch: int | None = None,
@@ -102,12 +102,12 @@ class Progress:
 
     @property
     def active(self) -> bool:
-        """Whether distillation acts in the next step."""
+        """Return whether distillation acts in the next step."""
         return self.schedule.active(self.iteration, self.epoch)
 
     @property
     def over(self) -> bool:
-        """Whether distillation has ended for good."""
+        """Return whether distillation has ended for good."""
         return self.schedule.over(self.iteration, self.epoch)
 
     @property

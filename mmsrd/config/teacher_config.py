@@ -106,7 +106,7 @@ class PretrainedTeacherConfig:
 
     @property
     def name(self) -> str:
-        """Where the model's config comes from."""
+        """Name of the config, or of what stands for it."""
         return self.config if isinstance(self.config, str) else str(self.config.filename or 'config given inline')
 
 

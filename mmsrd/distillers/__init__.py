@@ -6,7 +6,8 @@ from .level_matching import LevelPair, match_levels, match_shapes
 from .plan import HEADER, DistillPlan, read_block, text_table
 from .presets import Preset, preset_for
 from .resume_check import differences, fingerprint_of
+from .shared_classes import take_classes
 
 __all__ = ['CHILD', 'HEADER', 'DistillPlan', 'FeatureLoss', 'LevelPair', 'Preset', 'ProjectorDistiller', 'attach',
            'attach_distiller', 'detach', 'differences', 'fingerprint_of', 'match_levels', 'match_shapes', 'preset_for',
-           'read_block', 'text_table']
+           'read_block', 'take_classes', 'text_table']

@@ -14,6 +14,7 @@ from ..teachers import TeacherGroup
 from ..teachers.class_names import names_in
 from .distiller import ProjectorDistiller
 from .plan import plan, read_block
+from .shared_classes import take_classes
 
 CHILD = 'distiller'
 """Name of the distiller in the student."""
@@ -69,7 +70,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     distiller = attach_distiller(model, config, keep_weights=True)
     try:
         distiller.teachers.prepare()
-        distiller.take_classes(model, names_in(getattr(model, 'dataset_meta', None)))
+        take_classes(distiller, model, names_in(getattr(model, 'dataset_meta', None)))
         distiller.teachers.init_student()
     except Exception:
         detach(model)
@@ -79,7 +80,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
 
 
 def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bool = False) -> ProjectorDistiller:
-    """As :func:`attach`, but teachers have no weights yet: see :meth:`mmsrd.teachers.TeacherGroup.prepare`.
+    """Attach a distiller whose teachers have no weights yet: see :meth:`mmsrd.teachers.TeacherGroup.prepare`.
 
     Args:
         student: The student.

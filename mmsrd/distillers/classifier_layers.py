@@ -43,7 +43,7 @@ def last_feature(run: DryRun) -> str | None:
 
 
 def _gives_a_vector(run: DryRun, path: str) -> bool:
-    """Whether the last level of the module at ``path`` is a vector."""
+    """Return whether the last level of the module at ``path`` is a vector."""
     try:
         return len(run.shapes(path, '')[-1]) == 2
     except TapError:
@@ -51,7 +51,7 @@ def _gives_a_vector(run: DryRun, path: str) -> bool:
 
 
 def _ends_with(run: DryRun, path: str) -> bool:
-    """Whether the backbone returns the output of the module at ``path``."""
+    """Return whether the backbone returns the output of the module at ``path``."""
     calls, whole = run.calls_of(path), run.calls_of('backbone')
     if not calls or not whole:
         return False

@@ -1,18 +1,15 @@
 """``ProjectorDistiller``: recorders and teachers around the feature losses, acting through hooks of the student."""
 from __future__ import annotations
 
-import logging
 from typing import Any, Sequence, cast
 
 import torch
-from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import Progress
-from ..config.checks import ROOT
-from ..errors import ConfigError, FeatureMismatchError
+from ..errors import ConfigError
 from ..recorders import RecorderManager
 from ..teachers import Features, StudentInit, Teacher, TeacherGroup
 from .balance import update_balances
@@ -96,51 +93,14 @@ class ProjectorDistiller(nn.Module):
         """Take the last step's gradient norms into the balances, in all processes; the next loss pass would, too."""
         update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
-    def take_classes(self, student: nn.Module, names: Sequence[str] | None) -> None:
-        """Compare no logits of other classes, once the teachers' weights are read and the student's data are known.
-
-        Logits of the same classes in another order are put in order. Those of other classes are left out by a preset,
-        and the student starts with classifiers of its own.
+    def leave_out(self, loss: FeatureLoss) -> None:
+        """Compare a loss no more; modules that no other loss needs are no longer recorded.
 
         Args:
-            student: The student.
-            names: Names of its classes; None where they are not known.
-
-        Raises:
-            FeatureMismatchError: A loss of the config compares logits of other classes.
+            loss: One of several.
         """
-        for name, teacher in self.teachers.items():
-            match = teacher.match_classes(student, names)
-            logits = [loss for loss in self.feature_losses
-                      if loss.compares_classes and loss.config.teacher_name == name]
-            init = teacher.student_init
-            if match.text and (match.known or not match.same or logits or (init and init.classifiers)):
-                print_log(f'{teacher.key}: {match.text}', logger='current',
-                          level=logging.INFO if match.order is None else logging.WARNING)
-            if match.same:
-                continue
-            device = next(student.parameters()).device
-            for loss in logits:
-                if match.order is None or not loss.reorder_classes(match.order, device):
-                    self._leave_out(loss, match.text)
-            if init is not None and init.classifiers:
-                print_log(f'{teacher.key}: the student keeps its own {", ".join(init.classifiers)}, because its '
-                          'classes are not those of the teacher in the same order', logger='current')
-                init.leave_out_classifiers()
-
-    def _leave_out(self, loss: FeatureLoss, why: str) -> None:
-        """Take out a loss on logits that a preset has chosen."""
         config = loss.config
-        if not config.preset:
-            raise FeatureMismatchError(
-                f'{config.key}: {why}. Logits can only be compared where the classes are the same. If only the names '
-                'differ, write those of the student as `classes` of the teacher')
-        print_log(f'Preset {config.preset}: the logits are not distilled, because {why}', logger='current',
-                  level=logging.WARNING)
         del self.losses[config.name]
-        if not self.feature_losses:
-            raise ConfigError.at(f'{ROOT}.preset', config.preset, 'finds nothing to distil: only the logits could be, '
-                                 f'and {why}; write `{ROOT}.losses`')
         self.teachers[config.teacher_name].restrict(
             {other.config.teacher for other in self.feature_losses if other.config.teacher_name == config.teacher_name})
         self.recorders.restrict({other.config.student for other in self.feature_losses})

@@ -74,6 +74,11 @@ class FeatureLoss(nn.Module):
     def match(config: LossConfig, student: DryRun, teacher: DryRun) -> list[LevelPair]:
         """Pair the levels that the dry runs have shown.
 
+        Args:
+            config: The loss's part of the ``distill`` block.
+            student: Dry run of the student.
+            teacher: Dry run of the teacher.
+
         Raises:
             TapError: A module was not called, or its output cannot be used.
             FeatureMismatchError: The levels cannot be compared as configured.
@@ -83,7 +88,7 @@ class FeatureLoss(nn.Module):
 
     @property
     def compares_logits(self) -> bool:
-        """Whether channels are classes."""
+        """Return whether channels are classes."""
         return bool(getattr(self.criterion, 'compares_logits', False))
 
     @property
@@ -100,7 +105,7 @@ class FeatureLoss(nn.Module):
 
     @property
     def measured(self) -> Balance | GradientWatch | None:
-        """What measures the gradients of a step, where they are balanced or watched."""
+        """Return what measures the gradients of a step, where they are balanced or watched."""
         return self.balance or self.watch
 
     def _projector(self, pair: LevelPair) -> nn.Module:
@@ -184,7 +189,7 @@ class FeatureLoss(nn.Module):
                   logging.WARNING)
 
     def _has_too_few_rows(self, student: Tensor, pair: LevelPair) -> bool:
-        """Whether a level cannot be compared in this step, as far as this process can tell; said once."""
+        """Return whether a level cannot be compared in this step, as far as this process can tell; said once."""
         base = self.criterion if isinstance(self.criterion, BaseDistillLoss) else None
         rows, needed = (num_rows(student), 1) if base is None else (base.rows_of(student), base.min_rows)
         if rows >= needed:
@@ -210,7 +215,13 @@ class FeatureLoss(nn.Module):
 
     def over_batches(self, student: Sequence[Sequence[Tensor]], teacher: Sequence[Sequence[Tensor]],
                      image_sizes: Sequence[tuple[int, int]]) -> LossAndLogs:
-        """The same, averaged over several batches of images."""
+        """Return loss and logs, averaged over several batches of images.
+
+        Args:
+            student: Levels of the student's module, for each batch.
+            teacher: Levels of the teacher's module, for each batch.
+            image_sizes: Size (H, W) of the images of each batch.
+        """
         value, logs = mean_of([self(*levels) for levels in zip(student, teacher, image_sizes)])
         return value, {key: log.mean() for key, log in logs.items()}
 
@@ -221,7 +232,7 @@ class FeatureLoss(nn.Module):
 
     def describe_non_finite(self, student: Sequence[Sequence[Tensor]], teacher: Sequence[Sequence[Tensor]],
                             loss: Tensor) -> str:
-        """What to say of ``loss`` if it turns out not to be finite.
+        """Return what to say of ``loss`` if it turns out not to be finite.
 
         Args:
             student: Levels of the student's module, for each batch.
@@ -240,7 +251,7 @@ class FeatureLoss(nn.Module):
 
     @property
     def compares_classes(self) -> bool:
-        """Whether channels of both are classes, one by one: no projector maps them."""
+        """Return whether channels of both are classes, one by one: no projector maps them."""
         return self.compares_logits and self.projector_config is None
 
     def reorder_classes(self, order: Sequence[int], device: torch.device) -> bool:

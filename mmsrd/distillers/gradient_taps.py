@@ -78,7 +78,7 @@ class GradientTaps:
         return tapped
 
     def _source_of(self, level: Tensor, copied: bool) -> _Source:
-        """What several losses on one output share; found by its node in the graph, which a copy points to."""
+        """Return what several losses on one output share; found by its node in the graph, which a copy points to."""
         node = (level if copied else level.view_as(level)).grad_fn
         assert node is not None, 'the level requires a gradient'
         origin, output = node.next_functions[0]

@@ -49,7 +49,13 @@ def _channels(shape: Shape) -> int:
 
 
 def stride_of(shape: Shape, image: tuple[int, int], tokens: str = 'all') -> float | None:
-    """Pixels per position of a feature of a square image; None where it has no positions."""
+    """Pixels per position of a feature of a square image; None where it has no positions.
+
+    Args:
+        shape: Shape (N, C, H, W), (N, L, C) or (N, C).
+        image: Size (H, W) of the image that it comes from.
+        tokens: ``'patch'`` where tokens (N, L, C) are positions.
+    """
     size = _size(shape) if len(shape) == 4 or (len(shape) == 3 and tokens == 'patch') else ()
     return image[0] / size[0] if size and size[0] else None
 
@@ -108,7 +114,7 @@ def pairs_by_stride(student: Sequence[float | None], teacher: Sequence[float | N
 
 def _indices(config: LossConfig, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
              images: tuple[tuple[int, int], tuple[int, int]]) -> list[tuple[int, int]]:
-    """Which levels are compared, as indices from 0."""
+    """Return which levels are compared, as indices from 0."""
     counts = len(student), len(teacher)
     if config.levels == BY_STRIDE:
         pairs = pairs_by_stride(*([stride_of(shape, image, config.tokens) for shape in shapes]
@@ -176,6 +182,13 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
 
     Tokens become maps with the proportions of the other feature, where that is a map,
     else of ``image`` (H, W), else square.
+
+    Args:
+        student: Level of the student.
+        teacher: Level of the teacher.
+        pair: Plan of the two levels.
+        config: The loss that compares them.
+        image: Size (H, W) of the images.
 
     Raises:
         FeatureMismatchError: Patch tokens do not make a map.

@@ -23,7 +23,7 @@ HEADER = ('loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', '
 
 @dataclass(frozen=True)
 class DistillPlan:
-    """What will be compared with what; plain values, no module.
+    """Plan of a distillation: what will be compared with what, as plain values without a module.
 
     Attributes:
         teachers: By name, what each of them is.

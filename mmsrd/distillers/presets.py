@@ -67,7 +67,14 @@ class Preset(ABC):
         """
 
     def loss(self, name: str, teacher_name: str, module: dict[str, Any], **options: Any) -> LossConfig:
-        """Return one loss of this preset."""
+        """Return one loss of this preset.
+
+        Args:
+            name: Name of the loss.
+            teacher_name: Name of the teacher; empty for a single one.
+            module: ``type`` and arguments of the loss.
+            options: Other fields of :class:`mmsrd.config.LossConfig`.
+        """
         prefix = f'{teacher_name}_' if teacher_name else ''
         return LossConfig(prefix + name, module, teacher_name=teacher_name, preset=self.name, **options)
 
@@ -98,6 +105,11 @@ def check_preset(name: str) -> type[Preset]:
 
 def choose_preset(name: str | None, student: nn.Module, teachers: Iterable[Teacher]) -> Preset:
     """Return the preset called ``name``, or the one that fits the student.
+
+    Args:
+        name: ``distill.preset``; None for the one that fits.
+        student: The student.
+        teachers: The teachers.
 
     Raises:
         ConfigError: There is no such preset, or a model is made for another task.
@@ -287,7 +299,7 @@ def _decode_logits(model: nn.Module) -> str | None:
 
 @PRESETS.register_module(name='keypoints')
 class KeypointPreset(DetectionPreset):
-    """As for detectors, for keypoint estimators; heads are not initialised from the teacher. Not measured."""
+    """Preset of detectors for keypoint estimators; heads are not initialised from the teacher. Not measured."""
 
     name = 'keypoints'
     init_student = False

@@ -13,7 +13,13 @@ Batch = Tuple[Tensor, Optional[Sequence[Any]]]
 
 
 def arguments_of(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``student.forward`` by name, defaults included."""
+    """Arguments of ``student.forward`` by name, defaults included.
+
+    Args:
+        student: The student.
+        args: Positional arguments of its call.
+        kwargs: Keyword arguments of its call.
+    """
     bound = inspect.signature(student.forward).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.arguments

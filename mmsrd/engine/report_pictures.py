@@ -134,7 +134,7 @@ class ReportPictures:
 
 
 def _identity(sample: Any) -> Any:
-    """What tells an image from others in all passes through the data set; None where nothing does."""
+    """Return what tells an image from others in all passes through the data set; None where nothing does."""
     keys = [key for key in ('img_id', 'sample_idx', 'img_path') if sample.get(key) is not None]
     return tuple((key, str(sample.get(key))) for key in keys) or None
 

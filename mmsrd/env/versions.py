@@ -45,14 +45,14 @@ PACKAGES = (
 
 
 class Found(NamedTuple):
-    """What is installed of a package: under which name, in which version."""
+    """Installed package: under which name, in which version."""
 
     distribution: str
     version: str
 
 
 def find(package: Package) -> Found | None:
-    """What is installed of ``package``, without importing it; None where nothing is."""
+    """Return what is installed of ``package``, without importing it; None where nothing is."""
     for distribution in package.distributions:
         try:
             number = version(distribution)
@@ -64,7 +64,7 @@ def find(package: Package) -> Found | None:
 
 
 def is_older(found: str, oldest: str) -> bool:
-    """Whether version ``found`` is older than ``oldest``, by the numbers that ``oldest`` has."""
+    """Return whether version ``found`` is older than ``oldest``, by the numbers that ``oldest`` has."""
     limit = [int(part) for part in oldest.split('.')] if oldest else []
     numbers = [int(''.join(filter(str.isdigit, part)) or 0) for part in found.split('+')[0].split('.')[:len(limit)]]
     return numbers + [0] * (len(limit) - len(numbers)) < limit

@@ -44,6 +44,12 @@ def check_projector(key: str, options: Mapping[str, Any]) -> None:
 def build_projector(key: str, options: Mapping[str, Any], in_channels: int, out_channels: int) -> nn.Module:
     """Build a projector from ``in_channels`` of the student to ``out_channels`` of the teacher.
 
+    Args:
+        key: Config key of the block.
+        options: ``type`` and arguments.
+        in_channels: Channels of the student.
+        out_channels: Channels of the teacher.
+
     Raises:
         ConfigError: It is no projector, or an argument is not accepted.
     """
@@ -77,7 +83,7 @@ def _no_such(key: str, kind: Any, base: type[nn.Module]) -> ConfigError:
 
 
 def _takes(function: Any, *arguments: str) -> bool:
-    """Whether a method can be called with so many positional arguments."""
+    """Return whether a method can be called with so many positional arguments."""
     try:
         inspect.signature(function).bind(None, *arguments)
     except TypeError:
@@ -86,7 +92,7 @@ def _takes(function: Any, *arguments: str) -> bool:
 
 
 def _takes_any(cls: type[nn.Module]) -> bool:
-    """Whether a class is built with whatever keyword arguments it is given."""
+    """Return whether a class is built with whatever keyword arguments it is given."""
     return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
 
 

@@ -62,7 +62,7 @@ def configured_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class ClassMatch:
-    """How the classes of a teacher and its student go together.
+    """Match of the classes of a teacher and its student.
 
     Attributes:
         same: Whether they are the same in the same order, as far as known.

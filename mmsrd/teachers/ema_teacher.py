@@ -48,14 +48,14 @@ class EMATeacher(Teacher):
             self._device = device
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
-        """On CUDA, a copy of its weights in the precision of the student; they go on changing, so nothing else."""
+        """Keep, on CUDA, a copy of its weights in the student's precision; they go on changing, so no more."""
         if dtype is None or not stores_weights(self.inference, device):
             return AppliedSpeedups()
         self.average.store(dtype)
         return AppliedSpeedups(stored_dtype=dtype)
 
     def release(self) -> None:
-        """As :meth:`Teacher.release`; the average holds on to its tensors beside the model's."""
+        """Release the model; the average holds on to its tensors beside the model's."""
         self.average.release()
         super().release()
 

@@ -66,13 +66,13 @@ class ConvBNFinder:
             self._found.append((source, module))
 
     def pairs(self, recorded: set[nn.Module]) -> list[Pair]:
-        """What can be fused without changing what ``recorded`` modules return."""
+        """Return what can be fused without changing what ``recorded`` modules return."""
         return [(conv, norm) for conv, norm in self._found
                 if self._calls[conv] == self._calls[norm] == 1 and not {conv, norm} & recorded]
 
 
 def _has_plain_weight(conv: Any) -> bool:
-    """Whether the weight is a parameter, not computed (weight norm), and PyTorch can fuse such a convolution."""
+    """Return whether the weight is a parameter, not computed (weight norm), and PyTorch can fuse such a convolution."""
     return 'weight' in conv._parameters and not (isinstance(conv, nn.ConvTranspose2d) and conv.groups > 1)
 
 

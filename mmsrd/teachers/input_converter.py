@@ -13,7 +13,7 @@ from ..errors import TeacherError
 
 
 class PixelFormat:
-    """How a data preprocessor presents pixels to its model.
+    """Format in which a data preprocessor presents pixels to its model.
 
     Attributes:
         normalises: Whether it normalises at all; pixels are taken to be 0 to 255 where it does not.
@@ -33,7 +33,7 @@ class PixelFormat:
         self.pad_value = float(getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0)) or 0)
 
     def has_values_of(self, other: PixelFormat) -> bool:
-        """Whether pixels have the same values, whatever the order of the channels."""
+        """Return whether pixels have the same values, whatever the order of the channels."""
         return _equal(self.mean, other.mean) and _equal(self.std, other.std) and self.pad_value == other.pad_value
 
 
@@ -64,7 +64,9 @@ def image_preprocessor(model: nn.Module) -> nn.Module | None:
 
 @dataclass(frozen=True)
 class InputConversion:
-    """How the student's normalised batch becomes what the teacher's preprocessor would have made of it; plain values.
+    """Conversion by which the student's normalised batch becomes what the teacher's preprocessor would have made.
+
+    It has plain values.
 
     Attributes:
         channels: Channels that the teacher takes: a student's single one is repeated.

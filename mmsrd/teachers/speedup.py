@@ -23,12 +23,18 @@ def teacher_dtype(config: InferenceConfig, student: torch.dtype | None) -> torch
 
 
 def stores_weights(config: InferenceConfig, device: torch.device) -> bool:
-    """Whether weights are converted once, not in each step: where it was asked for, and on CUDA."""
+    """Return whether weights are converted once, not in each step: where it was asked for, and on CUDA."""
     return device.type == 'cuda' or config.precision != 'auto'
 
 
 def is_channels_last(config: InferenceConfig, device: torch.device, dtype: torch.dtype | None) -> bool:
-    """Whether convolutions run channels-last."""
+    """Return whether convolutions run channels-last.
+
+    Args:
+        config: How the teacher is made fast.
+        device: Where it runs.
+        dtype: Its autocast dtype; None for none.
+    """
     if config.channels_last == 'auto':
         return device.type == 'cuda' and dtype is not None
     return bool(config.channels_last)
@@ -105,7 +111,7 @@ class SideStream:
 
 @dataclass(frozen=True)
 class AppliedSpeedups:
-    """What has been done to a model.
+    """Speed-ups that were applied to a model.
 
     Attributes:
         stored_dtype: Dtype that weights of convolutions and linear layers were converted to, None for none.

@@ -162,7 +162,7 @@ def _parts(detector: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _comparable(own: nn.Module, other: nn.Module) -> bool:
-    """Whether two parts are built alike, and the student's does not come from a file."""
+    """Return whether two parts are built alike, and the student's does not come from a file."""
     return type(own) is type(other) and own.state_dict().keys() == other.state_dict().keys() and \
         not any(_from_file(module) for module in own.modules())
 

@@ -36,7 +36,7 @@ Features = Dict[str, List[Tensor]]
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """What the losses need of a teacher; plain values.
+    """Plan of a teacher: what the losses need of it, as plain values.
 
     Attributes:
         recording: Which of its modules are recorded.
@@ -176,6 +176,12 @@ class Teacher:
                 partly: bool = False) -> DryRun:
         """Run the model once on a random image (:func:`mmsrd.recorders.dry_run`), and look for what can be fused.
 
+        Args:
+            paths: Modules that have to be called → config key that names each.
+            sides: Sizes of the square image, tried in turn.
+            everything: Whether all modules are recorded.
+            partly: Whether paths may be missing.
+
         Raises:
             TapError: A path does not exist or is not called.
         """
@@ -302,7 +308,7 @@ class Teacher:
 
     def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                       student_dtype: torch.dtype | None) -> Features:
-        """As :meth:`features`, on a stream of its own: read what is returned after :meth:`synchronize` only.
+        """Compute :meth:`features` on a stream of its own: read what is returned after :meth:`synchronize` only.
 
         Args:
             inputs: The student's normalised batch (N, C, H, W).

@@ -100,7 +100,13 @@ class TeacherGroup(Dict[str, Teacher]):
 
     def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                       student_dtype: torch.dtype | None) -> dict[str, Features]:
-        """Features by name of the teacher; see :meth:`Teacher.forward_async`."""
+        """Features by name of the teacher; see :meth:`Teacher.forward_async`.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+            student_dtype: Autocast dtype of the student; None for none.
+        """
         return {name: teacher.forward_async(inputs, data_samples, student_dtype) for name, teacher in self.items()}
 
     def synchronize(self) -> None:

@@ -42,7 +42,7 @@ def sum_over_processes(sync: bool) -> Callable[[Tensor], Tensor] | None:
 
 
 def on_cpu() -> bool:
-    """Whether MMEngine finds no accelerator on this machine."""
+    """Return whether MMEngine finds no accelerator on this machine."""
     return bool(get_device() == 'cpu')
 
 
@@ -70,7 +70,7 @@ def init_gloo(launcher: str = 'pytorch') -> None:
 
 @contextlib.contextmanager
 def end_all_on_error() -> Iterator[None]:
-    """Where there are several processes, end this one at once when an exception leaves the block.
+    """End this one of several processes at once when an exception leaves the block.
 
     torchrun and ``srun --kill-on-bad-exit`` then end the others. An exit in the usual way may wait for collectives in
     which the others wait, too, until NCCL's time limit: half an hour.

@@ -178,6 +178,11 @@ def fetch(spec: str, key: str) -> str:
 def local_checkpoint(spec: str, config_name: str, key: str) -> str:
     """Path of the checkpoint file that ``spec`` means: ``'auto'``, a URL, a name of MMEngine's lists, or a path.
 
+    Args:
+        spec: What the config has.
+        config_name: Name of the model's config, for ``'auto'``.
+        key: Config key, for messages.
+
     Raises:
         CheckpointError: It cannot be found or fetched.
     """

@@ -129,7 +129,7 @@ def test_logits_with_a_projector_may_be_of_any_classes(classifier, tmp_path):
 
 def test_unknown_names_are_said(classifier, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr('mmsrd.distillers.distiller.print_log', lambda text, **options: said.append(text))
+    monkeypatch.setattr('mmsrd.distillers.shared_classes.print_log', lambda text, **options: said.append(text))
     student, teacher = classifier
     mmsrd.attach(student, block_of(teacher, OWN, tmp_path))
     assert said == ['distill.teacher: the names of the classes of the student are not known, so classes of one number '

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
 from ...config import Progress
-from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
+from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of, take_classes
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
 from ...teachers.class_names import names_in
@@ -42,7 +42,7 @@ def distiller_of(runner: Runner) -> ProjectorDistiller:
 
 def tell_classes(runner: Runner, dataset: Any) -> None:
     """Tell the distiller which classes the student's training set has."""
-    distiller_of(runner).take_classes(student_of(runner), names_in(getattr(dataset, 'metainfo', None)))
+    take_classes(distiller_of(runner), student_of(runner), names_in(getattr(dataset, 'metainfo', None)))
 
 
 def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:

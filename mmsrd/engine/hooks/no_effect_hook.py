@@ -112,7 +112,7 @@ class NoEffectHook(Hook):
 
 
 def _warms_up(runner: Runner) -> bool:
-    """Whether no learning rate is a tenth of its initial one yet."""
+    """Return whether no learning rate is a tenth of its initial one yet."""
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     groups = getattr(optimizer, 'param_groups', [])
     return bool(groups) and all(group['lr'] < 0.1 * group.get('initial_lr', group['lr']) for group in groups)

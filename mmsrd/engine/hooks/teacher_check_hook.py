@@ -100,7 +100,7 @@ class TeacherCheckHook(Hook):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What checks before have found; nothing where the file cannot be read."""
+    """Return what checks before have found; nothing where the file cannot be read."""
     try:
         entries = json.loads(path.read_text()).items() if path.is_file() else ()
     except (OSError, ValueError, AttributeError):

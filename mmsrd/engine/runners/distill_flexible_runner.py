@@ -24,7 +24,7 @@ from .strategies import STRATEGIES, DistillFSDPStrategy
 
 @RUNNERS.register_module()
 class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
-    """As :class:`mmsrd.DistillRunner`, for configs with a ``strategy``.
+    """Runner like :class:`mmsrd.DistillRunner`, for configs with a ``strategy``.
 
     Projectors are small, so FSDP leaves them whole in each process; their gradients are
     averaged as they come.
@@ -43,7 +43,7 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
         return resume_settings_of(self.distill_config)
 
     def build_strategy(self, strategy: Any = None, **kwargs: Any) -> Any:
-        """As MMEngine's, but only one that distillation has been run with.
+        """Build a strategy, one that distillation has been run with.
 
         Raises:
             ConfigError: It is another one.
@@ -93,7 +93,10 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
 
 
 def _average_gradient(parameter: Tensor) -> None:
-    """What DistributedDataParallel does. Averaging a second time, when gradients accumulate, changes nothing."""
+    """Average a gradient over processes, as DistributedDataParallel does.
+
+    Averaging a second time, when gradients accumulate, changes nothing.
+    """
     assert parameter.grad is not None, 'called when a gradient has been accumulated'
     if dist.is_initialized():
         dist.all_reduce(parameter.grad)

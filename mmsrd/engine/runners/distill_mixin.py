@@ -51,7 +51,7 @@ class DistillMixin:
         super().__init__(*args, cfg=cfg, **kwargs)  # type: ignore[call-arg]
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """As MMEngine's, but several processes on a machine without accelerators talk through gloo."""
+        """Set up the environment; several processes on a machine without accelerators talk through gloo."""
         if on_cpu():
             init_gloo(self.launcher)
         super().setup_env(env_cfg)  # type: ignore[misc]
@@ -69,7 +69,7 @@ class DistillMixin:
         return student
 
     def wrap_model(self, model_wrapper_cfg: Optional[dict[str, Any]], model: nn.Module) -> nn.Module:
-        """As MMEngine's, but without ``device_ids`` on a CPU-only machine, and without converting SyncBN again."""
+        """Wrap the model, without ``device_ids`` on a CPU-only machine, and without converting SyncBN again."""
         if self.distributed and on_cpu():
             model_wrapper_cfg = cpu_wrapper_cfg(self.cfg)
         converted = self.cfg.pop('sync_bn', None)  # by build_model; recorders are on the modules that it has made
@@ -81,7 +81,7 @@ class DistillMixin:
         return wrapped
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """As MMEngine's, with an error that names the key where mixed precision has no accelerator.
+        """Build the optimizer wrapper; an error names the key where mixed precision has no accelerator.
 
         Raises:
             ConfigError: ``AmpOptimWrapper`` on a machine without accelerators.
@@ -106,7 +106,7 @@ class DistillMixin:
         register_missing(self, wanted)
 
     def build_train_loop(self, loop: Any) -> Any:
-        """As MMEngine's; then both the student's classes, which its data set names, and the teachers' are known."""
+        """Build the loop; then the student's classes, which its data set names, and the teachers' are known."""
         built = super().build_train_loop(loop)  # type: ignore[misc]
         tell_classes(cast(Any, self), getattr(built.dataloader, 'dataset', None))
         return built

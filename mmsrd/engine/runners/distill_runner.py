@@ -11,7 +11,7 @@ from .distill_mixin import DistillMixin
 
 
 def resume_settings_of(config: DistillConfig) -> ResumeSettings:
-    """What the ``distill`` block says of resume and preemption."""
+    """Return what the ``distill`` block says of resume and preemption."""
     return ResumeSettings(config.exact_resume, config.preemption, (CHECKPOINT_KEY, 'resume'))
 
 

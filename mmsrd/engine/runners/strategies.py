@@ -21,7 +21,7 @@ class _InitStudent:
 
 
 class DistillSingleDeviceStrategy(_InitStudent, SingleDeviceStrategy):
-    """On one device."""
+    """Strategy for one device."""
 
 
 class DistillDDPStrategy(_InitStudent, DDPStrategy):

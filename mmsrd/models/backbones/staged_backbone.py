@@ -15,7 +15,17 @@ KAIMING = (dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='re
 
 def conv_bn(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, groups: int = 1,
             relu: bool = True, bias: bool = False) -> nn.Sequential:
-    """Convolution that keeps the size but for its stride, batch normalisation, and a ReLU if wanted."""
+    """Convolution that keeps the size but for its stride, batch normalisation, and a ReLU if wanted.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel: Width and height of the kernel, odd.
+        stride: Stride in both directions.
+        groups: Groups of channels.
+        relu: Whether a ReLU follows.
+        bias: Whether the convolution has a bias.
+    """
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias),
         nn.BatchNorm2d(out_channels)]
@@ -58,6 +68,11 @@ class StagedBackbone(BaseModule):
 
 def check_depth(depth: int, base: int, name: str) -> int:
     """Blocks per stage of a network of three stages with two convolutions a block and ``base`` other layers.
+
+    Args:
+        depth: Layers of the network.
+        base: Layers outside of the blocks.
+        name: Name of the network, for messages.
 
     Raises:
         ConfigError: There is no such network.

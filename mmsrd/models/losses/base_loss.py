@@ -21,7 +21,7 @@ class LossTypeError(MMSRDError, TypeError):
 
 
 def loss_and_logs(returned: Any) -> LossAndLogs:
-    """What a loss has returned, a scalar tensor alone or with a dict of what to log, in one form.
+    """Return in one form what a loss has returned: a scalar tensor, alone or with a dict of what to log.
 
     Raises:
         LossTypeError: It is something else.
@@ -112,7 +112,7 @@ class BaseDistillLoss(nn.Module):
 
     @property
     def shares_rows(self) -> bool:
-        """Whether the rows of other processes count, too."""
+        """Return whether the rows of other processes count, too."""
         return num_processes(self.sync) > 1
 
     def rows_of(self, feature: Tensor) -> int:

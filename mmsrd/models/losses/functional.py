@@ -34,7 +34,14 @@ def row_count(x: Tensor, reduce: Reduce = None) -> Tensor:
 
 
 def where_enough(value: Tensor, x: Tensor, rows: int, reduce: Reduce = None) -> Tensor:
-    """``value`` where ``x`` has at least so many rows over all processes, else a zero without gradient."""
+    """``value`` where ``x`` has at least so many rows over all processes, else a zero without gradient.
+
+    Args:
+        value: A loss, scalar.
+        x: Feature (N, C), (N, C, H, W) or (N, L, C).
+        rows: Rows that are enough.
+        reduce: Sum over processes; None for this process alone.
+    """
     count = value.new_full((), num_rows(x))
     return torch.where((reduce(count) if reduce else count) >= rows, value, torch.zeros_like(value))
 
@@ -76,6 +83,11 @@ def mean(x: Tensor, reduce: Reduce = None) -> Tensor:
 
 def correlation(z: Tensor, t: Tensor, reduce: Reduce = None) -> Tensor:
     """Mean over the rows of z·t per channel: the correlation where both are standardised.
+
+    Args:
+        z: Standardised feature (N, C), (N, C, H, W) or (N, L, C).
+        t: Another of the same shape.
+        reduce: Sum over processes; None for this process alone.
 
     Returns:
         Tensor: (C,).

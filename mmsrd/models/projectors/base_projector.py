@@ -30,6 +30,11 @@ class BaseProjector(nn.Module):
     def apply_matrix(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Multiply the channels of a feature of any layout by ``weight`` (out, in), and add ``bias`` (out,).
 
+        Args:
+            x: Feature (N, C), (N, C, H, W) or (N, L, C).
+            weight: Matrix (out, in).
+            bias: Vector (out,); None for none.
+
         Raises:
             FeatureMismatchError: The feature has another rank than 2, 3 or 4.
         """

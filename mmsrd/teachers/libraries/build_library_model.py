@@ -14,7 +14,7 @@ _LIBRARIES: dict[str, type[TimmModel] | type[TransformersModel]] = {
 
 
 def is_library_model(config: object) -> bool:
-    """Whether a teacher's ``config`` names a model of a library and not a config of a toolbox.
+    """Return whether a teacher's ``config`` names a model of a library and not a config of a toolbox.
 
     Example:
         >>> from mmsrd.teachers.libraries import is_library_model
