@@ -140,7 +140,7 @@ def _operators() -> str:
 def _loss() -> str:
     import torch
 
-    from ..compat.triton_support import has_triton
+    from ..ops import has_triton
     return 'Triton kernels on the GPU' if torch.cuda.is_available() and has_triton() else "PyTorch's operators"
 
 

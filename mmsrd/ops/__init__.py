@@ -1,7 +1,5 @@
 """The SRD loss in few passes over the features: Triton on CUDA, PyTorch's operators elsewhere."""
-from .backend_choice import BACKENDS, choose_backend
-from .base_backend import SRDBackend, SRDParams
-from .channel_terms import MIN_ROWS
-from .srd import fused_srd
+from .srd import BACKENDS, choose_backend, fused_srd, has_triton
+from .srd_backend import MIN_ROWS, SRDBackend, SRDParams
 
-__all__ = ['BACKENDS', 'MIN_ROWS', 'SRDBackend', 'SRDParams', 'choose_backend', 'fused_srd']
+__all__ = ['BACKENDS', 'MIN_ROWS', 'SRDBackend', 'SRDParams', 'choose_backend', 'fused_srd', 'has_triton']

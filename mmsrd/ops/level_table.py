@@ -1,9 +1,8 @@
-"""What kernels over several levels at once have to know of each: a row of integers on the device."""
+"""Table of the levels that kernels handle at once: for each a row of integers on the device."""
 from __future__ import annotations
 
 import functools
 import itertools
-import operator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Sequence
 
@@ -49,7 +48,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, eq=False)  # compared by identity: it is part of a key at every step
 class Layout:
-    """How the levels are handled.
+    """Order and launches of some levels.
 
     Attributes:
         groups: Launches of a pass over the features.
@@ -84,23 +83,27 @@ class _Level(NamedTuple):
         return *map(str, self.types), *self.along, str(self.align >= WIDE)
 
 
-def placed(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
-    """Shape and strides of a feature as (batch, channels, rows); None where rows are not equally far apart (a crop)."""
+def shape_and_strides(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+    """Return shape and strides of a feature as (batch, channels, rows); None where rows are not equally far apart."""
     shape, strides = x.shape, x.stride()
     if len(shape) == 2:
         return (shape[0], shape[1], 1), (strides[0], strides[1], 1)
     if len(shape) == 3:
         return (shape[0], shape[2], shape[1]), (strides[0], strides[2], strides[1])
     n, c, h, w = shape
-    if h > 1 and w > 1 and strides[2] != w * strides[3]:
+    if h > 1 and w > 1 and strides[2] != w * strides[3]:  # a crop
         return None
     return (n, c, h * w), (strides[0], strides[1], strides[3] if w > 1 else strides[2])
 
 
 @functools.lru_cache(maxsize=256)  # multi-scale training has some dozens of image sizes
-def layout_of(levels: tuple[tuple[Any, ...], ...]) -> Layout:
-    """How levels are handled, each given by shape (N, C, L), strides of its features, their dtypes, and whether all
-    addresses are multiples of 16 bytes."""
+def make_layout(levels: tuple[tuple[Any, ...], ...]) -> Layout:
+    """Return the layout of levels.
+
+    Args:
+        levels: For each its shape (N, C, L), strides of its features, their dtypes, and whether all addresses are
+            multiples of 16 bytes.
+    """
     known = [_level(number, *level) for number, level in enumerate(levels)]
     columns = [sum(level.shape[1] for level in known[:i]) for i in range(len(known))]
     known.sort(key=lambda level: level.kind)
@@ -152,43 +155,41 @@ def _power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
-def _placed(x: Tensor) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    known = placed(x)
-    assert known is not None, 'the backend has copied it otherwise'
-    return known
-
-
 class LevelTable:
     """The table of some levels.
 
     Args:
-        features: For each of student, teacher, and where it is to be written gradient: the levels, of which
-            :func:`placed` knows the strides.
+        features: Levels of the student, of the teacher, and where gradients are to be written those. None is a crop
+            (:func:`shape_and_strides`).
 
     Attributes:
-        layout: How they are handled.
+        layout: Order and launches of the levels.
         tensor: The table (levels, columns), int64, on their device.
-        of_groups: The table from the first row of each group on.
+        group_rows: The table from the first row of each group on.
     """
 
     def __init__(self, *features: Sequence[Tensor]) -> None:
         keys, addresses = [], []
         for level in zip(*features):
-            shapes, strides = zip(*[_placed(x) for x in level])
-            at = tuple([x.data_ptr() for x in level])
-            aligned = not functools.reduce(operator.or_, at) % VECTOR
+            shapes, strides = zip(*filter(None, map(shape_and_strides, level)))
+            assert len(strides) == len(level), 'the backend copies crops'
+            pointers = tuple([x.data_ptr() for x in level])
+            aligned = not any(pointer % VECTOR for pointer in pointers)
             keys.append((shapes[0], strides, (level[0].dtype, level[1].dtype), aligned))
-            addresses.append(at)
-        self.layout = layout_of(tuple(keys))
+            addresses.append(pointers)
+        self.layout = make_layout(tuple(keys))
         device = features[0][0].device
         stream = torch.cuda.current_stream(device).cuda_stream if device.type == 'cuda' else 0
-        self.tensor, *self.of_groups = _upload(self.layout, tuple(addresses), device, stream)
+        self.tensor, *self.group_rows = _upload(self.layout, tuple(addresses), device, stream)
 
 
 @functools.lru_cache(maxsize=64)  # memory that is freed and taken in turns has few addresses
 def _upload(layout: Layout, addresses: tuple[tuple[int, ...], ...], device: torch.device,
             stream: int) -> list[Tensor]:
-    """The table on the device, and its groups. Nothing waits for it, so another stream could find it not yet there."""
+    """Return the table on the device, and its groups.
+
+    Nothing waits for the copy, so another stream could find it not yet there.
+    """
     sides = len(addresses[0])
     missing = (0,) * (3 - sides)
     host = torch.tensor([(*addresses[level], *missing, *row[:3 * sides], *missing * 3, *row[3 * sides:])

@@ -9,11 +9,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmsrd.compat.triton_support import has_triton
 from mmsrd.config import LossConfig
 from mmsrd.distillers import LevelPair, match_shapes
 from mmsrd.models.losses import BinaryKLDivLoss, KLDivLoss, SRDLoss
 from mmsrd.models.projectors import LinearProjector
+from mmsrd.ops import has_triton
 
 SIZES = {2: [(4, 4), (6, 4), (3, 1), (5, 0), (2, 1)], 4: [(2, 2, 2, 2), (3, 1, 2, 5)]}
 """Images of each process, by number of processes: even, an uneven last batch, a process that has none, and too few

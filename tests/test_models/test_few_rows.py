@@ -7,8 +7,8 @@ from helpers.two_levels import TwoLevels, attached, block, loss, total
 from torch import nn
 
 from mmsrd import BaseDistillLoss, BinaryKLDivLoss, FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss
-from mmsrd.compat.triton_support import has_triton
 from mmsrd.models.projectors import LinearProjector
+from mmsrd.ops import has_triton
 
 BACKENDS = ['torch', 'autograd', *(['triton'] if has_triton() else [])]
 STANDARDISING = [*(dict(type='SRDLoss', backend=backend, form=form) for backend in BACKENDS

@@ -53,7 +53,7 @@ def test_the_mean_of_the_levels(backend, form, reduction):
 
 def launches(monkeypatch, step):
     """Names of the kernels that ``step`` launches."""
-    from mmsrd.ops import triton_between, triton_passes
+    from mmsrd.ops import triton_kernels
     launched = []
 
     class Counted:
@@ -65,9 +65,8 @@ def launches(monkeypatch, step):
             launched.append(self.name)
             return self.kernel[grid]
 
-    for module in (triton_between, triton_passes):
-        for name in [name for name in vars(module) if name.endswith('_kernel')]:
-            monkeypatch.setattr(module, name, Counted(name, getattr(module, name)))
+    for name in [name for name in vars(triton_kernels) if name.endswith('_kernel')]:
+        monkeypatch.setattr(triton_kernels, name, Counted(name, getattr(triton_kernels, name)))
     step()
     return launched
 
@@ -103,7 +102,7 @@ def test_other_image_sizes_need_no_other_kernels():
     """COCO's multi-scale training: short side 480 to 800 and long side up to 1333, padded to 32."""
     compiled = set()
     for height, width in itertools.product(range(480, 801, 32), range(480, 1345, 32)):
-        layout = level_table.layout_of(pyramid(height, width))
+        layout = level_table.make_layout(pyramid(height, width))
         assert len(layout.groups) <= 3
         compiled |= {group._replace(first=0, levels=0, programs=0) for group in layout.groups}
     assert len(compiled) <= 6, len(compiled)
@@ -127,7 +126,7 @@ def test_layout():
     def contiguous(n, c, rows):
         return (n, c, rows), ((c * rows, rows, 1),) * 2, (torch.float16, torch.float16), True
 
-    layout = level_table.layout_of((contiguous(2, 6, 5), contiguous(70000, 2, 8), contiguous(2, 6, 7)))
+    layout = level_table.make_layout((contiguous(2, 6, 5), contiguous(70000, 2, 8), contiguous(2, 6, 7)))
     odd, large = sorted(layout.groups, key=lambda group: group.align)
     assert (odd.levels, odd.align, odd.along) == (2, 1, ('rows', 'rows'))
     assert (large.levels, large.align, large.programs) == (1, 8, 70000)
@@ -142,7 +141,7 @@ def test_layout():
 def test_one_long_row_of_all_images():
     """Channels-last maps and vectors are equally far apart over all images."""
     for shape, strides in (((4, 6, 10), (60, 1, 6)), ((4, 6, 1), (6, 1, 1))):
-        group, = level_table.layout_of(((shape, (strides, strides), (torch.float32, torch.float32), True),)).groups
+        group, = level_table.make_layout(((shape, (strides, strides), (torch.float32, torch.float32), True),)).groups
         assert group.along == ('channels', 'channels')
         assert group.programs == 1
 

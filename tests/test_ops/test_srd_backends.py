@@ -205,20 +205,19 @@ def test_no_gradient_is_made_where_none_is_wanted(backend, monkeypatch):
 
 
 def test_where_triton_does_not_work(monkeypatch):
-    from mmsrd.compat import triton_support
-    from mmsrd.ops import backend_choice, triton_backend
+    from mmsrd.ops import srd, triton_backend
     on_cuda = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float32)
-    backend_choice.triton_works.cache_clear()
+    srd.triton_works.cache_clear()
     assert choose_backend('auto', [on_cuda], [on_cuda]).__name__ == 'TritonBackend'
-    backend_choice.triton_works.cache_clear()
+    srd.triton_works.cache_clear()
     monkeypatch.setattr(triton_backend.TritonBackend, 'moments', lambda self: 1 / 0)
     warnings = []
-    monkeypatch.setattr(triton_support, 'print_log', lambda text, **options: warnings.append(text))
+    monkeypatch.setattr(srd, 'print_log', lambda text, **options: warnings.append(text))
     assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
     assert choose_backend('auto', [on_cuda], [on_cuda]) is TorchBackend
     assert len(warnings) == 1
     assert 'Triton cannot be used' in warnings[0]
-    backend_choice.triton_works.cache_clear()
+    srd.triton_works.cache_clear()
 
 
 def test_asking_for_triton_in_vain(monkeypatch):

@@ -14,7 +14,7 @@ import sys
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from mmsrd.ops import triton_between, triton_passes
+from mmsrd.ops import triton_kernels
 
 LAYOUTS = dict(  # of student, teacher and gradient
     contiguous=dict(A_ALONG='rows', B_ALONG='rows', OUT_ALONG='rows', BC=4, BR=1024),
@@ -30,14 +30,14 @@ FORMS = dict(powers=[dict(ALPHA=4.0), dict(ALPHA=2.5)], gradient=[dict(ALPHA=4.0
 def variants():
     for name in ('moments', 'powers', 'gradient'):
         for (layout, tiles), form in itertools.product(LAYOUTS.items(), FORMS.get(name, [{}])):
-            yield triton_passes, name, layout, dict(A_TYPE='bf16', B_TYPE='bf16', ALIGN=8, **tiles, **form)
+            yield name, layout, dict(A_TYPE='bf16', B_TYPE='bf16', ALIGN=8, **tiles, **form)
     for name in ('combine', 'statistics', 'sums', 'terms'):
         for form in FORMS.get(name, [{}]):
-            yield triton_between, name, 'between', {**dict(BC=8, BS=256), **form}
+            yield name, 'between', {**dict(BC=8, BS=256), **form}
 
 
-for module, name, layout, constants in variants():
-    kernel = getattr(module, f'{name}_kernel')
+for name, layout, constants in variants():
+    kernel = getattr(triton_kernels, f'{name}_kernel')
     index = {k: (i,) for i, k in enumerate(kernel.arg_names)}
     constants = {k: v for k, v in constants.items() if k in index}
     types = {k: 'constexpr' if k in constants else TYPES.get(k, 'i32') for k in index}

@@ -16,7 +16,7 @@ os.environ.setdefault('TRITON_INTERPRET', '1')  # without it Triton looks for a 
 import torch
 
 from mmsrd.models.losses import SRDLoss
-from mmsrd.ops import triton_between, triton_passes
+from mmsrd.ops import triton_kernels
 
 
 class Counter:
@@ -40,9 +40,8 @@ class Counter:
 def measure(levels: int, repeats: int = 200) -> tuple[int, float]:
     """Launches of a step of the loss, and median milliseconds of the host's own time."""
     launches: list[str] = []
-    for module in (triton_between, triton_passes):
-        for name in [name for name in vars(module) if name.endswith('_kernel')]:
-            setattr(module, name, Counter(launches, name))
+    for name in [name for name in vars(triton_kernels) if name.endswith('_kernel')]:
+        setattr(triton_kernels, name, Counter(launches, name))
     students = [torch.randn(2, 16, max(100 >> i, 1), max(168 >> i, 1), requires_grad=True) for i in range(levels)]
     teachers = [x.detach().to(memory_format=torch.channels_last) for x in students]
     criterion, times = SRDLoss(backend='triton'), []

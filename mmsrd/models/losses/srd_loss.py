@@ -6,10 +6,9 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
-from ...compat.triton_support import has_triton
 from ...config.checks import number, one_of
 from ...errors import ConfigError, FeatureMismatchError
-from ...ops import BACKENDS, MIN_ROWS, SRDParams, choose_backend, fused_srd
+from ...ops import BACKENDS, MIN_ROWS, SRDParams, choose_backend, fused_srd, has_triton
 from ...registry import MODELS
 from ...utils.tensors import upcast
 from . import functional as SF
