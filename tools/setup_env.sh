@@ -31,14 +31,17 @@ is_done() { [ -f "$1" ] && [ "$(cat "$1")" = "$2" ] && [ -x "$venv/bin/python" ]
 wanted=$(checksum "$root"/tools/requirements{,-torch}.txt)-$root
 
 # Packages for a few tests and for the documentation, in folders of their own: few environments have them.
+# Those of the studies' tables are in the environment itself, where their commands find them.
 install_beside() {
-  local beside hash
-  for beside in transformers wandb mmseg docs; do
+  local beside hash into
+  for beside in studies transformers wandb mmseg docs; do
     hash=$(checksum "$root/tools/requirements-$beside.txt")
     if ! is_done "$venv/$beside.stamp" "$hash"; then
       echo "setup_env: installing packages beside ($beside)"
-      "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade \
-        --target "$venv/$beside" -r "$root/tools/requirements-$beside.txt"
+      into=(--target "$venv/$beside")
+      if [ "$beside" = studies ]; then into=(); fi
+      "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade "${into[@]}" \
+        -r "$root/tools/requirements-$beside.txt"
       echo "$hash" > "$venv/$beside.stamp"
     fi
   done

@@ -15,8 +15,7 @@ from helpers.processes import ROOT
 from method_tables import pairs_of_summary
 from one_process import compared
 from records import read_lines
-from runs import recorded
-from study import ALONE, TEACHER, by_seed, of_row
+from tables import ALONE, TEACHER, by_seed, frame, of_row
 
 RELIABILITY = ROOT / 'docs/results/reliability.jsonl'
 TABLE = re.compile(r'<!-- table.*?<!-- end of table -->', re.S)
@@ -27,12 +26,12 @@ PKD, MSE = f'PKD, balance 1{INIT}', f'MSE, projector, balance 1{INIT}'
 
 @pytest.fixture(scope='module')
 def det():
-    return recorded(detection.STUDY.everything(), detection.STUDY.results)
+    return frame(detection.STUDY.recorded())
 
 
 @pytest.fixture(scope='module')
 def cls():
-    return recorded(classification.STUDY.everything(), classification.STUDY.results)
+    return frame(classification.STUDY.recorded())
 
 
 def text_of(page):
@@ -102,7 +101,7 @@ def sentences_of_detectors(det):
            f'long {distilled:.1f}, seed 3).')
     rows = (of_row(det, 'reduced/fcos_fcos', f'{loss}, weights of a balanced run') for loss in ('SRD', 'PKD'))
     weights = [f'{float(option.partition("=")[2]):.2g}'.replace('1.7e-07', '2e-7').replace('e-0', 'e-')
-               for record, in rows for option in record['options'] if '.weight=' in option]
+               for found in rows for option in found['options'].item() if '.weight=' in option]
     yield '({}, {} and {} for the strides 8, 16 and 32; of PKD {}, {} and {})'.format(*weights)
 
 
@@ -140,7 +139,8 @@ def test_the_readme(det):
     assert unexplained('README.md', [], versions) == []
     worse = [pair.dataset for pair in pairs_of_summary() if pair.metric == METRIC and LONG not in pair.preset
              and ahead(det, PKD, DEFAULT, pair.dataset, sorted(
-                 set(by_seed(det, pair.dataset, PKD, METRIC)) & set(by_seed(det, pair.dataset, DEFAULT, METRIC)))) > 0]
+                 set(by_seed(det, pair.dataset, PKD, METRIC).index)
+                 & set(by_seed(det, pair.dataset, DEFAULT, METRIC).index))) > 0]
     assert len(worse) == 3
     assert 'PKD is ahead in three of eight pairs of detectors, SRD in five.' in text_of('README.md')
 
@@ -148,7 +148,7 @@ def test_the_readme(det):
 def test_the_guides(det):
     seeds = range(3)
     alone, crops = (statistics.mean(values(det, dataset, row, used)) for dataset, row, used in (
-        ('reduced/fcos', ALONE, sorted(by_seed(det, 'reduced/fcos', ALONE, METRIC))),
+        ('reduced/fcos', ALONE, by_seed(det, 'reduced/fcos', ALONE, METRIC).index),
         ('reduced/fcos_fcos', 'SRD, a classifier teaches', seeds)))
     detector = statistics.mean(values(det, 'reduced/fcos_fcos', 'SRD', range(4)))
     page = 'docs/en/user_guides/foundation_teachers.md'

@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -32,7 +33,9 @@ import method_tables
 import plots
 import prepare_data
 import runs
-from study import Choice, between
+from records import between, read_lines, spread
+from study import Choice
+from tables import frame
 
 from mmsrd.teachers.libraries import build_library_model
 
@@ -57,7 +60,7 @@ def test_table_takes_gains_seed_by_seed(tmp_path):
                for k, v in accuracy.items())]
     results = tmp_path / 'results.jsonl'
     results.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    assert classification.table(runs.recorded([teacher, *jobs.values()], results)).splitlines()[2:] == [
+    assert classification.table(frame(runs.recorded([teacher, *jobs.values()], results))).splitlines()[2:] == [
         '| digits, 100 labels | teacher | 1 | 99.50 |  |  |',
         '| digits, 100 labels | student alone | 2 | 85.00 ± 7.07 |  |  |',
         '| digits, 100 labels | SRD | 2 | 88.00 ± 4.24 | +3.00 ± 2.83 | 0.50 |']
@@ -71,7 +74,7 @@ def test_detectors_of_other_kinds_are_compared_with_the_same_student_alone():
     assert detection.teacher_of(mixed, choice)[0].config == 'configs/composed/faster-rcnn_r18w32_128.py'
     records = {alone: record(alone, {'coco/bbox_mAP': 0.4, 'coco/bbox_mAP_50': 0.5}),
                mixed: record(mixed, {'coco/bbox_mAP': 0.425, 'coco/bbox_mAP_50': 0.625}, dict(neck=0.75))}
-    assert detection.table(records).splitlines()[2:] == [
+    assert detection.table(frame(records)).splitlines()[2:] == [
         '| reduced | FCOS | student alone | 1 | 40.0 |  | 50.0 |  |',
         '| reduced | Faster R-CNN → FCOS | SRD | 1 | 42.5 | +2.5 | 62.5 | 0.75 |']
 
@@ -122,7 +125,7 @@ def test_the_readme_shows_the_recorded_results(study):
     readme = (ROOT / study.readme).read_text()
     assert study.with_table(readme, study.report()) == readme
     known = study.everything()
-    strangers = [r for r in runs.read_lines(ROOT / study.results) if not any(job.is_recorded_by(r) for job in known)]
+    strangers = [r for r in read_lines(ROOT / study.results) if not any(job.is_recorded_by(r) for job in known)]
     assert strangers == []
 
 
@@ -132,7 +135,7 @@ def test_a_table_goes_where_its_mark_is():
     assert between(text, '<!-- one -->', 'new') == text.replace('old', 'new')
     with pytest.raises(ValueError, match='three'):
         between(text, '<!-- three -->', 'new')
-    assert [runs.spread([]), runs.spread([1.0], '+'), runs.spread([1.0, 2.0], digits=1)] == ['', '+1.00', '1.5 ± 0.7']
+    assert [spread([]), spread([1.0], '+'), spread([1.0, 2.0], digits=1)] == ['', '+1.00', '1.5 ± 0.7']
 
 
 def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
@@ -224,7 +227,7 @@ def test_how_trainings_are_started(launcher, start, end):
 
 def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
     commands = []
-    monkeypatch.setattr(launch.subprocess, 'run', lambda command, **options: commands.append(command))
+    monkeypatch.setattr(launch, 'run', lambda command, **options: commands.append(command))
     resuming = launch.Launcher(resumes=True)
     for launcher in (launch.ONE_PROCESS, resuming):
         launcher.train('c.py', tmp_path, ['a=1'], {})
@@ -238,6 +241,17 @@ def test_an_interrupted_training_goes_on(tmp_path, monkeypatch):
         ['--resume', '--cfg-options', 'a=1'], [str(tmp_path), '--cfg-options', 'a=1']]
 
 
+def test_processor_seconds_are_those_of_one_training():
+    """With its processes, and whatever others do meanwhile."""
+    burn = 'import time\nwhile time.process_time() < {}: pass'
+    with subprocess.Popen([sys.executable, '-c', burn.format(1)]):
+        own = launch.run([sys.executable, '-c', f'import subprocess, sys; subprocess.run([sys.executable, "-c", '
+                          f'{burn.format(0.5)!r}])'])
+    assert 0.5 <= own < 1.4
+    with pytest.raises(subprocess.CalledProcessError):
+        launch.run(['false'])
+
+
 def test_each_training_has_gpus_of_its_own(tmp_path, monkeypatch):
     seen = []
     at_once = threading.Barrier(2, timeout=60)
@@ -246,14 +260,15 @@ def test_each_training_has_gpus_of_its_own(tmp_path, monkeypatch):
         seen.append(environment['CUDA_VISIBLE_DEVICES'])
         at_once.wait()
         (folder / 'train.log').write_text('    GPU 0,1: NVIDIA H100\n')
-        return False
+        return False, 7.0
 
     monkeypatch.setattr(launch.Launcher, 'train', train)
     monkeypatch.setattr(runs, 'outcome', lambda *args: dict(metrics={}))
     jobs = [runs.Job('d', 'r', seed, 'c.py') for seed in range(6)]
     runs.run(jobs, tmp_path / 'results.jsonl', tmp_path, 2, list('01234'), launcher=launch.Launcher(2))
     assert sorted(seen) == ['0,1'] * 3 + ['2,3'] * 3
-    assert {(r['device'], r['processes']) for r in runs.read_lines(tmp_path / 'results.jsonl')} == {('NVIDIA H100', 2)}
+    assert {(r['device'], r['processes'], r['processor_seconds']) for r in read_lines(tmp_path / 'results.jsonl')} == {
+        ('NVIDIA H100', 2, 7.0)}
 
 
 def test_the_gpus_that_are_visible(monkeypatch):
@@ -290,7 +305,7 @@ def test_smoke_run_of_classification_records_and_resumes(tmp_path):
                     f'train_dataloader.dataset.data_root={tmp_path}/digits/train',
                     f'val_dataloader.dataset.data_root={tmp_path}/digits/val')
     assert printed.count('1 trainings recorded') == 2
-    records = runs.read_lines(tmp_path / 'results.jsonl')
+    records = read_lines(tmp_path / 'results.jsonl')
     assert [(r['row'], r['seed']) for r in records] == [('teacher', 0), ('SRD + KL', 3)]
     assert all(0 <= r['metrics']['accuracy/top1'] <= 100 for r in records)
     assert set(records[1]['alignment']) == {'feature'}
@@ -300,7 +315,7 @@ def test_smoke_run_of_classification_records_and_resumes(tmp_path):
 def test_smoke_run_of_detection_records_and_resumes(tmp_path):
     printed = smoke('detection.py', '--parts', 'reduced/fcos_fcos', '--rows', 'SRD', '--work-dir', str(tmp_path))
     assert printed.count('1 trainings recorded') == 2
-    records = runs.read_lines(tmp_path / 'results.jsonl')
+    records = read_lines(tmp_path / 'results.jsonl')
     assert [(r['row'], r['seed'], len(r['curve'])) for r in records] == [('teacher', 0, 1), ('SRD', 3, 1)]
     assert set(records[1]['spectra']) == {'neck.0', 'neck.1', 'neck.2'}
     assert 'srd_effective_rank/neck.0' in records[1]['diagnostics']
@@ -317,7 +332,7 @@ def test_smoke_run_on_a_set_in_the_layout_of_coco(tmp_path):
         f'val_evaluator.ann_file={data}annotations/instances_val2017.json', 'model.test_cfg.score_thr=0',
         'train_dataloader.dataset.pipeline.2.scale=(128,128)', 'val_dataloader.dataset.pipeline.1.scale=(128,128)')
     assert '5 trainings recorded' in printed
-    records = runs.read_lines(tmp_path / 'work/results.jsonl')
+    records = read_lines(tmp_path / 'work/results.jsonl')
     assert [r['row'] for r in records] == list(coco.ROWS)
     assert all('neck' in r['alignment'] for r in records[1:])
 
@@ -331,7 +346,7 @@ def test_smoke_run_on_a_set_in_the_layout_of_imagenet(tmp_path):
     printed = smoke('large_classifiers.py', '--work-dir', str(tmp_path / 'work'), '--cfg-options',
                     f'train_dataloader.dataset.data_root={tmp_path}', f'val_dataloader.dataset.data_root={tmp_path}')
     assert '5 trainings recorded' in printed
-    assert [r['row'] for r in runs.read_lines(tmp_path / 'work/results.jsonl')] == list(large_classifiers.ROWS)
+    assert [r['row'] for r in read_lines(tmp_path / 'work/results.jsonl')] == list(large_classifiers.ROWS)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -358,7 +373,7 @@ def test_what_another_command_has_trained_meanwhile_is_not_trained_again(tmp_pat
     weights = tmp_path / 'teacher.pth'
     monkeypatch.setattr(runs, 'locked', locked)
     runs.run([job], results, tmp_path, 1, needed=lambda job: not weights.is_file())
-    assert len(runs.read_lines(results)) == 1
+    assert len(read_lines(results)) == 1
 
 
 def test_a_failed_training_is_reported(tmp_path):
@@ -415,12 +430,13 @@ def test_the_metafile_has_the_recorded_means_and_nothing_else(study):
 
 def test_what_the_method_page_takes_from_records():
     curves = [[[10, 1.0], [20, 2.0]], [[10, 3.0], [20, 2.0]]]
-    assert plots.mean_curve(curves) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
-    assert method_tables.alive({'a': [1.0, 0.5, 0.011, 0.009], 'b': [2.0, 0.02, 0.0]}) == [3, 1]
+    mean = plots.mean_curve(curves)
+    assert (list(mean.index), list(mean['mean']), list(mean['std'])) == ([10, 20], [2.0, 2.0], [2 ** 0.5, 0.0])
+    assert [method_tables.alive(values) for values in ([1.0, 0.5, 0.011, 0.009], [2.0, 0.02, 0.0])] == [3, 1]
     job = runs.Job('d', 'SRD', 0, 'c.py')
-    found = dict(spectra={'neck.0': [1.0, 0.5, 0.0]}, diagnostics={
+    found = record(job, {}) | dict(spectra={'neck.0': [1.0, 0.5, 0.0]}, diagnostics={
         'srd_effective_rank/neck.0': [[1, 3.0], [2, 1.9]], 'srd_cross_correlation/neck.0': [[1, 0.5], [2, 0.25]]})
-    table = method_tables.diagnostics_table({job: found}, 'd', {'SRD': 'batch', 'none': 'not there'}, 'norm')
+    table = method_tables.diagnostics_table(frame({job: found}), 'd', {'SRD': 'batch', 'none': 'not there'}, 'norm')
     assert table.splitlines()[2:] == ['| batch | 1 | 2.0 of 3 | 1.9 | 0.250 |']
 
 
@@ -431,15 +447,16 @@ def test_norms_of_a_level_without_objects_are_drawn(monkeypatch):
                   'distill_norm/neck.1': 0.5, **more}
         return dict(diagnostics={f'srd_{name}': [[1, scale * value]] for name, value in values.items()})
 
-    job = [runs.Job('d', row, seed, 'c.py') for row, seed in (('SRD', 0), ('SRD', 1), ('SRD', 2), ('weight', 0))]
+    jobs = [runs.Job('d', row, seed, 'c.py') for row, seed in (('SRD', 0), ('SRD', 1), ('SRD', 2), ('weight', 0))]
     factor = {'balance/neck.0': 2.0, 'balance/neck.1': 2e-9}
     rounded = look(1, **factor)
     rounded['diagnostics']['srd_task_norm/neck.1'] = [[1, 0.0]]  # as records had it that kept four decimals
-    records = {job[0]: look(1, **factor), job[1]: look(3, **factor), job[2]: rounded, job[3]: look(1)}
+    looks = look(1, **factor), look(3, **factor), rounded, look(1)
+    records = {job: record(job, {}) | found for job, found in zip(jobs, looks)}
     drawn = {}
     for row, weight in (('SRD', None), ('weight', 0.25)):
         figure, axis = plots.plt.subplots()
-        plots.gradients(records, 'd', row, 'neck', (8, 16), weight)(axis)
+        plots.gradients(frame(records), 'd', row, 'neck', (8, 16), weight)(axis)
         drawn[row] = {line.get_label(): line.get_ydata().tolist() for line in axis.lines}
         plots.plt.close(figure)
     # Seeds 1 and 3 times as large: of 2 × 2 and 6 × 6 sent the mean is 20, not the product of the means.
@@ -449,7 +466,7 @@ def test_norms_of_a_level_without_objects_are_drawn(monkeypatch):
 
 
 def test_the_method_page_shows_the_recorded_results(tmp_path):
-    records = [runs.recorded(s.everything(), ROOT / s.results) for s in (detection.STUDY, classification.STUDY)]
+    records = [frame(study.recorded()) for study in (detection.STUDY, classification.STUDY)]
     texts = {name: (ROOT / method.NOTES / name).read_text() for name in method.tables(*records)}
     for name, contents in method.tables(*records).items():
         assert method.page(texts[name], contents) == texts[name]

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runs import Job, spread
-from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
+import pandas as pd
+from runs import Job, markdown, spread
+from study import ALONE, TEACHER, Choice, Shown, Study
+from tables import alignment, by_seed, gains
 
 FOLDER = 'configs/mmpretrain'
 METRIC = 'accuracy/top1'
@@ -139,26 +141,23 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
                 _options(choice)), _checkpoint(job.dataset, choice))
 
 
-def table(records: Records) -> str:
+def table(results: pd.DataFrame) -> str:
     """Markdown table of top-1 accuracy and alignment, a row for each part and row."""
-    lines = ['| data | training | seeds | top-1 (%) | over alone | alignment |', '|---|---|---|---|---|---|']
+    lines = []
     for name, part in PARTS.items():
-        alone = by_seed(records, home(name), ALONE, METRIC)
+        alone = by_seed(results, home(name), ALONE, METRIC)
         for row in (TEACHER, ALONE, *part.rows):
-            values = by_seed(records, name, row, METRIC)
-            if not values:
-                continue
-            distilled = row in part.rows
-            cells = (part.title, row, str(len(values)), spread(list(values.values())),
-                     spread(gains(values, alone), '+') if distilled else '',
-                     alignment(records, name, row, 'feature') if row.startswith('SRD') else '')
-            lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+            values = by_seed(results, name, row, METRIC)
+            if len(values):
+                lines.append((part.title, row, len(values), spread(values),
+                              spread(gains(values, alone), '+') if row in part.rows else '',
+                              alignment(results, name, row, 'feature') if row.startswith('SRD') else ''))
+    return markdown(('data', 'training', 'seeds', 'top-1 (%)', 'over alone', 'alignment'), lines)
 
 
 STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), ROWS,
               (0, 1, 2, 3, 4), students, teacher_of, table,
-              ('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'))
+              Shown('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'))
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Sequence
 
+import pandas as pd
 from estimate import estimate
-from gpu_study import COMMON, UNDISTILLED, UNTAUGHT, wide_table
 from runs import ROOT, Job
-from study import ALONE, Choice, Records, Study
+from study import ALONE, ON_GPUS, UNDISTILLED, UNTAUGHT, Choice, Shown, Study
+from tables import wide_table
 
 FOLDER = Path('configs/detection')
 METRIC = 'coco/bbox_mAP'
@@ -77,7 +78,7 @@ def _schedule(part: str) -> tuple[str, ...]:
 
 
 def _options(choice: Choice, row: str) -> tuple[str, ...]:
-    common = *COMMON, *choice.options
+    common = *ON_GPUS, *choice.options
     if not choice.smoke:
         return common
     # As far as it goes without the network: nothing is downloaded.
@@ -87,11 +88,11 @@ def _options(choice: Choice, row: str) -> tuple[str, ...]:
             'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False', *no_teacher, *common)
 
 
-def table(records: Records) -> str:
+def table(results: pd.DataFrame) -> str:
     """Markdown table of box AP, a row for each pair with its config's schedule, and for others that are recorded."""
     shown = {part: ROWS for part, (_, changed) in PARTS.items()
-             if not changed or any(job.dataset == part for job in records)}
-    return wide_table(records, 'pair and schedule', shown, list(ROWS), METRIC, 100, 1)
+             if not changed or part in results.index}
+    return wide_table(results, 'pair and schedule', shown, list(ROWS), METRIC, 100, 1)
 
 
 def cost(jobs: Sequence[Job], choice: Choice) -> str:
@@ -100,7 +101,7 @@ def cost(jobs: Sequence[Job], choice: Choice) -> str:
 
 
 STUDY = Study('coco', FOLDER / 'README.md', {part: part in BY_DEFAULT for part in PARTS}, list(ROWS), (0, 1, 2),
-              students, lambda job, choice: None, table, ('SRD', METRIC, 100, 'Object Detection', 'box AP'),
+              students, lambda job, choice: None, table, Shown('SRD', METRIC, 100, 'Object Detection', 'box AP'),
               as_configured=lambda job: not PARTS[job.dataset][1], for_gpus=True, estimate=cost)
 
 if __name__ == '__main__':

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from detection_rows import (
     ABLATED,
     CROPS,
@@ -30,8 +31,9 @@ from detection_rows import (
     ending,
     losses_of,
 )
-from runs import ROOT, Job, spread
-from study import ALONE, TEACHER, Choice, Records, Study, alignment, by_seed, gains
+from runs import ROOT, Job, markdown, spread
+from study import ALONE, TEACHER, Choice, Shown, Study
+from tables import alignment, by_seed, gains
 
 sys.path.insert(0, str(ROOT / 'tools'))
 import compose_digits
@@ -142,31 +144,23 @@ def alone_of(dataset: str, row: str) -> tuple[str, str]:
     return f'{size}/{student}', ALONE + ending(row)
 
 
-def table(records: Records) -> str:
+def table(results: pd.DataFrame) -> str:
     """Markdown table of box AP and alignment, a row for each setting, pair and loss."""
-    lines = ['| setting | teacher → student | training | seeds | mAP (%) | over alone | mAP50 (%) | alignment |',
-             '|---|---|---|---|---|---|---|---|']
-    for size in SETTINGS:
-        for detector in TITLES:
-            for row in (TEACHER, *ALONE_ROWS):
-                lines += _line(records, size, TITLES[detector], f'{size}/{detector}', row)
-        for teacher, student in PAIRS_OF[size]:
-            for row in ROWS:
-                lines += _line(records, size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}',
-                               row)
-    return '\n'.join(lines)
-
-
-def _line(records: Records, size: str, title: str, dataset: str, row: str) -> list[str]:
-    values = by_seed(records, dataset, row, METRIC)
-    if not values:
-        return []
-    alone = by_seed(records, *alone_of(dataset, row), METRIC) if row in ROWS else {}
-    cells = (size, title, row, str(len(values)), spread([100 * v for v in values.values()], digits=1),
-             spread([100 * v for v in gains(values, alone)], '+', 1),
-             spread([100 * v for v in by_seed(records, dataset, row, f'{METRIC}_50').values()], digits=1),
-             alignment(records, dataset, row, losses_of(row)[0]['student']) if row in ROWS else '')
-    return [f'| {" | ".join(cells)} |']
+    shown = [(size, TITLES[name], f'{size}/{name}', row)
+             for size in SETTINGS for name in TITLES for row in (TEACHER, *ALONE_ROWS)]
+    shown += [(size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}', row)
+              for size in SETTINGS for teacher, student in PAIRS_OF[size] for row in ROWS]
+    lines = []
+    for size, title, dataset, row in sorted(shown, key=lambda line: list(SETTINGS).index(line[0])):
+        values, distilled = by_seed(results, dataset, row, METRIC), row in ROWS
+        if len(values):
+            lines.append((
+                size, title, row, len(values), spread(100 * values, digits=1),
+                spread(100 * gains(values, by_seed(results, *alone_of(dataset, row), METRIC)), '+', 1)
+                if distilled else '', spread(100 * by_seed(results, dataset, row, f'{METRIC}_50'), digits=1),
+                alignment(results, dataset, row, losses_of(row)[0]['student']) if distilled else ''))
+    return markdown(('setting', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'mAP50 (%)',
+                     'alignment'), lines)
 
 
 def prepare(choice: Choice) -> None:
@@ -187,7 +181,7 @@ def prepare(choice: Choice) -> None:
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS
          for teacher, student in PAIRS_OF[size]}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
-              teacher_of, table, (DEFAULT, METRIC, 100, 'Object Detection', 'box AP'), prepare)
+              teacher_of, table, Shown(DEFAULT, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
+import pandas as pd
 from classification import FOLDER, METRIC, RECIPE, replaced
 from estimate import estimate
-from gpu_study import COMMON, UNDISTILLED, UNTAUGHT, wide_table
 from runs import ROOT, Job
-from study import ALONE, TEACHER, Choice, Records, Study
+from study import ALONE, ON_GPUS, TEACHER, UNDISTILLED, UNTAUGHT, Choice, Shown, Study
+from tables import wide_table
 
 VKD = 'VkD + KL'
 # The losses of the configs' block, or others: the whole recipe is SRD + KL.
@@ -83,7 +84,7 @@ def _options(choice: Choice) -> tuple[str, ...]:
     smoke = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
              'train_dataloader.batch_size=2', 'train_dataloader.dataset.indices=4', 'val_dataloader.batch_size=2',
              'val_dataloader.dataset.indices=4')
-    return *(smoke if choice.smoke else ()), *COMMON, *choice.options
+    return *(smoke if choice.smoke else ()), *ON_GPUS, *choice.options
 
 
 def _checkpoint(pair: Pair, choice: Choice) -> Path:
@@ -103,9 +104,9 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     return Job(_home(pair), TEACHER, 0, pair.teacher, _options(choice)), _checkpoint(pair, choice)
 
 
-def table(records: Records) -> str:
+def table(results: pd.DataFrame) -> str:
     """Markdown table of top-1 accuracy, a row for each pair."""
-    return wide_table(records, 'pair', {part: pair.rows for part, pair in PAIRS.items()}, ROWS, METRIC, 1, 2)
+    return wide_table(results, 'pair', {part: pair.rows for part, pair in PAIRS.items()}, ROWS, METRIC, 1, 2)
 
 
 def cost(jobs: Sequence[Job], choice: Choice) -> str:
@@ -117,7 +118,8 @@ def cost(jobs: Sequence[Job], choice: Choice) -> str:
 
 STUDY = Study('large_classifiers', Path(FOLDER) / 'README.md',
               {part: part == 'imagenet/resnet34_resnet18' for part in PAIRS}, ROWS, (0, 1, 2), students, teacher_of,
-              table, ('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'), for_gpus=True, estimate=cost)
+              table, Shown('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'), for_gpus=True,
+              estimate=cost)
 
 if __name__ == '__main__':
     STUDY.main(__doc__)

@@ -9,7 +9,7 @@ import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 GPUS_PER_NODE = 8
@@ -30,7 +30,7 @@ class Launcher:
     resumes: bool = False
 
     def train(self, config: str, folder: Path, options: Sequence[str], environment: Mapping[str, str],
-              held: Sequence[int] = ()) -> bool:
+              held: Sequence[int] = ()) -> tuple[bool, float]:
         """Train until the end; what is printed goes to ``train.log`` in ``folder``.
 
         Args:
@@ -41,7 +41,7 @@ class Launcher:
             held: File descriptors that the training keeps open, so that a lock lives as long as it does.
 
         Returns:
-            bool: Whether it went on from a checkpoint.
+            tuple: Whether it went on from a checkpoint, and the processor seconds of all its processes here.
 
         Raises:
             subprocess.CalledProcessError: The training failed.
@@ -50,10 +50,9 @@ class Launcher:
         command, more = self.command(config, folder)
         resumed = self.resumes and self._is_begun(config, folder, options)
         with open(folder / 'train.log', 'a' if resumed else 'w') as log:
-            subprocess.run([*command, *(['--resume'] if resumed else []), '--cfg-options', *options], cwd=ROOT,
-                           stdout=log, stderr=subprocess.STDOUT, env={**environment, **more}, check=True,
-                           pass_fds=held)
-        return resumed
+            seconds = run([*command, *(['--resume'] if resumed else []), '--cfg-options', *options], cwd=ROOT,
+                          stdout=log, stderr=subprocess.STDOUT, env={**environment, **more}, pass_fds=held)
+        return resumed, seconds
 
     def _is_begun(self, config: str, folder: Path, options: Sequence[str]) -> bool:
         """Whether the folder has a checkpoint of this training; notes there which one it is."""
@@ -82,6 +81,20 @@ class Launcher:
 
 
 ONE_PROCESS = Launcher()
+
+
+def run(command: Sequence[str], **options: Any) -> float:
+    """Run a command; processor seconds of it and of the processes below it that it has waited for.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    process = subprocess.Popen(command, **options)
+    _, status, usage = os.wait4(process.pid, 0)  # of this child alone, whatever else runs at the time
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return round(usage.ru_utime + usage.ru_stime, 1)
 
 
 def _free_port() -> int:

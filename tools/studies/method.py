@@ -11,12 +11,13 @@ from pathlib import Path
 
 import classification
 import detection
+import pandas as pd
 from detection import METRIC
 from detection_rows import LONG, MAIN, PAIRS, ROWS, SGD, TITLES, ending
 from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, pairs_of_summary, summary, tables
-from plots import bars, diagnostic, draw, factors, gradients, learning, results, spectra
-from runs import ROOT, recorded
-from study import ALONE, Records, between, of_row
+from plots import bars, diagnostic, draw, factors, gradients, learning, pairs_bars, spectra
+from runs import ROOT, between
+from tables import ALONE, frame, of_row
 
 NOTES = Path('docs/en/notes')
 PICTURES = Path('docs/pictures')
@@ -26,12 +27,12 @@ WEIGHT = 0.25
 """Of :data:`~method_tables.CONSTANT`."""
 
 
-def pictures(det: Records, cls: Records, folder: Path) -> None:
+def pictures(det: pd.DataFrame, cls: pd.DataFrame, folder: Path) -> None:
     """Draw all pictures of the page."""
     size = FCOS.partition('/')[0]
     alone = (f'{size}/fcos', ALONE)
     detectors = [pair for pair in pairs_of_summary() if pair.metric == METRIC and not pair.usual.endswith(LONG)]
-    draw(folder / 'results.png', [('teacher → student, mAP (%), mean over the seeds', results(det, detectors))], 4.4,
+    draw(folder / 'results.png', [('teacher → student, mAP (%), mean over the seeds', pairs_bars(det, detectors))], 4.4,
          width=8)
     draw(folder / 'balance.png', [
         (f'SRD, constant weight {WEIGHT:g}', gradients(det, FCOS, CONSTANT, 'neck', STRIDES, WEIGHT)),
@@ -49,11 +50,11 @@ def pictures(det: Records, cls: Records, folder: Path) -> None:
         (f'FCOS → FCOS, mAP, {title}', bars(det, [r for r in ROWS if ending(r) == end], FCOS,
                                             (alone[0], ALONE + end), METRIC, 100))
         for end, title in (('', 'AdamW'), (SGD, 'SGD'), (LONG, 'four times as long'))], 8)
-    pairs = [pair for pair in PAIRS[1:] if of_row(det, f'{size}/{"_".join(pair)}', CONSTANT)]
+    pairs = [pair for pair in PAIRS[1:] if len(of_row(det, f'{size}/{"_".join(pair)}', CONSTANT))]
     draw(folder / 'detection_pairs.png', [
         (f'{TITLES[t]} → {TITLES[s]}', bars(det, list(MAIN), f'{size}/{t}_{s}', (f'{size}/{s}', ALONE), METRIC, 100))
         for t, s in pairs], 2.2, share=True)
-    parts = {name: part for name, part in classification.PARTS.items() if of_row(cls, name, LINEAR)}
+    parts = {name: part for name, part in classification.PARTS.items() if len(of_row(cls, name, LINEAR))}
     draw(folder / 'classification_rows.png', [
         (part.title, bars(cls, list(part.rows), name, (classification.home(name), ALONE), classification.METRIC, 1))
         for name, part in parts.items() if not name.endswith('_teacher')], 4)
@@ -82,7 +83,7 @@ def page(text: str, contents: dict[str, str]) -> str:
 
 def main() -> None:
     os.chdir(ROOT)
-    det, cls = (recorded(s.everything(), s.results) for s in (detection.STUDY, classification.STUDY))
+    det, cls = (frame(study.recorded()) for study in (detection.STUDY, classification.STUDY))
     pictures(det, cls, PICTURES)
     pages = {NOTES / name: contents for name, contents in tables(det, cls).items()}
     for path, contents in {**pages, README: summary(det, cls)}.items():

@@ -1,15 +1,15 @@
 """Tables of the method page, of the page on projectors, and of the README, from the records of the studies."""
 from __future__ import annotations
 
-import statistics
 from itertools import product
-from typing import Any, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import classification
+import pandas as pd
 from detection import METRIC
 from detection_rows import CROPS, DEFAULT, INIT, LAST_NORMS, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
-from runs import spread
-from study import ALONE, TEACHER, Records, by_seed, gains, of_row
+from runs import markdown, spread
+from tables import ALONE, TEACHER, by_seed, counted, gains, of_row
 
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
 LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
@@ -68,62 +68,50 @@ class SummaryPair(NamedTuple):
     scale: float
 
 
-def alive(projectors: dict[str, list[float]]) -> list[int]:
-    """Number of singular values above :data:`ALIVE` of the largest, for each projector."""
-    return [sum(value > ALIVE * max(values) for value in values) for values in projectors.values()]
+def alive(spectrum: Sequence[float]) -> int:
+    """Number of singular values above :data:`ALIVE` of the largest."""
+    return sum(value > ALIVE * max(spectrum) for value in spectrum)
 
 
-def last(record: dict[str, Any], start: str) -> float:
-    """Mean over the projectors of the last value of a diagnostic."""
-    return statistics.mean(curve[-1][1] for name, curve in record['diagnostics'].items() if name.startswith(start))
-
-
-def diagnostics_table(records: Records, dataset: str, rows: dict[str, str], what: str) -> str:
+def diagnostics_table(results: pd.DataFrame, dataset: str, rows: dict[str, str], what: str) -> str:
     """Markdown table of what the projectors were like at the last look, one line for each row."""
-    lines = [f'| {what} | seeds | singular values above {ALIVE:.0%} of the largest | effective rank '
-             '| mean \\|correlation\\| of input and output |', '|---|---|---|---|---|']
+    lines = []
     for row, label in rows.items():
-        found = [record for record in of_row(records, dataset, row) if record.get('spectra')]
-        if not found:
+        found = of_row(results, dataset, row)
+        spectra = found.filter(like='spectra.').dropna()
+        if spectra.empty:
             continue
-        size = len(next(iter(found[0]['spectra'].values())))
-        cells = (label, str(len(found)),
-                 f'{spread([statistics.mean(alive(r["spectra"])) for r in found], digits=1)} of {size}',
-                 spread([last(r, 'srd_effective_rank/') for r in found], digits=1),
-                 spread([last(r, 'srd_cross_correlation/') for r in found], digits=3))
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        last = found.loc[spectra.index].filter(like='diagnostics.').map(lambda curve: curve[-1][1], na_action='ignore')
+        rank, correlation = (last.filter(like=f'srd_{name}/').mean(axis=1)
+                             for name in ('effective_rank', 'cross_correlation'))
+        lines.append((label, len(spectra), f'{spread(spectra.map(alive).mean(axis=1), digits=1)} of '
+                      f'{len(spectra.iat[0, 0])}', spread(rank, digits=1), spread(correlation, digits=3)))
+    return markdown((what, 'seeds', f'singular values above {ALIVE:.0%} of the largest', 'effective rank',
+                     'mean \\|correlation\\| of input and output'), lines)
 
 
-def gain_table(records: Records, dataset: str, alone: tuple[str, str], rows: dict[str, str]) -> str:
+def gain_table(results: pd.DataFrame, dataset: str, alone: tuple[str, str], rows: dict[str, str]) -> str:
     """Markdown table of mAP and gain over the student alone, one line for each row that is recorded."""
-    lines = ['| training | seeds | mAP (%) | over alone |', '|---|---|---|---|']
-    base = by_seed(records, *alone, METRIC)
-    for row, label in rows.items():
-        if values := by_seed(records, dataset, row, METRIC):
-            lines.append(f'| {label} | {len(values)} | {spread([100 * v for v in values.values()], digits=1)} '
-                         f'| {spread([100 * v for v in gains(values, base)], "+", 1)} |')
-    return '\n'.join(lines)
+    base = by_seed(results, *alone, METRIC)
+    found = {label: by_seed(results, dataset, row, METRIC) for row, label in rows.items()}
+    return markdown(('training', 'seeds', 'mAP (%)', 'over alone'), [
+        (label, len(values), spread(100 * values, digits=1), spread(100 * gains(values, base), '+', 1))
+        for label, values in found.items() if len(values)])
 
 
-def pairs_table(records: Records, rows: Sequence[str]) -> str:
+def pairs_table(results: pd.DataFrame, rows: Sequence[str]) -> str:
     """Markdown table of all pairs: gain over the student alone of each of the rows."""
-    lines = [f'| teacher → student | student alone (seeds) | {" | ".join(rows)} |', '|---' * (2 + len(rows)) + '|']
-    for size in ('reduced', 'emoji'):
+    lines = []
+    for size, emoji in (('reduced', ''), ('emoji', ', emoji')):
         for teacher, student in PAIRS_OF[size]:
-            base = by_seed(records, f'{size}/{student}', ALONE, METRIC)
-            cells = []
-            for row in rows:
-                values = gains(by_seed(records, f'{size}/{teacher}_{student}', row, METRIC), base)
-                cells.append(f'{spread([100 * v for v in values], "+", 1)} ({len(values)})' if values
-                             else 'not measured')
-            title = f'{TITLES[teacher]} → {TITLES[student]}{", emoji" if size == "emoji" else ""}'
-            alone = f'{spread([100 * v for v in base.values()], digits=1)} ({len(base)})' if base else 'not measured'
-            lines.append(f'| {title} | {alone} | {" | ".join(cells)} |')
-    return '\n'.join(lines)
+            base = by_seed(results, f'{size}/{student}', ALONE, METRIC)
+            values = [by_seed(results, f'{size}/{teacher}_{student}', row, METRIC) for row in rows]
+            lines.append((f'{TITLES[teacher]} → {TITLES[student]}{emoji}', counted(100 * base),
+                          *(counted(100 * gains(found, base), '+') for found in values)))
+    return markdown(('teacher → student', 'student alone (seeds)', *rows), lines)
 
 
-def tables(det: Records, cls: Records) -> dict[str, dict[str, str]]:
+def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Tables of the pages, by page and by their names in its marks."""
     alone = f'{FCOS.partition("/")[0]}/fcos'
     ended = {end: {row + end: row for row in MAIN if row + end in ROWS} for end in (SGD, LONG)}
@@ -163,19 +151,15 @@ def pairs_of_summary() -> list[SummaryPair]:
     return found
 
 
-def summary(det: Records, cls: Records) -> dict[str, str]:
+def summary(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, str]:
     """The README's table: what the preset and the usual method gain over the student alone."""
-    lines = ['| student | teacher | student alone | KL or PKD (seeds) | mmsrd preset (seeds) | teacher |',
-             '|---|---|---|---|---|---|']
+    lines = []
     for pair in pairs_of_summary():
-        records = cls if pair.metric == classification.METRIC else det
-        base = by_seed(records, *pair.alone, pair.metric)
-        gained = [gains(by_seed(records, pair.dataset, row, pair.metric), base) for row in (pair.usual, pair.preset)]
-        if any(gained):
-            cells = [spread([pair.scale * gain for gain in found], '+', 1) + f' ({len(found)})' if found else
-                     'not measured' for found in gained]
-            values = ([pair.scale * value for value in by_seed(records, *of, pair.metric).values()]
-                      for of in (pair.alone, pair.own))
-            alone, own = (spread(found, digits=1) for found in values)
-            lines.append(f'| {pair.student} | {pair.teacher} | {alone} | {" | ".join(cells)} | {own} |')
-    return {'summary': '\n'.join(lines)}
+        results = cls if pair.metric == classification.METRIC else det
+        base, own = (by_seed(results, *of, pair.metric) for of in (pair.alone, pair.own))
+        gained = [gains(by_seed(results, pair.dataset, row, pair.metric), base) for row in (pair.usual, pair.preset)]
+        if any(map(len, gained)):
+            lines.append((pair.student, pair.teacher, spread(pair.scale * base, digits=1),
+                          *(counted(pair.scale * found, '+') for found in gained), spread(pair.scale * own, digits=1)))
+    return {'summary': markdown(('student', 'teacher', 'student alone', 'KL or PKD (seeds)', 'mmsrd preset (seeds)',
+                                 'teacher'), lines)}

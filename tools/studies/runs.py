@@ -1,27 +1,25 @@
 """Trainings of a study: launched in parallel, recorded as JSON lines, not repeated once recorded."""
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
-from typing import Any, Callable, Iterator, Sequence, TextIO
+from typing import Any, Callable, Sequence
 
 from launch import ONE_PROCESS, Launcher
 from launch import ROOT as ROOT
 
 sys.path.insert(0, str(ROOT / 'tools' / 'helpers'))
 from machine import machine
-from records import between as between  # with spread: for the studies, whose path this module makes
-from records import read_lines
+from records import append_line, locked, read_lines
+from records import between as between  # with the next two: for the studies, whose path this module makes
+from records import markdown as markdown
 from records import spread as spread
 
 from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA
@@ -44,6 +42,9 @@ class Job:
     seed: int
     config: str
     options: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f'{self.dataset}, {self.row}, seed {self.seed}'
 
     def is_recorded_by(self, record: dict[str, Any]) -> bool:
         """Whether ``record`` is the result of this very training."""
@@ -96,19 +97,20 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
                 if recorded([job], results) and not needed(job):  # by another command meanwhile
                     return
                 started = time.time()
-                resumed = launcher.train(job.config, folder, [f'randomness.seed={job.seed}', *job.options],
-                                         environment, [lock.fileno()])
+                resumed, processor_seconds = launcher.train(
+                    job.config, folder, [f'randomness.seed={job.seed}', *job.options], environment, [lock.fileno()])
                 seconds = round(time.time() - started, 1)
+                whole = not (resumed or launcher.partition)  # times of a part, or of a queue, say nothing
                 record = dict(**vars(job), **outcome(folder, launcher.resumes), processes=launcher.processes,
-                              seconds=None if resumed or launcher.partition else seconds, **machine())
+                              seconds=seconds if whole else None,
+                              processor_seconds=processor_seconds if whole else None, **machine())
                 record['device'] = trained_on(folder) or record['device']
-                with locked(results) as file:
-                    file.write(json.dumps(record) + '\n')
-            print(f'{job.dataset}, {job.row}, seed {job.seed}: {record["metrics"]} after {seconds:.0f} s', flush=True)
+                append_line(results, record)
+            print(f'{job}: {record["metrics"]} after {seconds:.0f} s', flush=True)
         except subprocess.CalledProcessError:
-            failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: failed, see {folder / "train.log"}')
+            failures.append(f'{job}: failed, see {folder / "train.log"}')
         except ValueError as e:
-            failures.append(f'{job.dataset}, {job.row}, seed {job.seed}: {e}')
+            failures.append(f'{job}: {e}')
         finally:
             slots.put(slot)
 
@@ -116,15 +118,6 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         list(pool.map(train, todo))
     if failures:
         raise SystemExit('\n'.join(failures))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[TextIO]:
-    """A file to append to that no other thread or process has at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'a') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
 
 
 def trained_on(folder: Path) -> str:

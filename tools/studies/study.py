@@ -1,20 +1,25 @@
-"""What the studies share: command line, order of trainings, and the table between two marks of a README."""
+"""A study: its command line, the order of its trainings, and its table between two marks of a README."""
 from __future__ import annotations
 
 import os
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
+import pandas as pd
 import yaml
 from command_line import parse
 from launch import Launcher
-from runs import ROOT, Job, read_lines, recorded, run
-from runs import between as between
+from runs import ROOT, Job, between, read_lines, recorded, run
+from tables import ALONE as ALONE
+from tables import TEACHER as TEACHER
+from tables import frame
 
-Records = Dict[Job, Dict[str, Any]]
-ALONE, TEACHER = 'student alone', 'teacher'
+# Options of a config with a teacher: the student alone; a smoke run, which downloads no weights; all trainings on GPUs.
+UNDISTILLED = 'distill=None', 'runner_type=Runner'
+UNTAUGHT = 'distill.teacher.checkpoint=None', 'distill.teacher.allow_random=True'
+ON_GPUS = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=1'
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,16 @@ class Choice:
         return not self.rows or row in self.rows
 
 
+class Shown(NamedTuple):
+    """What the metafile beside a study's README has: a row's mean of a metric, and its names for task and metric."""
+
+    row: str
+    metric: str
+    scale: float
+    task: str
+    name: str
+
+
 @dataclass(frozen=True)
 class Study:
     """A table of trainings.
@@ -54,9 +69,8 @@ class Study:
         seeds: Seeds of the README's table.
         students: Trainings of a choice, but for the teachers'.
         teacher_of: The training of a student's teacher and the checkpoint that it leaves; None for a student alone.
-        table: Markdown of the records.
-        shown: Row whose means the metafile beside the README has, its metric, a factor, and the metafile's names
-            for task and metric.
+        table: Markdown of the results.
+        shown: What the metafile shows.
         prepare: Makes the data where a command can.
         as_configured: Whether a training of that row is what its config says, so that the metafile counts it.
         for_gpus: Whether trainings are long: an interrupted one goes on where it was, and all scale their learning
@@ -71,12 +85,12 @@ class Study:
     seeds: tuple[int, ...]
     students: Callable[[Choice], list[Job]]
     teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
-    table: Callable[[Records], str]
-    shown: tuple[str, str, float, str, str]
-    prepare: Callable[[Choice], None] = field(default=lambda choice: None)
-    as_configured: Callable[[Job], bool] = field(default=lambda job: True)
+    table: Callable[[pd.DataFrame], str]
+    shown: Shown
+    prepare: Callable[[Choice], None] = lambda choice: None
+    as_configured: Callable[[Job], bool] = lambda job: True
     for_gpus: bool = False
-    estimate: Callable[[Sequence[Job], Choice], str] = field(default=lambda jobs, choice: '')
+    estimate: Callable[[Sequence[Job], Choice], str] = lambda jobs, choice: ''
 
     @property
     def results(self) -> Path:
@@ -90,9 +104,13 @@ class Study:
         students = self.students(choice)
         return [*self._teachers(students, choice), *students]
 
+    def recorded(self) -> dict[Job, dict[str, Any]]:
+        """The newest record of each training that the README's table shows."""
+        return recorded(self.everything(), ROOT / self.results)
+
     def report(self) -> str:
         """The README's table, from what is recorded."""
-        return self.table(recorded(self.everything(), ROOT / self.results))
+        return self.table(frame(self.recorded()))
 
     def _teachers(self, students: Iterable[Job], choice: Choice) -> dict[Job, Path]:
         """Trainings of the teachers of these students, and the checkpoints that they leave."""
@@ -119,13 +137,13 @@ class Study:
             if args.dry_run:
                 todo = [job for job in [*teachers, *students] if job not in done or needed(job)]
                 print(self.estimate(todo, choice), end='')
-                print(''.join(f'{job.dataset}, {job.row}, seed {job.seed}\n' for job in todo), end='')
+                print(''.join(f'{job}\n' for job in todo), end='')
                 return
             self.prepare(choice)
             launcher = Launcher(args.processes, args.slurm, self.for_gpus)
-            run(teachers, results, work_dir, args.jobs, args.gpus, needed, launcher)
-            run(students, results, work_dir, args.jobs, args.gpus, launcher=launcher)
-        print(self.table(recorded([*teachers, *students], results)))
+            for jobs in (teachers, students):
+                run(jobs, results, work_dir, args.jobs, args.gpus, needed, launcher)
+        print(self.table(frame(recorded([*teachers, *students], results))))
         if results == self.results and not another:
             self.readme.write_text(self.with_table(self.readme.read_text(), self.report()))
             metafile = self.readme.with_name('metafile.yml')
@@ -137,13 +155,8 @@ class Study:
 
     def with_means(self, text: str) -> str:
         """A metafile's text with results, of what is recorded and of nothing else."""
-        row, metric, scale, task, name = self.shown
-        found: dict[str, list[dict[str, Any]]] = {}
-        everything = self.everything()
-        own = {job.config for job in everything}
-        for job, record in recorded(everything, ROOT / self.results).items():
-            if job.row == row and self.as_configured(job):
-                found.setdefault(job.config, []).append(record)
+        shown, found = self.shown, self.recorded()
+        own = {job.config for job in self.everything()}
         content = yaml.safe_load(text)
         for model in content['Models']:
             if model['Config'] not in own:  # of another study
@@ -151,35 +164,14 @@ class Study:
             model.pop('Results', None)
             for key in ('Training Resources', 'Seeds', 'Date', 'Command'):
                 model['Metadata'].pop(key, None)
-            if records := found.get(model['Config']):
-                mean = statistics.mean(scale * record['metrics'][metric] for record in records)
+            if records := [record for job, record in found.items() if (job.config, job.row) == (
+                    model['Config'], shown.row) and self.as_configured(job)]:
+                mean = statistics.mean(shown.scale * record['metrics'][shown.metric] for record in records)
                 model['Metadata'].update({
                     'Training Resources': records[-1]['device'], 'Seeds': len(records),
                     'Date': max(record['date'] for record in records),
                     'Command': f'python tools/studies/{self.name}.py'})
-                model['Results'] = [dict(Task=task, Dataset=model['Metadata']['Training Data'].partition(',')[0],
-                                         Metrics={name: round(mean, 2)})]
+                model['Results'] = [dict(Task=shown.task, Dataset=model['Metadata']['Training Data'].partition(',')[0],
+                                         Metrics={shown.name: round(mean, 2)})]
         dumped: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=200)
         return dumped
-
-
-def of_row(records: Records, dataset: str, row: str) -> list[dict[str, Any]]:
-    """Records of all seeds of a row."""
-    return [record for job, record in records.items() if (job.dataset, job.row) == (dataset, row)]
-
-
-def by_seed(records: Records, dataset: str, row: str, metric: str) -> dict[int, float]:
-    """A metric of a row, for each seed that is recorded."""
-    return {record['seed']: record['metrics'][metric]
-            for record in sorted(of_row(records, dataset, row), key=lambda record: record['seed'])}
-
-
-def gains(values: dict[int, float], alone: dict[int, float]) -> list[float]:
-    """Differences seed by seed: runs of one seed share initial weights and data order."""
-    return [value - alone[seed] for seed, value in values.items() if seed in alone]
-
-
-def alignment(records: Records, dataset: str, row: str, loss: str) -> str:
-    """Mean of the last alignment of a loss over the seeds of a row; nothing where it was not logged."""
-    values = [record['alignment'][loss] for record in of_row(records, dataset, row) if loss in record['alignment']]
-    return f'{statistics.mean(values):.2f}' if values else ''
