@@ -1,4 +1,4 @@
-"""Line charts as SVG that takes its colours from the page it is in."""
+"""Charts of a report, as SVG that takes its colours from the page it is in."""
 from __future__ import annotations
 
 import html
@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from .run_log import Curve
+from .comparison import Group, mean_curve
+from .run_log import Curve, RunLog
 
 SERIES = 8
 """Colours of lines, ``--series-0`` and so on in the page; then they begin again, with dashes."""
@@ -40,12 +41,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart and what is said beside it.
+    """A chart with its heading and its note.
 
     Attributes:
-        title: What it shows.
+        title: Heading.
         lines: Its lines.
-        x: What the horizontal axis is.
+        x: Name of the horizontal axis.
         note: A sentence for those who read it for the first time.
         level: Name and height of a horizontal line; None for none.
         logarithmic: Whether the vertical axis may be.
@@ -59,7 +60,7 @@ class Chart:
     logarithmic: bool = False
 
     def svg(self) -> str:
-        """The drawing; needs matplotlib, as MMEngine does."""
+        """Return the drawing; needs matplotlib, as MMEngine does."""
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
@@ -90,7 +91,7 @@ class Chart:
 
 
 def _draw(axes: Any, line: Line) -> None:
-    points, band = _thinned(line)
+    points, band = _averaged(line)
     xs, ys = [x for x, _ in points], [y for _, y in points]
     colour = f'#f000d{line.series % SERIES}'
     axes.plot(xs, ys, color=colour, linewidth=0.8 if line.faint else 1.8, alpha=0.5 if line.faint else 1,
@@ -101,7 +102,7 @@ def _draw(axes: Any, line: Line) -> None:
                           linewidth=0)
 
 
-def _thinned(line: Line) -> tuple[Curve, list[tuple[float, float]]]:
+def _averaged(line: Line) -> tuple[Curve, list[tuple[float, float]]]:
     size = -(-len(line.points) // POINTS) or 1
 
     def mean(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -123,3 +124,65 @@ def _for_page(svg: str, title: str) -> str:
         svg = svg.replace(colour, name)
     head = f'role="img" aria-label="{html.escape(title)}"'
     return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f'<svg {found[1]} {head}>', svg, count=1)
+
+
+def metric_chart(groups: Sequence[Group], teacher: float | None, unit: str, in_time: bool = False) -> Chart:
+    """Return the chart of a metric; of a group with several runs, it has their mean and range.
+
+    Args:
+        groups: Groups of runs, all of one metric.
+        teacher: Height of the teacher's line in points; None for none.
+        unit: Unit of the metric, for the note; empty for no note.
+        in_time: Whether the horizontal axis is time, instead of iterations.
+    """
+    lines = []
+    for series, group in enumerate(groups):
+        curves = group.curves(in_time)
+        if len(curves) > 1:
+            lines += [Line(group.name if in_time and curve is curves[0] else '', curve, series, faint=True)
+                      for curve in curves]
+        if len(curves) == 1 or not in_time:  # points in time of several runs do not meet
+            lines += _mean_line(group.name, curves, series)
+    where = 'minutes of training' if in_time else ITERATION
+    return Chart(f'{groups[0].metric} by {"training time" if in_time else "iteration"}', lines, where,
+                 f'In {unit}.' if unit else '', None if teacher is None else ('teacher', teacher))
+
+
+def loss_charts(runs: Sequence[RunLog], baselines: Sequence[RunLog]) -> list[Chart]:
+    """Return charts of the student's own losses, and of those of the distiller."""
+    own = [line for series, (name, group) in enumerate((('distilled', runs), ('student alone', baselines)))
+           for line in _mean_line(name, [run.own_loss() for run in group if run.training], series)]
+    return [Chart('Losses of the student', own, note='Sum of all losses but those of distillation.'),
+            _by_name('Distillation losses', runs, 'loss_srd_', "As added to the student's own losses.")]
+
+
+def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
+    """Return charts of the scalars by level, of the distiller and, where it is on, ``ProjectorDiagnosticsHook``."""
+    alignment = _by_name('Alignment by level', runs, 'srd_level_alignment/',
+                         'Correlation of student and teacher: 1 where they agree, 0 where they are unrelated.')
+    if not alignment.lines:
+        alignment = _by_name('Alignment', runs, 'srd_alignment/', alignment.note)
+    balance = _by_name('Balance by level', runs, 'srd_balance/', 'Factor of the gradient of a distillation '
+                       "loss that matches it, at each level, to the gradient of the student's own losses.")
+    by_level = [line for line in balance.lines if '.' in line.name]
+    return [alignment, Chart(balance.title, by_level or balance.lines, note=balance.note, logarithmic=True),
+            _by_name('Effective rank of the projectors', runs, 'srd_effective_rank/'),
+            _by_name('Correlation of projector input and output', runs, 'srd_cross_correlation/', 'Mean absolute value '
+                     'over all pairs of channels.'),
+            Chart('Singular values of the projectors', [
+                Line(name, list(enumerate(values)), series) for run in runs[:1]
+                for series, (name, values) in enumerate(run.spectra.items())], 'index', 'At the last measurement.',
+                logarithmic=True)]
+
+
+def _by_name(title: str, runs: Sequence[RunLog], start: str, note: str = '', logarithmic: bool = False) -> Chart:
+    found = [run.curves(start) for run in runs]
+    names = list(dict.fromkeys(name for curves in found for name in curves))
+    lines = [line for series, name in enumerate(names)
+             for line in _mean_line(name, [curves[name] for curves in found if name in curves], series)]
+    return Chart(title, lines, note=note, logarithmic=logarithmic)
+
+
+def _mean_line(name: str, curves: Sequence[Curve], series: int) -> list[Line]:
+    points, band = mean_curve(curves)
+    return [Line(name, points, series, band if len(curves) > 1 else None)] if points else []

@@ -1,9 +1,11 @@
-"""What distillation gave: groups of runs, and how two of them compare."""
+"""Gain by distillation: groups of runs, and the comparison of two groups."""
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
 from typing import Iterable, Sequence
+
+import numpy as np
 
 from .run_log import Curve, RunLog
 
@@ -11,7 +13,7 @@ PREFERRED = ('coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1', 'mIoU', 'coco/AP
 
 
 def main_metric(runs: Sequence[RunLog]) -> str | None:
-    """The metric that a report is about: the best known one that a run has, else the first; None without any.
+    """Return the metric that a report is about: the best known one that a run has, else the first; None without any.
 
     Example:
         >>> from mmsrd.report import main_metric
@@ -23,11 +25,11 @@ def main_metric(runs: Sequence[RunLog]) -> str | None:
 
 
 _PERCENTAGES = ('accuracy', 'single-label', 'multi-label', 'retrieval', 'coco_panoptic', 'cityscapes_panoptic')
-"""What names of percentages begin with: all metrics of MMPretrain are some."""
+"""Prefixes of metrics that are percentages; all of MMPretrain's are."""
 
 
 def scale_of(metric: str, values: Iterable[float] = ()) -> float:
-    """What a metric is multiplied by for points: average precision and the like are fractions, others percentages.
+    """Return the factor from a metric to points: 100 for average precision and other fractions, 1 for percentages.
 
     Args:
         metric: Its name.
@@ -51,10 +53,10 @@ class Group:
     """Runs that differ in their seed only.
 
     Attributes:
-        name: What they are called.
+        name: Name in the report.
         runs: One or more of them.
         metric: Name of the metric, of which more is better.
-        scale: What it is multiplied by for points; of all groups that are compared.
+        scale: Factor from the metric to points, the same in all groups that are compared.
     """
 
     name: str
@@ -63,25 +65,25 @@ class Group:
     scale: float
 
     def curves(self, in_time: bool = False) -> list[Curve]:
-        """The metric in points of each run that has it."""
+        """Return the metric in points, a curve for each run that has it; over minutes if ``in_time``."""
         curves = [[(x, value * self.scale) for x, value in run.metric(self.metric, in_time)] for run in self.runs]
         return [curve for curve in curves if curve]
 
     def last(self) -> list[float]:
-        """Points of each run's last validation."""
+        """Return the points of each run's last validation."""
         return [curve[-1][1] for curve in self.curves()]
 
     def best(self) -> list[float]:
-        """Points of each run's best validation."""
+        """Return the points of each run's best validation."""
         return [max(value for _, value in curve) for curve in self.curves()]
 
     def seconds_per_step(self) -> float:
-        """Mean time of an iteration."""
+        """Return the mean time of an iteration."""
         return statistics.fmean(run.seconds_per_step for run in self.runs)
 
 
 def mean_and_spread(values: Sequence[float], sign: bool = False) -> str:
-    """For people: the mean, and the standard deviation where there are several.
+    """Return the mean as text, with the standard deviation where there are several values.
 
     Example:
         >>> from mmsrd.report.comparison import mean_and_spread
@@ -95,7 +97,7 @@ def mean_and_spread(values: Sequence[float], sign: bool = False) -> str:
 
 
 def mean_curve(curves: Sequence[Curve]) -> tuple[Curve, list[tuple[float, float]]]:
-    """Mean of curves where all have a point, and the smallest and largest value there."""
+    """Return the mean of curves where all have a point, and the smallest and largest value there."""
     known = [dict(curve) for curve in curves]
     xs = [x for x in known[0] if all(x in values for values in known)] if known else []
     columns = [[values[x] for values in known] for x in xs]
@@ -116,9 +118,12 @@ class Comparison:
     alone: Group
 
     def gain(self, in_time: bool = False) -> list[float]:
-        """Points of each distilled run over the mean of those alone, after as many iterations or as much time.
+        """Return the points that each distilled run has more than the mean of those alone.
 
-        That is where the shorter training ends; between validations, points are interpolated.
+        They are compared where the shorter training ends; between validations, points are interpolated.
+
+        Args:
+            in_time: Whether to compare after as much time, instead of as many iterations.
         """
         alone, gains = self.alone.curves(in_time), []
         for curve in self.distilled.curves(in_time):
@@ -130,12 +135,12 @@ class Comparison:
         return gains
 
     def cost_of_step(self) -> float | None:
-        """Time of a distilled iteration over that of one alone; None where it is not known."""
+        """Return the time of a distilled iteration over that of one alone; None where it is not known."""
         alone = self.alone.seconds_per_step()
         return self.distilled.seconds_per_step() / alone if alone else None
 
     def time_to_match(self) -> float | None:
-        """Time until the distilled runs reach the final result of the runs alone, over those runs' training time.
+        """Return the time in which distilled runs reach the final result of those alone, over the time of the latter.
 
         None where a distilled run does not reach it, or where times are not known.
         """
@@ -149,20 +154,14 @@ class Comparison:
 
 
 def _value_at(curve: Curve, x: float) -> float | None:
-    """Value of a curve at a place; None before it begins."""
-    for (x0, y0), (x1, y1) in zip(curve, curve[1:]):
-        if x0 <= x < x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return curve[-1][1] if x >= curve[-1][0] else None
+    """Return the value of a curve at a place; None before it begins."""
+    xs, ys = zip(*curve)
+    return None if x < xs[0] else float(np.interp(x, xs, ys))
 
 
 def _reaches(curve: Curve, y: float) -> float | None:
-    """Where a curve is as high as ``y`` for the first time; None where it never is."""
-    before = None
-    for point in curve:
-        if point[1] >= y:
-            if before is None or point[1] == before[1]:
-                return point[0]
-            return before[0] + (point[0] - before[0]) * (y - before[1]) / (point[1] - before[1])
-        before = point
+    """Return where a curve is as high as ``y`` for the first time; None where it never is."""
+    for (x0, y0), (x1, y1) in zip([curve[0], *curve], curve):
+        if y1 >= y:
+            return x1 if y1 == y0 else x0 + (x1 - x0) * (y - y0) / (y1 - y0)
     return None

@@ -1,18 +1,21 @@
-"""``RunLog``: what MMEngine has logged in a work directory."""
+"""Files of a training in its work directory: the log of MMEngine, and the notes of the report hook."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 from ..errors import MMSRDError
+from ..utils.files import write_whole
 
 Curve = List[Tuple[float, float]]
 Record = Dict[str, Any]
 LOGS = '*/vis_data/scalars.json'
 SPECTRA = 'projector_spectra.jsonl'
 """File beside it in which :class:`mmsrd.ProjectorDiagnosticsHook` writes all singular values: too many for scalars."""
+NOTES = 'distill_report/report.json'
+"""File of the notes, seen from the work directory."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,17 @@ class Validation:
 
 
 class RunLog:
-    """A training from its first start on, resumes included, as ``LocalVisBackend`` has written it down.
+    """Log of a training from its first start on, resumes included, as ``LocalVisBackend`` has written it.
 
     Args:
         work_dir: Work directory of the training.
-        name: What it is called in a report.
+        name: Name in a report; that of the directory by default.
 
     Attributes:
         training: Records of training iterations; ``iter`` is in each.
         levels: Records of the distiller alone, values by level among them.
         validations: Validations.
-        spectra: Singular values by projector at the last look at them; empty where there was none.
+        spectra: Singular values by projector at their last measurement; empty where there was none.
 
     Example:
         >>> from mmsrd.report import RunLog
@@ -56,16 +59,20 @@ class RunLog:
         self.levels: list[Record] = []
         self.validations: list[Validation] = []
         self.spectra: dict[str, list[float]] = {}
-        self._clock: list[float] = []  # seconds at each record of training
-        self._pace = 0.0  # seconds of an iteration in the newest one, without a validation
+        self._elapsed: list[float] = []  # seconds at each record of training
+        self._step_time = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
             self._add(_records(path))
-            moments = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
-            self.spectra = next((moment['spectra'] for moment in moments[::-1] if moment['spectra']), self.spectra)
+            measured = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
+            self.spectra = next((record['spectra'] for record in measured[::-1] if record['spectra']), self.spectra)
 
     @classmethod
     def from_work_dir(cls, work_dir: str | Path, name: str = '') -> RunLog:
-        """As the class itself, for a directory that has to have something in it.
+        """Return the log of a work directory in which something has to be logged.
+
+        Args:
+            work_dir: Work directory of the training.
+            name: Name in a report; that of the directory by default.
 
         Raises:
             MMSRDError: Nothing was logged there.
@@ -77,16 +84,16 @@ class RunLog:
         return log
 
     def _add(self, records: list[Record]) -> None:
-        """Go on with the log of another start; what was done twice counts once."""
+        """Append the log of another start; iterations that were done twice count once."""
         start = next((record['step'] for record in records if 'iter' in record), None)
         if start is not None:
             self.training = [record for record in self.training if record['step'] < start]
-            self._clock = self._clock[:len(self.training)]
+            self._elapsed = self._elapsed[:len(self.training)]
             self.levels = [record for record in self.levels if record['step'] < start]
             self.validations = [validation for validation in self.validations if validation.step < start]
         for record in records:
             if 'iter' in record:
-                self._tick(record)
+                self._add_time(record)
                 self.training.append(record)
             elif any(key.startswith('srd_') for key in record):
                 self.levels.append(record)
@@ -97,20 +104,20 @@ class RunLog:
                            if key not in ('step', 'time', 'data_time') and isinstance(value, (int, float))}
                 self.validations.append(Validation(step, self.seconds, metrics))
 
-    def _tick(self, record: Record) -> None:
-        """Count the time of the iterations that a record is of."""
+    def _add_time(self, record: Record) -> None:
+        """Add the time of the iterations since the last record."""
         before = self.training[-1]['step'] if self.training else 0
         seconds = record.get('time', 0.0)
         if self.validations and self.validations[-1].step >= before:
             # A loop that counts iterations adds the time of the validation, report included, to that of the next one.
-            seconds = min(seconds, self._pace or seconds)
-        self._pace = seconds
-        self._clock.append(self.seconds + seconds * (record['step'] - before))
+            seconds = min(seconds, self._step_time or seconds)
+        self._step_time = seconds
+        self._elapsed.append(self.seconds + seconds * (record['step'] - before))
 
     @property
     def seconds(self) -> float:
         """Time of all training iterations, without validations."""
-        return self._clock[-1] if self._clock else 0.0
+        return self._elapsed[-1] if self._elapsed else 0.0
 
     @property
     def seconds_per_step(self) -> float:
@@ -118,12 +125,12 @@ class RunLog:
         return self.seconds / self.training[-1]['step'] if self.training else 0.0
 
     def metric(self, name: str, in_time: bool = False) -> Curve:
-        """A metric over iterations, or over minutes of training."""
+        """Return a metric over iterations, or over minutes of training if ``in_time``."""
         return [(validation.seconds / 60 if in_time else validation.step, validation.metrics[name])
                 for validation in self.validations if name in validation.metrics]
 
     def curves(self, start: str) -> dict[str, Curve]:
-        """Curves over iterations of all scalars whose name starts so, by the rest of the name."""
+        """Return curves over iterations of all scalars whose name begins with ``start``, by the rest of the name."""
         curves: dict[str, Curve] = {}
         for record in (*self.levels, *self.training):
             for key, value in record.items():
@@ -132,17 +139,14 @@ class RunLog:
         return {name: sorted(curve) for name, curve in curves.items()}
 
     def own_loss(self) -> Curve:
-        """The student's own losses together: all but those of the distiller."""
-        return [(record['step'], record['loss'] - sum(_of_distiller(record))) for record in self.training
-                if 'loss' in record]
-
-
-def _of_distiller(record: Record) -> Iterable[float]:
-    return (value for key, value in record.items() if key.startswith('loss_srd_'))
+        """Return the sum of the student's own losses over iterations: all but those of the distiller."""
+        return [(record['step'], record['loss'] - sum(value for key, value in record.items()
+                                                      if key.startswith('loss_srd_')))
+                for record in self.training if 'loss' in record]
 
 
 def _records(path: Path) -> list[Record]:
-    """Lines of a file of JSON; a last one that is being written does not count."""
+    """Return the lines of a file of JSON, without a last one that is being written."""
     records = []
     for line in path.read_text(encoding='utf-8').splitlines():
         try:
@@ -152,3 +156,41 @@ def _records(path: Path) -> list[Record]:
         if isinstance(record, dict) and 'step' in record:
             records.append(record)
     return records
+
+
+@dataclass
+class ReportNotes:
+    """Content of a report that is in no log: :class:`mmsrd.DistillReportHook` writes it into the work directory.
+
+    Attributes:
+        title: Name of the training's config.
+        header: Columns of the plan: what is compared with what.
+        plan: Its rows.
+        teachers: ``name``, ``config``, ``checkpoint``, and where they have been evaluated ``images`` and ``metrics``.
+        columns: Names of the predictors that the pictures show.
+        pictures: ``title``, and for each column a ``file`` beside the notes or a ``text``.
+        baseline: Work directory of the student alone; empty for none.
+    """
+
+    title: str = ''
+    header: list[str] = field(default_factory=list)
+    plan: list[list[str]] = field(default_factory=list)
+    teachers: list[dict[str, Any]] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+    pictures: list[dict[str, Any]] = field(default_factory=list)
+    baseline: str = ''
+
+    @classmethod
+    def read(cls, work_dir: Path) -> ReportNotes:
+        """Return the notes of a work directory; empty ones where there are none."""
+        path = work_dir / NOTES
+        return cls(**json.loads(path.read_text(encoding='utf-8'))) if path.is_file() else cls()
+
+    def write(self, work_dir: Path) -> None:
+        """Write them into a work directory."""
+        write_whole(work_dir / NOTES, json.dumps(asdict(self), indent=1) + '\n')
+
+    def best_teacher(self, metric: str) -> dict[str, Any] | None:
+        """Return the teacher that was best by a metric; None where none was evaluated."""
+        known = [teacher for teacher in self.teachers if metric in teacher.get('metrics', {})]
+        return max(known, key=lambda teacher: teacher['metrics'][metric], default=None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Sequence
 
 from mmsrd.errors import MMSRDError
-from mmsrd.report import PAGE, ReportNotes, RunLog, names_of, write_report
+from mmsrd.report import PAGE, ReportNotes, RunLog, distinct_names, write_report
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = args.out or args.work_dirs[0] / PAGE
     known = Path(ReportNotes.read(args.work_dirs[0]).baseline or 'nowhere')
     try:
-        runs, baselines = ([RunLog.from_work_dir(path, name) for path, name in zip(paths, names_of(paths))]
+        runs, baselines = ([RunLog.from_work_dir(path, name) for path, name in zip(paths, distinct_names(paths))]
                            for paths in (args.work_dirs, args.baseline or [path for path in [known] if path.is_dir()]))
         write_report(runs, out, baselines, args.metric)
     except MMSRDError as e:
