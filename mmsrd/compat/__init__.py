@@ -1,7 +1,5 @@
-"""What mmsrd does so that the toolboxes work from wheels alone on current PyTorch."""
+"""Compatibility: mmcv without compiled operators, checkpoints of MMEngine, versions of PyTorch."""
 from .mmcv_ext import has_compiled_ops, install
-from .plain_values import make_plain
-from .safe_loading import allow_mmengine_globals, load_checkpoint_file
+from .safe_checkpoints import allow_mmengine_globals, load_checkpoint_file, make_plain
 
-__all__ = ['allow_mmengine_globals', 'has_compiled_ops', 'install', 'load_checkpoint_file',
-           'make_plain']
+__all__ = ['allow_mmengine_globals', 'has_compiled_ops', 'install', 'load_checkpoint_file', 'make_plain']

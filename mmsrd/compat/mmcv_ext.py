@@ -53,7 +53,7 @@ def _missing(name: str) -> Callable[..., Any]:
 
 
 def has_compiled_ops() -> bool:
-    """Whether the installed mmcv brings its own compiled operators."""
+    """Return whether the installed mmcv brings its own compiled operators."""
     module = sys.modules.get(EXT_NAME)
     if module is not None:
         return not isinstance(module, StandInExt)

@@ -1,23 +1,18 @@
-"""What differs between versions of PyTorch; each entry says which version makes it unnecessary."""
+"""Differences between versions of PyTorch; each entry says which version makes it unnecessary."""
 from __future__ import annotations
 
 import importlib
 from typing import Any, Callable, TypeVar
 
 import torch
+from mmengine.utils import digit_version
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 FunctionT = TypeVar('FunctionT', bound=Callable[..., Any])
 
 
-def version_tuple(version: str) -> tuple[int, int]:
-    """Major and minor version of ``'2.1.2+cu121'``."""
-    major, minor = version.split('+')[0].split('.')[:2]
-    return int(major), int(''.join(digit for digit in minor if digit.isdigit()))
-
-
-TORCH = version_tuple(torch.__version__)
+TORCH: tuple[int, int] = digit_version(torch.__version__)[:2]
 """Version of PyTorch, major and minor."""
 
 
@@ -32,7 +27,7 @@ def no_compile(function: FunctionT) -> FunctionT:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """Dtype of the autocast around here, None where there is none.
+    """Return the dtype of the autocast that is on for ``device``; None where none is.
 
     Until 2.4 each device type had functions of its own.
     """
@@ -44,7 +39,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def register_final_hook(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
-    """A forward hook that gets keyword arguments and is called after an exception, too.
+    """Register a forward hook that gets keyword arguments and is called after an exception, too.
 
     Until 2.1 it is not called after an exception; what it tidies up then waits for the next forward pass.
     """
@@ -53,6 +48,6 @@ def register_final_hook(module: nn.Module, hook: Callable[..., Any]) -> Removabl
 
 
 def register_state_dict_hook(module: nn.Module, hook: Callable[..., None]) -> RemovableHandle:
-    """A hook that may change what ``module.state_dict()`` returns; public since 2.5."""
+    """Register a hook that may change what ``module.state_dict()`` returns; public since 2.5."""
     register = getattr(module, 'register_state_dict_post_hook', None) or module._register_state_dict_hook
     return register(hook)  # type: ignore[no-any-return]

@@ -145,7 +145,7 @@ def _loss() -> str:
 
 
 def _checkpoints() -> str:
-    from ..compat.safe_loading import ALLOW_LIST
+    from ..compat.safe_checkpoints import ALLOW_LIST
     return "PyTorch's restricted unpickler" if ALLOW_LIST else "mmsrd's restricted unpickler"
 
 

@@ -21,10 +21,10 @@ from typing import Any, Sequence
 
 import torch
 from mmengine.logging import print_log
+from mmengine.utils import digit_version
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..compat.torch_versions import version_tuple
 from ..errors import ConfigError
 from ..utils.dist import gather_stacked, num_processes
 from .srd_backend import SRDBackend, SRDParams, Statistics, Terms
@@ -142,7 +142,7 @@ def has_triton() -> bool:
     if importlib.util.find_spec('triton') is None:
         return False
     try:
-        return version_tuple(version('triton')) >= (3, 0)
+        return bool(digit_version(version('triton')) >= (3, 0))
     except PackageNotFoundError:  # a build of one's own; it is tried
         return True
 

@@ -14,7 +14,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
 
 from mmsrd.compat import load_checkpoint_file
-from mmsrd.compat.safe_loading import history_method
+from mmsrd.compat.safe_checkpoints import history_method
 from mmsrd.errors import CheckpointError
 
 

@@ -1,21 +1,24 @@
-"""Read checkpoints of MMEngine with ``weights_only=True``.
+"""Checkpoints that can be read without running code from them.
 
 MMEngine writes its message hub into a checkpoint: history buffers with NumPy
-arrays, which PyTorch's restricted unpickler refuses unless they are allowed by
-name. The list below is that and no more; anything else in a file is refused.
+arrays, which PyTorch's restricted unpickler (``weights_only=True``) refuses unless they are
+allowed by name. The list below is that and no more; anything else in a file is refused.
+What hooks and data sets put into a checkpoint is therefore made plain before it is saved.
 """
 from __future__ import annotations
 
 import codecs
+import enum
 import functools
 import importlib
 import os
 import pickle
+import types
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Dict, Optional
+from typing import Any, Callable, ClassVar, Dict, Mapping, Optional, Sequence
 
 import numpy as np
 import torch
@@ -26,12 +29,20 @@ from ..errors import CheckpointError
 from .torch_versions import TORCH
 
 ALLOW_LIST = TORCH >= (2, 6)
-"""Whether PyTorch can be told under which names a file may refer to which globals: from 2.6 on."""
+"""Whether PyTorch can be told under which names a file may refer to which globals; since 2.6."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
+_CONTAINERS = (dict, OrderedDict, ConfigDict, list, tuple, set)
+_SEQUENCES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
+    ((list,), list), ((tuple,), tuple), ((set, frozenset), set), ((deque, range), list))
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
+_SCALARS: tuple[type[Any], ...] = (int, float, str, bytes)
+_PLAIN = (type(None), bool, int, float, str, bytes)
+_OTHERS = (torch.Tensor, torch.Size, torch.dtype, torch.device, np.ndarray, np.generic, np.dtype, HistoryBuffer)
+"""Types that can be read beside plain values and containers of them."""
 
 
 def history_method(owner: type, name: str) -> Any:
-    """``getattr`` for one use: the methods that a pickled ``HistoryBuffer`` refers to.
+    """Return a method that a pickled ``HistoryBuffer`` refers to; stands for ``getattr``.
 
     MMEngine pickles them as ``getattr(HistoryBuffer, 'mean')``. Allowing the real
     ``getattr`` would open the door to any attribute of any allowed object.
@@ -45,7 +56,7 @@ def history_method(owner: type, name: str) -> Any:
 
 
 def mmengine_globals() -> list[Any]:
-    """What MMEngine's own checkpoints hold besides tensors and plain containers."""
+    """Return the globals in MMEngine's own checkpoints, besides tensors and plain containers."""
     multiarray = importlib.import_module('numpy._core.multiarray' if hasattr(np, '_core') else 'numpy.core.multiarray')
     names = ('numpy._core.multiarray', 'numpy.core.multiarray')  # NumPy 2 wrote the first, NumPy 1 the second
     functions = [(getattr(multiarray, f), f'{module}.{f}') for module in names for f in ('_reconstruct', 'scalar')]
@@ -105,7 +116,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _restricted_pickle(storage_bytes: Optional[Dict[str, int]]) -> ModuleType:
-    """What ``torch.load(pickle_module=...)`` wants of a module, for one file with storages of these sizes."""
+    """Return a module for ``torch.load(pickle_module=...)``, for one file with storages of these sizes."""
     unpickler = type('Unpickler', (_Unpickler,), dict(storage_bytes=storage_bytes))
     module = ModuleType('restricted_pickle')
     vars(module).update(
@@ -116,7 +127,7 @@ def _restricted_pickle(storage_bytes: Optional[Dict[str, int]]) -> ModuleType:
 
 @functools.lru_cache(maxsize=None)
 def _allowed_globals() -> dict[str, Any]:
-    """All that a file may refer to, by full name; a file refers to globals thousands of times."""
+    """Return all globals that a file may refer to, by full name; it does so thousands of times."""
     from torch import _weights_only_unpickler
     dtypes = {str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)}
     named = [entry if isinstance(entry, tuple) else (entry, f'{entry.__module__}.{entry.__qualname__}')
@@ -195,3 +206,81 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise CheckpointError.at(key, path, f'holds a {type(checkpoint).__name__}, not a checkpoint (a dict)')
     return checkpoint
+
+
+def to_plain(value: Any, place: str, replaced: dict[str, str]) -> Any:
+    """Return a value that can be read from a checkpoint, in the simplest types that keep what it says.
+
+    Mappings become dicts, named tuples tuples, paths and enumerations what they stand for; functions are left out of
+    mappings. Values that are plain already come back as they are, the same objects; nothing is written into.
+
+    Args:
+        value: Any value.
+        place: Path of the value within the checkpoint, for ``replaced``.
+        replaced: Receives path and type of each object that is none of these, of which the text is kept alone.
+
+    Example:
+        >>> from collections import defaultdict
+        >>> from pathlib import Path
+        >>> from mmsrd.compat.safe_checkpoints import to_plain
+        >>> to_plain(defaultdict(list, a=[Path('x/y')]), 'meta', {})
+        {'a': ['x/y']}
+    """
+    if type(value) in _PLAIN or (type(value) not in _CONTAINERS and _is_allowed(value)):
+        return value
+    if isinstance(value, enum.Enum):
+        return to_plain(value.value, place, replaced)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return _plain_mapping(value, place, replaced)
+    for kinds, container in _SEQUENCES:
+        if isinstance(value, kinds):
+            own = [*value]  # type: ignore[misc]
+            members = [to_plain(member, f'{place}[{i}]', replaced) for i, member in enumerate(own)]
+            same = type(value) is container and all(new is old for new, old in zip(members, own))
+            return value if same else container(members)
+    for kind in _SCALARS:
+        if isinstance(value, kind):  # of a class of its own
+            return kind(value)
+    if isinstance(value, bytearray):
+        return bytes(value)
+    replaced[place] = f'{type(value).__module__}.{type(value).__qualname__}'
+    return str(value)
+
+
+def _is_allowed(value: Any) -> bool:
+    """Return whether PyTorch reads objects of this class, because it or the user says so."""
+    if isinstance(value, _OTHERS):
+        return not (isinstance(value, np.ndarray) and value.dtype.hasobject)
+    named: Sequence[Any] = getattr(torch.serialization, 'get_safe_globals', list)()
+    return any(type(value) is (entry[0] if isinstance(entry, tuple) else entry) for entry in named)
+
+
+def _plain_mapping(value: Any, place: str, replaced: dict[str, str]) -> Any:
+    # MMEngine's ConfigDict builds objects where it is asked for its items itself.
+    entries = list(dict.items(value) if isinstance(value, dict) else value.items())
+    # A scheduler has a method of its own in its state, and has it again after a resume.
+    members = [(to_plain(key, f'{place} key', replaced), to_plain(entry, f'{place}.{key}', replaced))
+               for key, entry in entries if not isinstance(entry, _FUNCTIONS)]
+    if type(value) in (dict, OrderedDict) and len(members) == len(entries) and all(
+            new is old for pair, before in zip(members, entries) for new, old in zip(pair, before)):
+        return value
+    if not isinstance(value, OrderedDict):
+        return dict(members)
+    ordered: OrderedDict[Any, Any] = OrderedDict(members)
+    if hasattr(value, '_metadata'):
+        ordered._metadata = value._metadata  # type: ignore[attr-defined]  # modules convert older versions by it
+    return ordered
+
+
+def make_plain(checkpoint: dict[str, Any]) -> dict[str, str]:
+    """Make all entries of a checkpoint plain, in the dict itself.
+
+    Returns:
+        dict: Path → type of objects of which only the text is kept.
+    """
+    replaced: dict[str, str] = {}
+    for key in list(checkpoint):
+        checkpoint[key] = to_plain(checkpoint[key], str(key), replaced)
+    return replaced
