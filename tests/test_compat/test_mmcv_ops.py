@@ -109,8 +109,8 @@ def test_roi_align_of_a_wide_map_in_low_precision(dtype, monkeypatch):
     results = []
     rois = torch.tensor([[0, 1, 2, 9, 8], [1, 0, 0, 5, 9.]])
     values = torch.randn(2, 3 * own.CHUNK - 7, 10, 12, generator=generator)
-    for part in (own.CHUNK, 4 * own.PART):
-        monkeypatch.setattr(own, 'PART', part)
+    for part in (own.CHUNK, 4 * own.CHUNK):
+        monkeypatch.setattr(own, 'CHUNK', part)
         x = values.to(dtype).requires_grad_()
         out = ops.roi_align(x, rois, (3, 3), 1.0, 2, 'avg', True)
         out.square().sum().backward()
