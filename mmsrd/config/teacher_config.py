@@ -63,6 +63,13 @@ def _images(key: str, value: Any) -> int:
     return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
 
 
+def _size(key: str, value: Any) -> tuple[int, int]:
+    sides = of_type(key, value, (list, tuple), 'height and width in pixels')
+    if len(sides) != 2:
+        raise ConfigError.at(key, value, 'must be height and width in pixels')
+    return whole_number(key, sides[0], at_least=1), whole_number(key, sides[1], at_least=1)
+
+
 def _names(key: str, value: Any) -> tuple[str, ...]:
     names = of_type(key, value, (list, tuple), 'a list of names')
     if not names or not all(isinstance(name, str) for name in names):
@@ -79,6 +86,8 @@ class PretrainedTeacherConfig:
         config: Config name (path or ``package::name``) or a whole config.
         checkpoint: Path, URL or ``'auto'``; None for random weights.
         allow_random: Whether random weights are meant.
+        scale: Size of the images that it sees, as a multiple of the student's.
+        size: Height and width in pixels of the images that it sees, whatever the student's are; None for ``scale``.
         offload: Whether its weights stay in host memory.
         inference: How it is made fast.
         init_student: Whether the student starts with the layers of neck and heads that both have; None for what the
@@ -96,6 +105,8 @@ class PretrainedTeacherConfig:
     config: Union[str, Config] = setting(_model_config)
     checkpoint: Optional[str] = setting(text("a path, a URL or 'auto'"), None)
     allow_random: bool = False
+    scale: float = setting(partial(number, above=0), 1.0)
+    size: Optional[Tuple[int, int]] = setting(_size, None)
     offload: bool = False
     inference: InferenceConfig = field(default_factory=InferenceConfig,
                                        metadata=dict(check=partial(read, InferenceConfig)))
@@ -200,6 +211,8 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
             raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
         return read(EMATeacherConfig, f'{key}.ema', options['ema'], key=key)
     config = read(PretrainedTeacherConfig, key, options, ('ema', 'type'), key=key)
+    if config.size is not None and config.scale != 1:
+        raise ConfigError(f'{key}: has scale={config.scale:g} and size={config.size}; give one of them')
     if config.checkpoint is None and not config.allow_random:
         raise ConfigError.at(f'{key}.checkpoint', None, 'the teacher would have random weights; give a path, a '
                              "URL or 'auto', or write allow_random=True to accept random weights")

@@ -71,20 +71,23 @@ class FeatureLoss(nn.Module):
             check_projector(f'{config.key}.projector', options)
 
     @staticmethod
-    def match(config: LossConfig, student: DryRun, teacher: DryRun) -> list[LevelPair]:
+    def match(config: LossConfig, student: DryRun, teacher: DryRun,
+              teacher_size: tuple[int, int] | None = None) -> list[LevelPair]:
         """Pair the levels that the dry runs have shown.
 
         Args:
             config: The loss's part of the ``distill`` block.
             student: Dry run of the student.
             teacher: Dry run of the teacher.
+            teacher_size: Size (H, W) of the teacher's images where it is always the same.
 
         Raises:
             TapError: A module was not called, or its output cannot be used.
             FeatureMismatchError: The levels cannot be compared as configured.
         """
         return match_levels(config, student.shapes(config.student, f'{config.key}.student'),
-                            teacher.shapes(config.teacher, f'{config.key}.teacher'), (student.image, teacher.image))
+                            teacher.shapes(config.teacher, f'{config.key}.teacher'), (student.image, teacher.image),
+                            teacher_size)
 
     @property
     def compares_logits(self) -> bool:

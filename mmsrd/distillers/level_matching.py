@@ -28,6 +28,7 @@ class LevelPair:
         prefix_tokens: Tokens in front of the patches, of student and teacher, that are left out.
         strides: Pixels per position, of student and teacher; None for vectors and sequences without positions.
         counts: Number of levels that student and teacher have.
+        teacher_size: Size (H, W) of the teacher's images where it is always the same.
     """
 
     student: int
@@ -37,6 +38,7 @@ class LevelPair:
     prefix_tokens: tuple[int, int] = (0, 0)
     strides: tuple[float | None, float | None] = (None, None)
     counts: tuple[int, int] = (1, 1)
+    teacher_size: tuple[int, int] | None = None
 
     @property
     def channels(self) -> tuple[int, int]:
@@ -61,7 +63,8 @@ def stride_of(shape: Shape, image: tuple[int, int], tokens: str = 'all') -> floa
 
 
 def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: list[tuple[int, ...]],
-                 images: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1))) -> list[LevelPair]:
+                 images: tuple[tuple[int, int], tuple[int, int]] = ((1, 1), (1, 1)),
+                 teacher_size: tuple[int, int] | None = None) -> list[LevelPair]:
     """Pair levels by index, by stride, or as ``config.levels`` says, and check that each pair can be compared.
 
     Args:
@@ -69,6 +72,7 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         student: Shapes of the student's levels.
         teacher: Shapes of the teacher's levels.
         images: Sizes (H, W) of the images that the shapes come from; only with equal ones can positions be compared.
+        teacher_size: Size (H, W) of the teacher's images where it is always the same.
 
     Raises:
         FeatureMismatchError: Level counts, ranks or sizes do not fit.
@@ -88,7 +92,8 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         prefix = [num_prefix_tokens(shape[1]) if config.tokens == 'patch' and len(shape) == 3 else 0
                   for shape in shapes]
         strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images)]
-        pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)))
+        pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)),
+                         teacher_size)
         _check_pair(config, pair, images[0] == images[1])
         pairs.append(pair)
     return pairs
@@ -149,6 +154,9 @@ def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
         raise FeatureMismatchError(f'{config.key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
     if config.pool:
         return
+    if ranks[1] == 3 and pair.teacher_size and len(set(pair.teacher_size)) > 1:
+        raise FeatureMismatchError(f'{config.key}: {shapes}: the place of tokens is known for square images only; make '
+                                   f'`size` of the teacher square, not {pair.teacher_size}')
     if sorted(ranks) == [3, 4] and config.tokens == 'all':
         raise FeatureMismatchError(f"{config.key}: {shapes} are tokens and a map; tokens='patch' makes a map of the "
                                    'patch tokens, pool=True compares means')
@@ -202,7 +210,8 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     if 3 in ranks and (len(ranks) > 1 or student.size(1) != teacher.size(1)):
         maps = [(x.size(2), x.size(3)) for x in (student, teacher) if x.dim() == 4]
         like = maps[0] if maps else image
-        student, teacher = (as_map(x, like) if x.dim() == 3 else x for x in (student, teacher))
+        student, teacher = (as_map(x, own) if x.dim() == 3 else x
+                            for x, own in ((student, like), (teacher, pair.teacher_size or like)))
     if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:
         if config.resize == 'to_student':
             teacher = resize_map(teacher, (student.size(-2), student.size(-1)))

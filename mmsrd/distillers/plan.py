@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Mapping, Sequence
 
 import torch
@@ -52,6 +52,8 @@ class DistillPlan:
             losses: Name of each loss, what it is, and its rows of the table (:data:`HEADER`).
         """
         lines = [f'Distillation from {name + ": " if name else ""}{teacher}' for name, teacher in self.teachers.items()]
+        lines += [f'  images of the teacher {name}: {each.conversion.image_size}'.replace(' :', ':')
+                  for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
         lines += [f'  layers the student starts with: {StudentInit.text(each.init_parts)}'
                   for each in self.teacher_plans.values() if each.init_parts]
         lines += [f'  {name}: {what}' for name, what, _ in losses]
@@ -106,13 +108,16 @@ def plan(student: nn.Module, teachers: TeacherGroup, config: DistillConfig, keep
         paths = preset.paths(teacher.model) if preset else _paths(chosen, 'teacher')
         other = teacher.dry_run(paths, (run.image[0], *sides), everything, partly=preset is not None)
         same_image = run
-        if other.image != run.image:  # each takes one size only, or the teacher takes another
+        if other.image != run.image and teacher.image_size.is_same:  # each takes one size only
             with contextlib.suppress(TapError):
                 same_image = dry_run(student, own_paths, (other.image[0],), True, everything)
         if preset is not None:
             chosen = preset.losses(same_image, other, name)
-        losses += [(loss, FeatureLoss.match(loss, same_image, other)) for loss in chosen]
-        teacher_plans[name] = _plan_teacher(teacher, student, other, _paths(chosen, 'teacher'), run.channels, default)
+        matched = [(loss, FeatureLoss.match(loss, same_image, other, teacher.image_size.size)) for loss in chosen]
+        losses += matched
+        strides = [pair.strides[1] or 0 for _, pairs in matched for pair in pairs]
+        planned = _plan_teacher(teacher, student, other, _paths(chosen, 'teacher'), run.channels, default)
+        teacher_plans[name] = replace(planned, stride=max(strides, default=0) * teacher.image_size.scale)
     configs = [loss for loss, _ in losses] if preset else given
     ordered = sorted(losses, key=lambda entry: configs.index(entry[0]))  # as the block names them
     return DistillPlan({name: f'{teacher.name} ({type(teacher.model).__name__})' for name, teacher in teachers.items()},

@@ -90,8 +90,8 @@ class DryRun:
         return any(level.requires_grad for level in self.levels(path, key))
 
 
-def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int] = SIDES, gradients: bool = False,
-            everything: bool = False, partly: bool = False) -> DryRun:
+def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tuple[int, int]] = SIDES,
+            gradients: bool = False, everything: bool = False, partly: bool = False) -> DryRun:
     """Run ``model`` on a random image in ``mode='tensor'`` and look at its modules.
 
     Sizes and channels are tried until the modules at ``paths`` have all been called. The
@@ -102,7 +102,7 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int] = S
     Args:
         model: Model in MMEngine's calling convention.
         paths: Dotted path → config key that named it.
-        sides: Sides of the square image to try, in this order.
+        sides: Sides of the square image to try, in this order, or sizes (H, W).
         gradients: Whether to build the graph, to learn which outputs can be trained.
         everything: Whether to look at all modules, beside those at ``paths``.
         partly: Whether a run in which some of ``paths`` are not called is better than none.
@@ -117,7 +117,8 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int] = S
     with evaluating(model), preserved_random_state(), torch.set_grad_enabled(gradients):
         torch.manual_seed(0)
         for channels, side in itertools.product(channel_candidates(model), dict.fromkeys(sides)):
-            images = torch.randn(1, channels, side, side, device=device)
+            size = side if isinstance(side, tuple) else (side, side)
+            images = torch.randn(1, channels, *size, device=device)
             run = _attempt(model, watched, images)
             ran = [path for path in paths if run.num_calls(path)]
             if len(ran) == len(paths) and any(x.dim() == 1 for path in ran for x in _tensors(run, path, paths[path])):

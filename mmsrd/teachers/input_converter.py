@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 import torch
@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..errors import TeacherError
+from .image_size import ImageSize
 
 
 class PixelFormat:
@@ -77,6 +78,7 @@ class InputConversion:
         identical: Whether there is nothing to do but to repeat a single channel.
         loaded_otherwise: Whether the images of the student's data set have another order than those of the teacher's.
         warns: Whether the student's preprocessor does not normalise, so that its inputs are taken for pixels.
+        image_size: Size of the teacher's images.
     """
 
     channels: int = 3
@@ -87,6 +89,7 @@ class InputConversion:
     identical: bool = True
     loaded_otherwise: bool = False
     warns: bool = False
+    image_size: ImageSize = field(default_factory=ImageSize)
 
     @classmethod
     def between(cls, student: PixelFormat, teacher: PixelFormat, channels: int = 3, swap: bool | None = None
@@ -167,7 +170,8 @@ class InputConverter:
             return image.expand(self.channels, -1, -1)
         return image.flip(0) if self.conversion.loaded_otherwise else image
 
-    def __call__(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Tensor:
+    def __call__(self, inputs: Tensor, data_samples: Sequence[Any] | None
+                 ) -> tuple[Tensor, Sequence[Any] | None]:
         """Convert a batch.
 
         Args:
@@ -175,8 +179,21 @@ class InputConverter:
             data_samples: Their ``img_shape`` tells padding from image.
 
         Returns:
-            Tensor: (N, ``channels``, H, W): a new tensor, or ``inputs`` itself where the formats agree.
+            tuple: Images (N, ``channels``, H', W'): a new tensor, or ``inputs`` itself where the formats agree; and
+                data samples that describe them.
         """
+        conversion = self.conversion
+        if data_samples is not None:
+            size = inputs.size(-2), inputs.size(-1)
+            data_samples = [conversion.image_size.describe(sample, *size) for sample in data_samples]
+        pixels = self._pixels(inputs)
+        images = conversion.image_size.resize(pixels)
+        if images is not pixels or not conversion.identical:
+            self._pad(images, data_samples)
+        return images, data_samples
+
+    def _pixels(self, inputs: Tensor) -> Tensor:
+        """Return the batch with the teacher's channels and values."""
         if inputs.size(1) == 1:
             inputs = inputs.expand(-1, self.channels, -1, -1)
         if self.conversion.identical:
@@ -184,10 +201,12 @@ class InputConverter:
         if self.scale.device != inputs.device:
             self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
         out = inputs.flip(1) if self.conversion.swap else inputs
-        out = out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
-        for image, sample in zip(out, data_samples or ()):
+        return out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
+
+    def _pad(self, images: Tensor, data_samples: Sequence[Any] | None) -> None:
+        """Give the padding of new images the teacher's value."""
+        for image, sample in zip(images, data_samples or ()):
             shape = sample.metainfo.get('img_shape') if hasattr(sample, 'metainfo') else None
             if shape is not None:
                 image[:, int(shape[0]):, :] = self.conversion.pad_value
                 image[:, :, int(shape[1]):] = self.conversion.pad_value
-        return out

@@ -14,6 +14,7 @@ from ..registry import TEACHERS
 from ..utils.zoo import load_config
 from .build_model import build_model, initialise, scope_of
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
+from .image_size import ImageSize
 from .libraries import LibraryModel, build_library_model, is_library_model
 from .speedup import AppliedSpeedups, apply_speedups, store_weights
 from .teacher import Teacher
@@ -55,6 +56,7 @@ class PretrainedTeacher(Teacher):
         self.inference = config.inference
         self.swap_channels = config.swap_channels
         self.any_task = isinstance(model, LibraryModel)
+        self.image_size = ImageSize.for_model(config.scale, config.size, model)
         super().__init__(model, config.key, config.name)
 
     @classmethod
@@ -98,7 +100,8 @@ class PretrainedTeacher(Teacher):
 
     def fingerprint(self) -> dict[str, Any]:
         """See :class:`Teacher`; an average comes back with the checkpoint, and a trained teacher by its checksum."""
-        return dict(super().fingerprint(), weights=self.weights_checksum)
+        size = {} if self.image_size.is_same else dict(images=str(self.image_size))
+        return dict(super().fingerprint(), weights=self.weights_checksum, **size)
 
     def gives_layers(self, default: bool) -> bool:
         """See :class:`Teacher`; random layers only where the config asks for them."""
@@ -159,9 +162,14 @@ class PretrainedTeacher(Teacher):
             store_weights(self.model, stored)  # the same values: float32 holds them exactly
 
     def _images_for(self, batch: Any) -> Any:
-        """A batch whose images have as many channels as the teacher takes, in the order that it takes them."""
+        """Return a batch with the teacher's channels, in the order that it takes them, at its size."""
         images = batch.get('inputs') if isinstance(batch, Mapping) else None
         if images is None:
             return batch
-        converted = [self._converter.as_loaded(image) for image in images]
-        return {**batch, 'inputs': torch.stack(converted) if isinstance(images, torch.Tensor) else converted}
+        batch = {**batch}
+        if batch.get('data_samples') is not None:
+            batch['data_samples'] = [self.image_size.describe(sample, image.size(-2), image.size(-1))
+                                     for image, sample in zip(images, batch['data_samples'])]
+        converted = [self.image_size.resize(self._converter.as_loaded(image)[None])[0] for image in images]
+        batch['inputs'] = torch.stack(converted) if isinstance(images, torch.Tensor) else converted
+        return batch

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
 
 import torch
@@ -26,6 +26,7 @@ from ..recorders import (
 from ..utils.random_state import preserved_random_state
 from .class_names import ClassMatch
 from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
+from .image_size import ImageSize
 from .input_converter import InputConversion, InputConverter, conversion_for
 from .speedup import AppliedSpeedups, SideStream, teacher_dtype
 from .student_init import StudentInit
@@ -42,11 +43,13 @@ class TeacherPlan:
         recording: Which of its modules are recorded.
         conversion: How the student's batch becomes what it takes.
         init_parts: Path of each part that the student starts with → layers that it gives, and layers that there are.
+        stride: Pixels of its images per position of the deepest level that is compared; 0 where none has positions.
     """
 
     recording: Recording = field(default_factory=Recording)
     conversion: InputConversion = field(default_factory=InputConversion)
     init_parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    stride: float = 0.0
 
 
 class Teacher:
@@ -69,6 +72,8 @@ class Teacher:
     """How it is made fast."""
     swap_channels: Optional[bool] = None
     """Whether it takes channels in the other order than the student; None for what their preprocessors say."""
+    image_size = ImageSize()
+    """Size of the images that it sees."""
     model_config = ''
     """Text of the model's part of its config, preprocessing included; empty where it has none."""
     any_task = False
@@ -182,12 +187,25 @@ class Teacher:
             everything: Whether all modules are recorded.
             partly: Whether paths may be missing.
 
+        Returns:
+            DryRun: Its image is the student's that the teacher sees at the size of the dry run.
+
         Raises:
             TapError: A path does not exist or is not called.
+            TeacherError: The model does not take images of ``size``.
         """
+        size = self.image_size.size
         with self._finder.watch(trained_part(self.model)[1]):
-            run = dry_run(self.model, paths, sides, everything=everything, partly=partly)
+            run = dry_run(self.model, paths, sides if size is None else [size], everything=everything,
+                          partly=partly or size is not None)
+        for path in paths if size is not None else ():
+            if run.failure is not None and not run.num_calls(path):
+                raise TeacherError.at(f'{self.key}.size', size, f'{self.name} does not run on such images '
+                                      f'({type(run.failure).__name__}: {run.failure})')
+            if not partly:
+                run.levels(path, paths[path])
         self._called = run.called
+        run.image = round(run.image[0] / self.image_size.scale), round(run.image[1] / self.image_size.scale)
         return run
 
     def conversion_from(self, student: nn.Module, run: DryRun, channels: int) -> InputConversion:
@@ -201,8 +219,9 @@ class Teacher:
         Raises:
             TeacherError: It takes images of other channels; grey ones can be made grey RGB.
         """
-        return conversion_for((self.key, self.name), (student, self.model), (channels, run.channels),
-                              self.swap_channels)
+        conversion = conversion_for((self.key, self.name), (student, self.model), (channels, run.channels),
+                                    self.swap_channels)
+        return replace(conversion, image_size=self.image_size)
 
     def follow(self, plan: TeacherPlan) -> None:
         """Take a plan."""
@@ -242,7 +261,7 @@ class Teacher:
 
     def restrict(self, paths: Collection[str]) -> None:
         """Record no more than the modules at ``paths``: other losses are not compared after all."""
-        self.plan = TeacherPlan(self.plan.recording.restrict(paths), self.plan.conversion, self.plan.init_parts)
+        self.plan = replace(self.plan, recording=self.plan.recording.restrict(paths))
         if self._recorders is not None:
             self._recorders.remove()
             for handle in self._handles:
@@ -331,6 +350,7 @@ class Teacher:
         device = inputs.device
         dtype = teacher_dtype(self.inference, student_dtype)
         if self._speedups is None:
+            self.image_size.check(self.key, inputs.size(-2), inputs.size(-1), self.plan.stride)
             self._speedups = self._apply_speedups(device, dtype)
         # Weights that are stored in half precision need autocast also where the student has none (validation).
         dtype = dtype or self._speedups.stored_dtype
@@ -346,7 +366,7 @@ class Teacher:
     def forward(self, inputs: Tensor, data_samples: Sequence[Any] | None) -> Features:
         """Return levels by path for the student's batch, with the model as it is and where it is."""
         assert self._recorders is not None, 'record() comes first'
-        images = self._converter(inputs, data_samples)
+        images, data_samples = self._converter(inputs, data_samples)
         if self._speedups and self._speedups.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         with self._recorders.recording():

@@ -51,10 +51,10 @@ def test_converted_batch_is_the_teachers_own(student, teacher):
     inputs = run(models[0])
     before = inputs.clone()
     # float32 pixels up to 255 through two affine maps: about 1e-5 of the range.
-    torch.testing.assert_close(converter(inputs, samples), run(models[1]), rtol=1e-5, atol=2e-4)
+    torch.testing.assert_close(converter(inputs, samples)[0], run(models[1]), rtol=1e-5, atol=2e-4)
     assert torch.equal(inputs, before)  # the student's batch is not written to
     if student == teacher:
-        assert converter(inputs, samples) is inputs
+        assert converter(inputs, samples)[0] is inputs
 
 
 def test_a_model_without_preprocessor_takes_pixels_as_they_are():
@@ -72,7 +72,7 @@ def test_a_teacher_of_rgb_images_sees_a_grey_one_in_three_channels(own):
     teacher = ImgDataPreprocessor(**own)
     grey = torch.arange(0.0, 256, 8).reshape(2, 1, 4, 4)
     conversion = InputConversion.between(student, PixelFormat(teacher), channels=3)
-    converted = InputConverter(conversion)((grey - 127.5) / 60.0, None)
+    converted = InputConverter(conversion)((grey - 127.5) / 60.0, None)[0]
     mean, std = (torch.tensor(own[name]).reshape(-1, 1, 1) for name in ('mean', 'std'))
     torch.testing.assert_close(converted, (grey.expand(-1, 3, -1, -1) - mean) / std)
 
@@ -87,7 +87,7 @@ def test_the_order_of_channels_may_be_said(student, teacher, swap):
     # What the teacher's own preprocessor makes of images whose channels are in the other order.
     flipped = models[1](dict(inputs=[image.flip(0) for image in images()]), True)['inputs']
     samples = [DetDataSample(metainfo=dict(img_shape=i.shape[1:])) for i in images()]
-    torch.testing.assert_close(said(run(models[0]), samples), flipped, rtol=1e-5, atol=2e-4)
+    torch.testing.assert_close(said(run(models[0]), samples)[0], flipped, rtol=1e-5, atol=2e-4)
     for image in images():
         assert torch.equal(said.as_loaded(image), image.flip(0))
         assert torch.equal(deduced.as_loaded(image), image)

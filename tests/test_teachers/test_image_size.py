@@ -1,0 +1,150 @@
+"""A teacher that sees the student's images at another size."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from helpers.models import build_zoo
+from mmdet.structures import DetDataSample
+from PIL import Image
+from torch.nn.functional import interpolate
+
+import mmsrd
+from mmsrd.distillers import read_block
+from mmsrd.errors import ConfigError, ConfigTypeError, TeacherError
+from mmsrd.teachers.image_size import ImageSize
+
+RETINA = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
+NECK = dict(neck=dict(student='neck', teacher='neck', levels='stride'))
+
+
+def samples(count, shape):
+    meta = dict(img_shape=shape, pad_shape=shape, batch_input_shape=shape, scale_factor=(1.0, 1.0), ori_shape=shape)
+    return [DetDataSample(metainfo=dict(meta)) for _ in range(count)]
+
+
+@pytest.mark.parametrize(('size', 'shape', 'expected'), [
+    (ImageSize(), (97, 33), (97, 33)), (ImageSize(0.5), (97, 32), (49, 16)), (ImageSize(2), (97, 33), (194, 66)),
+    (ImageSize(0.5, divisor=32), (416, 640), (224, 320)), (ImageSize(0.5, divisor=32), (352, 32), (192, 32)),
+    (ImageSize(size=(224, 160)), (1, 9), (224, 160)), (ImageSize(divisor=32), (97, 33), (97, 33))])
+def test_sizes(size, shape, expected):
+    assert size(*shape) == expected
+    assert size.resize(torch.rand(2, 3, *shape)).shape == (2, 3, *expected)
+
+
+def test_resizing_is_antialiased():
+    """Pillow's bilinear filter is antialiased, too; it rounds its weights and results to whole steps of 255."""
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(image).resize((24, 18), Image.Resampling.BILINEAR))
+    images = torch.from_numpy(image).permute(2, 0, 1)[None]
+    resized = ImageSize(size=(18, 24)).resize(images)
+    assert resized.dtype == torch.uint8
+    assert (resized[0].permute(1, 2, 0).int() - torch.from_numpy(expected.copy()).int()).abs().max() <= 1
+    exact = ImageSize(size=(18, 24)).resize(images.double())
+    assert (exact[0].permute(1, 2, 0) - torch.from_numpy(expected.copy()).double()).abs().max() <= 1
+
+
+def test_samples_follow():
+    sample, = samples(1, (300, 400))
+    sample.set_metainfo(dict(batch_input_shape=(320, 416), scale_factor=(0.5, 0.25), img_id=7))
+    described = ImageSize(0.5, divisor=32).describe(sample, 320, 416)  # 160x208 becomes 160x224
+    assert described.img_shape == (150, round(400 * 224 / 416))
+    assert described.batch_input_shape == (160, 224)
+    assert described.scale_factor == (0.5 * 224 / 416, 0.125)
+    assert described.img_id == 7
+    assert sample.img_shape == (300, 400)
+    assert ImageSize().describe(sample, 320, 416) is sample
+
+
+@pytest.mark.parametrize(('scale', 'pairs'), [
+    (0.5, [(1, 0), (2, 1), (3, 2), (4, 3)]), (2, [(0, 1), (1, 2), (2, 3), (3, 4)]), (0.9, [(i, i) for i in range(5)])])
+def test_levels_of_one_stride_on_the_students_image(scale, pairs):
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=RETINA, allow_random=True, scale=scale), losses=NECK))
+    planned = distiller.losses['neck'].pairs
+    assert [(pair.student, pair.teacher) for pair in planned] == pairs
+    assert all(pair.strides[1] == pytest.approx(pair.strides[0], rel=0.15) for pair in planned)
+    assert f"images of the teacher: {scale:g} times the student's size" in distiller.describe()
+
+
+def test_features_are_those_of_the_resized_images():
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=RETINA, allow_random=True, scale=0.5), losses=NECK))
+    images = torch.randn(2, 3, 256, 192)
+    images[:, :, 200:] = 0  # padding
+    shapes = samples(2, (200, 192))
+    got = distiller.teacher.features(images, shapes)['neck']
+    small = interpolate(images, (128, 96), mode='bilinear', antialias=True)
+    small[:, :, 100:] = 0
+    model = distiller.teacher.model
+    with torch.no_grad():
+        expected = model.neck(model.backbone(small))
+    for one, other in zip(got, expected[:4]):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_of_padding_go_with_the_size():
+    """DETR makes its mask of padding from the samples: what it sees must not depend on what stands in the padding."""
+    config = 'mmdet::detr/detr_r18_8xb2-500e_coco.py'
+    losses = dict(encoder=dict(student='encoder', teacher='encoder', tokens='patch'))
+    student = build_zoo(config)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=config, allow_random=True, scale=2), losses=losses))
+    images = torch.randn(1, 3, 64, 96)
+    masks = []
+    distiller.teacher.model.encoder.register_forward_pre_hook(
+        lambda module, args, kwargs: masks.append(kwargs['key_padding_mask']), with_kwargs=True)
+    shapes = samples(1, (64, 64))
+    shapes[0].set_metainfo(dict(batch_input_shape=(64, 96)))
+    distiller.teacher.features(images, shapes)
+    assert masks[0].shape == (1, 4 * 6)
+    assert masks[0].reshape(4, 6).sum(0).tolist() == [0, 0, 0, 0, 4, 4]
+
+
+def test_predictions_are_in_the_students_coordinates():
+    student = build_zoo(RETINA)
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=RETINA, allow_random=True, scale=0.5), losses=NECK))
+    teacher = distiller.teacher
+    teacher.model.bbox_head.retina_cls.bias.data.zero_()  # boxes above the score threshold
+    image = torch.randint(0, 256, (3, 128, 192), dtype=torch.uint8)
+    predicted, = teacher.predict(dict(inputs=[image], data_samples=samples(1, (128, 192))))
+    small, = samples(1, (64, 96))
+    small.set_metainfo(dict(scale_factor=(0.5, 0.5), ori_shape=(128, 192)))
+    with torch.no_grad():
+        expected, = teacher.model.test_step(dict(
+            inputs=[ImageSize(0.5).resize(image[None])[0]], data_samples=[small]))
+    assert len(expected.pred_instances) > 0
+    torch.testing.assert_close(predicted.pred_instances.bboxes, expected.pred_instances.bboxes)
+    assert predicted.pred_instances.bboxes[:, 2].max() > 96  # beyond the small image
+
+
+def test_a_classifier_of_one_size():
+    """A transformer with a fixed grid teaches a student of any image size."""
+    student = build_zoo(RETINA)
+    losses = dict(c5=dict(student='backbone', teacher='backbone', levels=[(-1, -1)], tokens='patch'))
+    teacher = dict(config='timm::vit_tiny_patch16_224', allow_random=True, size=(224, 224))
+    distiller = mmsrd.attach(student, dict(teacher=teacher, losses=losses))
+    data = dict(inputs=torch.randn(1, 3, 128, 192), data_samples=None)
+    assert distiller.teacher.features(**data)['backbone'][-1].shape[1] in (196, 197, 192)
+    with pytest.raises(TeacherError, match=r'distill.teacher.size = \(192, 192\): .* does not run on such images'):
+        mmsrd.attach(build_zoo(RETINA), dict(teacher=dict(
+            teacher, config='timm::mixer_s32_224', size=(192, 192)), losses=losses))
+
+
+@pytest.mark.parametrize(('options', 'kind', 'message'), [
+    (dict(scale=0), ConfigError, 'distill.teacher.scale = 0: must be a number above 0'),
+    (dict(scale='half'), ConfigTypeError, "distill.teacher.scale = 'half'"),
+    (dict(size=224), ConfigTypeError, 'distill.teacher.size = 224: must be height and width'),
+    (dict(size=(1, 2, 3)), ConfigError, r'distill.teacher.size = \(1, 2, 3\): must be height and width'),
+    (dict(size=(0, 2)), ConfigError, 'distill.teacher.size = 0'),
+    (dict(size=(64, 64), scale=0.5), ConfigError, r'distill.teacher: has scale=0.5 and size=\(64, 64\)')])
+def test_mistakes(options, kind, message):
+    with pytest.raises(kind, match=message):
+        read_block(dict(teacher=dict(config=RETINA, allow_random=True, **options)))
+
+
+def test_images_that_become_too_small():
+    student, last = build_zoo(RETINA), dict(neck=dict(student='neck', teacher='neck', levels=[(4, 4)]))
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=RETINA, allow_random=True, scale=0.25), losses=last))
+    with pytest.raises(TeacherError, match=r"distill.teacher.scale = 0.25: the student's images of 64x64 become 32x32, "
+                                           r'less than one position of the teacher.s level of stride 128'):
+        distiller.teacher.features(torch.randn(1, 3, 64, 64), None)
