@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Optional
 
 from ..errors import ConfigError
-from .checks import one_of, read, setting
+from .checks import one_of, read, setting, whole_number
 
 DECAYS = (None, 'cosine', 'linear')
 
@@ -24,6 +24,7 @@ class Schedule:
         by_epoch: Whether ``start`` and ``end`` count epochs instead of iterations.
         decay: How the weights fall to zero until ``end``, or the end of training: ``'cosine'``, ``'linear'``, or None
             where they do not.
+        interval: Every how many optimisation steps distillation acts; the others are plain steps of the student.
 
     Example:
         >>> from mmsrd.config import Schedule
@@ -37,9 +38,10 @@ class Schedule:
     warmup: int = 0
     by_epoch: bool = False
     decay: Optional[str] = setting(partial(one_of, accepted=DECAYS), None)
+    interval: int = setting(partial(whole_number, at_least=1), 1)
 
     def active(self, iteration: int, epoch: int) -> bool:
-        """Return whether distillation acts in this iteration (both count from 0)."""
+        """Return whether this iteration is in the window of distillation (both count from 0)."""
         now = epoch if self.by_epoch else iteration
         return now >= self.start and (self.end is None or now < self.end)
 
@@ -83,6 +85,7 @@ class Progress:
         epoch: Epochs that are done.
         epoch_length: Iterations of an epoch; None where they are not known.
         length: Iterations of the whole training; None where they are not known.
+        accumulation: Iterations whose gradients make one optimisation step.
 
     Example:
         >>> from mmsrd.config import Progress, Schedule
@@ -99,11 +102,21 @@ class Progress:
     epoch: int = 0
     epoch_length: int | None = None
     length: int | None = None
+    accumulation: int = 1
 
     @property
     def active(self) -> bool:
         """Return whether distillation acts in the next step."""
-        return self.schedule.active(self.iteration, self.epoch)
+        return self.schedule.active(self.iteration, self.epoch) and self._is_on_turn
+
+    @property
+    def pauses(self) -> bool:
+        """Return whether the next step is one between two distilled ones."""
+        return self.schedule.active(self.iteration, self.epoch) and not self._is_on_turn
+
+    @property
+    def _is_on_turn(self) -> bool:
+        return self.iteration // self.accumulation % self.schedule.interval == 0
 
     @property
     def over(self) -> bool:

@@ -163,9 +163,12 @@ class ProjectorDistiller(nn.Module):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
             inputs, samples = arguments['inputs'], arguments.get('data_samples')
-            acts = self.progress.active
-            added = self.compute_losses(batches_of(student, inputs, samples, self._seen)) if acts \
-                else self.zero_losses(next(student.parameters()).device)
+            if self.progress.active:
+                added = self.compute_losses(batches_of(student, inputs, samples, self._seen))
+            elif self.progress.pauses:
+                added = self._with_projectors(output)
+            else:
+                added = self.zero_losses(next(student.parameters()).device)
             if torch.is_grad_enabled():  # a validation loss is no step
                 self._release_if_over()
                 self.progress.iteration += 1
@@ -177,6 +180,14 @@ class ProjectorDistiller(nn.Module):
         """Free the teachers' memory after distillation; a copy of the student shares them and must not free them."""
         if self._original == id(self) and self.progress.over:
             self.teachers.release()
+
+    def _with_projectors(self, output: dict[str, Any]) -> dict[str, Any]:
+        """Let a loss of the student depend on the projectors, with factor zero: DDP wants to see all parameters."""
+        name, values = next(((name, value) for name, value in output.items() if 'loss' in name), ('loss', []))
+        first, *rest = values if isinstance(values, (list, tuple)) else [values]
+        zeros = [loss.zero(first.device).to(first.dtype) for loss in self.feature_losses]
+        first = first + torch.stack(zeros).sum()
+        return {name: [first, *rest] if isinstance(values, (list, tuple)) else first}
 
     def zero_losses(self, device: torch.device) -> dict[str, Tensor]:
         """Zeros in place of the losses, before distillation starts and after it has ended."""

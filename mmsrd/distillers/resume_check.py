@@ -9,6 +9,7 @@ from .distiller import ProjectorDistiller
 
 _MEANING = ('student', 'teacher', 'levels', 'pool', 'resize', 'tokens', 'projector', 'from_teacher', 'model', 'weights')
 """Last parts of the keys that say what a projector maps from and to."""
+_LATER = (('decay', None), ('interval', 1))
 
 
 def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[str, Any]:
@@ -20,8 +21,8 @@ def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[st
         fingerprint.update({f'{loss.config.key}.{option}': _plain(value)
                             for option, value in loss.fingerprint().items()})
     schedule = asdict(distiller.progress.schedule)
-    if schedule['decay'] is None:  # records of version 0.1.0 do not have it
-        del schedule['decay']
+    # Records of earlier versions do not have these.
+    schedule = {option: value for option, value in schedule.items() if (option, value) not in _LATER}
     fingerprint.update({f'{ROOT}.schedule.{option}': value for option, value in schedule.items()})
     return fingerprint
 

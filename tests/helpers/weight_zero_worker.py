@@ -39,6 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     'SyncBN': {'model.backbone.norm_cfg': dict(type='SyncBN', requires_grad=True)},
     'torch.compile': dict(compile=dict(backend='eager')),
     'schedule': {'distill.schedule': dict(start=1, end=2)},
+    'interval': {'distill.schedule': dict(interval=2)},
 }
 """What users combine with distillation, in both toolboxes."""
 OWN_OPTIONS: dict[str, dict[str, dict[str, Any]]] = dict(

@@ -86,8 +86,9 @@ class DistillHook(Hook):
         """Tell the distiller where training is; also right after a resume."""
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         distiller = distiller_of(runner)
-        distiller.progress = Progress(distiller.progress.schedule, runner.iter, runner.epoch, len(
-            runner.train_dataloader) if by_epoch else None, runner.max_iters)
+        distiller.progress = Progress(
+            distiller.progress.schedule, runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None,
+            runner.max_iters, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:

@@ -61,7 +61,9 @@ class NoEffectHook(Hook):
                          outputs: Optional[Any] = None) -> None:
         """Keep what the step has logged; after the last of them, look at it."""
         distiller = distiller_of(runner)
-        if not self._looking or not distiller.progress.schedule.active(runner.iter, runner.epoch) or _warms_up(runner):
+        distilled = any('srd_' in key for key in outputs or {})
+        in_window = distiller.progress.schedule.active(runner.iter, runner.epoch)
+        if not (self._looking and in_window and distilled) or _warms_up(runner):
             return
         if not self._first:
             self._first = {p: p.detach().clone() for p in distiller.parameters()}
