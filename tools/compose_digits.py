@@ -28,23 +28,14 @@ CATEGORIES = [dict(id=i, name=str(i)) for i in range(10)]
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How a scene looks. Sizes in pixels.
+    """How a scene looks. Sizes in pixels."""
 
-    Attributes:
-        size: Side of the square image.
-        digits: Fewest and most digits in an image.
-        digit_size: Smallest and largest side of a digit.
-        strokes: Number of distracting line segments.
-        contrast: Smallest difference between the colours of a digit and its ground, of 255.
-        noise: Standard deviation of the pixel noise, of 255.
-    """
-
-    size: int = 128
-    digits: tuple[int, int] = (2, 6)
-    digit_size: tuple[int, int] = (20, 48)
-    strokes: int = 6
-    contrast: int = 70
-    noise: float = 8.0
+    size: int = 128  # side of the square image
+    digits: tuple[int, int] = (2, 6)  # fewest and most digits in an image
+    digit_size: tuple[int, int] = (20, 48)  # smallest and largest side of a digit
+    strokes: int = 6  # number of distracting line segments
+    contrast: int = 70  # smallest difference between the colours of a digit and its ground, of 255
+    noise: float = 8.0  # standard deviation of the pixel noise, of 255
 
 
 def background(rng: np.random.Generator, scene: SceneConfig) -> np.ndarray:
@@ -99,15 +90,7 @@ def annotation(ink: np.ndarray, label: int, image_id: int, ann_id: int) -> dict[
 
 def write_split(out: Path, name: str, count: int, draw: Callable[[], Drawn], categories: Sequence[Mapping[str, Any]],
                 ) -> None:
-    """Write ``count`` scenes to ``out/name/*.png`` and their annotations to ``out/annotations/name.json``.
-
-    Args:
-        out: Folder of the set.
-        name: Of the split.
-        count: Number of scenes.
-        draw: Makes a scene.
-        categories: COCO's categories.
-    """
+    """Write ``count`` scenes to ``out/name/*.png`` and their annotations to ``out/annotations/name.json``."""
     (out / name).mkdir(parents=True, exist_ok=True)
     (out / 'annotations').mkdir(exist_ok=True)
     infos: list[dict[str, Any]] = []
@@ -139,14 +122,9 @@ def digit_scene(images: np.ndarray, labels: np.ndarray, scene: SceneConfig, rng:
 def compose_set(out: Path, counts: Mapping[str, int], recipe: Mapping[str, Any],
                 draws: Callable[[], Mapping[str, Callable[[], Drawn]]],
                 categories: Sequence[Mapping[str, Any]]) -> None:
-    """Write all splits of a set, unless the same set is there already.
+    """Write the splits of a set, ``counts`` scenes each, unless the same set is there already.
 
-    Args:
-        out: Folder of the set.
-        counts: Number of scenes of each split.
-        recipe: What else the set depends on.
-        draws: What makes the scenes of each split; asked only if the set is not there.
-        categories: COCO's categories.
+    ``recipe`` is what else it depends on; ``draws``, which make the scenes of each split, are asked only if needed.
     """
     text = json.dumps({**counts, **recipe}, sort_keys=True)
     stamp = out / 'recipe.json'
@@ -158,14 +136,9 @@ def compose_set(out: Path, counts: Mapping[str, int], recipe: Mapping[str, Any],
 
 
 def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(), seed: int = 0) -> None:
-    """Compose both splits under ``out`` unless the same set is there already.
+    """Compose so many training and validation images under ``out`` unless the same set is there already.
 
-    Args:
-        out: Folder to write to.
-        train: Number of training images.
-        val: Number of validation images.
-        scene: Look of the scenes.
-        seed: Decides the split of source digits and every scene.
+    ``seed`` decides the split of source digits and every scene.
     """
     def draws() -> dict[str, Callable[[], Drawn]]:
         from sklearn.datasets import load_digits
@@ -180,13 +153,9 @@ def compose(out: Path, train: int, val: int, scene: SceneConfig = SceneConfig(),
 
 
 def as_coco(data: Path, out: Path) -> None:
-    """Give a composed set COCO's folder layout and its 80 classes, so that stock COCO configs can be tried on it.
+    """Copy a composed set into COCO's folder layout with its 80 classes, so that stock COCO configs can be tried on it.
 
     Digits become the first ten classes.
-
-    Args:
-        data: Folder that :func:`compose` has written.
-        out: Folder to make, such as ``data/coco``.
     """
     import mmsrd  # noqa: F401  before mmdet: replaces operators of mmcv
     coco = importlib.import_module('mmdet.datasets').CocoDataset

@@ -26,23 +26,14 @@ CATEGORIES = [dict(id=i, name=f'u{ord(emoji):x}') for i, emoji in enumerate(EMOJ
 
 @dataclass(frozen=True)
 class EmojiConfig:
-    """How a scene looks. Sizes in pixels.
+    """How a scene looks. Sizes in pixels."""
 
-    Attributes:
-        size: Side of the square image.
-        emoji: Fewest and most emoji in an image.
-        emoji_size: Smallest and largest side of an emoji.
-        angle: Largest rotation to either side, in degrees.
-        opacity: Smallest opacity.
-        noise: Standard deviation of the pixel noise, of 255.
-    """
-
-    size: int = 128
-    emoji: tuple[int, int] = (2, 6)
-    emoji_size: tuple[int, int] = (16, 44)
-    angle: float = 25.0
-    opacity: float = 0.7
-    noise: float = 6.0
+    size: int = 128  # side of the square image
+    emoji: tuple[int, int] = (2, 6)  # fewest and most emoji in an image
+    emoji_size: tuple[int, int] = (16, 44)  # smallest and largest side of an emoji
+    angle: float = 25.0  # largest rotation to either side, in degrees
+    opacity: float = 0.7  # smallest opacity
+    noise: float = 6.0  # standard deviation of the pixel noise, of 255
 
 
 def glyphs(font: Path = FONT) -> list[np.ndarray]:
@@ -124,15 +115,7 @@ def _place(image: np.ndarray, taken: np.ndarray, glyph: np.ndarray, scene: Emoji
 
 def compose(out: Path, train: int, val: int, scene: EmojiConfig = EmojiConfig(), seed: int = 0,
             font: Path = FONT) -> None:
-    """Compose both splits under ``out`` unless the same set is there already.
-
-    Args:
-        out: Folder to write to.
-        train: Number of training images.
-        val: Number of validation images.
-        scene: Look of the scenes.
-        seed: Decides every scene.
-        font: Noto Color Emoji.
+    """Compose so many training and validation images under ``out`` unless the same set is there already.
 
     Raises:
         SystemExit: The font or the photographs are not there.

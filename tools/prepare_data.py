@@ -17,11 +17,7 @@ FASHION_FILES = ('train-images-idx3-ubyte', 'train-labels-idx1-ubyte', 't10k-ima
 
 
 def digits(target: Path) -> int:
-    """Write scikit-learn's 1,797 digits as 8×8 PNG files in folders by split and class; two thirds are for training.
-
-    Returns:
-        int: Number of files.
-    """
+    """Write scikit-learn's 1,797 digits as 8×8 PNG files by split and class, two thirds for training; how many."""
     data = load_digits()
     train, val = train_test_split(range(len(data.target)), test_size=1 / 3, random_state=0, stratify=data.target)
     for split, indices in (('train', train), ('val', val)):
@@ -33,10 +29,7 @@ def digits(target: Path) -> int:
 
 
 def fashion_mnist(target: Path, source: Path) -> int:
-    """Unpack the four compressed files of Fashion-MNIST as MMPretrain's dataset class wants them.
-
-    Returns:
-        int: Number of files.
+    """Unpack the four compressed files of Fashion-MNIST as MMPretrain's dataset class wants them; how many.
 
     Raises:
         SystemExit: ``source`` has not got them.

@@ -22,24 +22,17 @@ T = TypeVar('T')
 
 @dataclass
 class Costs:
-    """Costs of one step; bytes are of float32.
+    """Costs of one step; bytes are of float32."""
 
-    Attributes:
-        projectors: Parameters that the projectors add.
-        teacher_weights: Bytes of all teachers' weights and buffers.
-        flops_to_tap: FLOPs of each teacher up to its deepest tap; a multiply-add counts 2; None before PyTorch 2.1.
-        flops_whole: FLOPs of each teacher's whole forward pass, the heads included but no decoding; None where it
-            fails without annotations.
-        features: Bytes of the teachers' tapped features.
-        saved: Bytes that the losses keep for the backward pass, what the student keeps anyway not counted.
-    """
-
-    projectors: int
-    teacher_weights: int = 0
+    projectors: int  # parameters that the projectors add
+    teacher_weights: int = 0  # bytes of all teachers' weights and buffers
+    # FLOPs of each teacher up to its deepest tap; a multiply-add counts 2; None before PyTorch 2.1
     flops_to_tap: dict[str, int | None] = field(default_factory=dict)
+    # FLOPs of each teacher's whole forward pass, the heads included but no decoding; None where it fails without
+    # annotations
     flops_whole: dict[str, int | None] = field(default_factory=dict)
-    features: int = 0
-    saved: int = 0
+    features: int = 0  # bytes of the teachers' tapped features
+    saved: int = 0  # bytes that the losses keep for the backward pass, what the student keeps anyway not counted
 
     @property
     def memory(self) -> int:
@@ -48,15 +41,7 @@ class Costs:
 
 
 def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
-    """Run one forward pass of student and teachers and count.
-
-    Args:
-        student: A model with a distiller; its teachers' weights need not be loaded.
-        inputs: Normalised images (N, C, H, W).
-
-    Returns:
-        Costs: For this batch.
-    """
+    """Count by one forward pass of student and teachers, whose weights need not be loaded, of images (N, C, H, W)."""
     distiller: ProjectorDistiller = student.distiller  # type: ignore[assignment]
     costs = Costs(sum(p.numel() for p in distiller.parameters()))
     samples = dummy_samples(inputs)
@@ -102,7 +87,7 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
         recorders.remove()
 
 
-def _counted(work: Callable[[], T]) -> tuple[T, int | None]:
+def counted(work: Callable[[], T]) -> tuple[T, int | None]:
     """What ``work`` returns, and its FLOPs; None where PyTorch has no counter."""
     with torch.no_grad():
         if FlopCounterMode is None:
@@ -113,13 +98,13 @@ def _counted(work: Callable[[], T]) -> tuple[T, int | None]:
 
 def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, list[Tensor]], int | None]:
     teacher.move_to(inputs.device)
-    return _counted(lambda: teacher.forward(inputs, samples))
+    return counted(lambda: teacher.forward(inputs, samples))
 
 
 def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:
     part = trained_part(teacher.model)[1]
     try:
-        return _counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
+        return counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
     except Exception:  # a head may want annotations
         return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from records import markdown
+
 _COLUMNS = {'variant': 'variant', 'step_ms': 'step, ms', 'step_ratio': 'over plain', 'step_ratio_range': 'range',
             'peak_mib': 'peak, MiB', 'reserved_mib': 'reserved, MiB', 'memory_ratio': 'over plain',
             'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms', 'loss_floor_ms': 'its floor, ms'}
@@ -12,8 +14,6 @@ _SCALING_COLUMNS = {
     'teacher_ms': 'teacher, ms', 'loss_ms': 'loss, ms', 'autograd_ms': 'the reference, ms',
     'synced_ms': 'loss, shared statistics, ms', 'alone_ms': 'loss, own statistics, ms'}
 _COLOURS = {'plain': 'tab:gray', 'MMRazor': 'tab:orange', 'torchdistill': 'tab:orange'}
-
-
 STAND_IN = 'mmcv has no compiled operators here: plain and distilled steps are both slower, by what its stand-in takes.'
 
 
@@ -38,13 +38,13 @@ def scaling_table(result: dict[str, Any]) -> str:
 
 
 def _markdown(columns: dict[str, str], rows: list[dict[str, Any]], reason_at: int) -> str:
-    lines = [f'| {" | ".join(columns.values())} |', '|' + '---|' * len(columns)]
+    lines = []
     for row in rows:
         cells = [_cell(row.get(key)) for key in columns]
         if 'error' in row:
             cells[reason_at] = f'not measured: {row["error"]}'
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        lines.append(cells)
+    return markdown(columns.values(), lines)
 
 
 def _cell(value: Any) -> str:

@@ -80,21 +80,10 @@ def measure(case: Case, variants: Sequence[str], repeats: int, steps: int, minut
             save: Callable[[Rows], None] = lambda rows: None) -> Rows:
     """Medians over ``repeats`` turns of ``steps`` steps for each variant, each beside a turn of the plain step.
 
-    Two processes live at once, the plain one and that of a variant: more would not fit on a GPU.
-
-    Args:
-        case: The setting.
-        variants: Which, besides the plain step; those whose process fails (a package that is not installed) get an
-            ``error``.
-        repeats: Turns of each.
-        steps: Training steps in a turn.
-        minutes: Variants that have not begun by then, or could not end by the time that the one before took, get an
-            ``error``; None for no limit.
-        save: Called with the rows so far after every turn, so that what stops the benchmark does not lose them.
-
-    Returns:
-        list: One row for each variant, the plain one first: medians, all step times, and ratios to the plain step turn
-        by turn.
+    Two processes live at once, the plain one and that of a variant: more would not fit on a GPU. Variants whose process
+    fails (a package that is not installed), or that have not begun in ``minutes`` or could not end by the time that the
+    one before took, get an ``error``. ``save`` is called with the rows so far after every turn, so that what stops the
+    benchmark does not lose them: the plain step first, medians, all step times, ratios to the plain step turn by turn.
     """
     started, longest = time.monotonic(), 0.0
     plain = Process(case, 'plain')

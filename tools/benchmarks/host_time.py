@@ -20,12 +20,7 @@ from mmsrd.ops import triton_kernels
 
 
 class Counter:
-    """In place of a kernel.
-
-    Args:
-        launches: Where the name is noted.
-        name: Of the kernel.
-    """
+    """In place of a kernel: notes its name in ``launches``."""
 
     def __init__(self, launches: list[str], name: str) -> None:
         self.launches, self.name = launches, name

@@ -48,10 +48,7 @@ class _EmptyModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def mmrazor_model(student: Config, teacher: Config, algorithm: str) -> nn.Module:
     """PKD as in MMRazor's config ``pkd_fpn_faster-rcnn_r101_faster-rcnn_r50_2x_coco.py``: weight 6, four levels.
 
-    Args:
-        student: Student config.
-        teacher: Teacher config.
-        algorithm: ``'SingleTeacherDistill'`` (the whole teacher, its default) or ``'FpnTeacherDistill'``.
+    ``algorithm``: ``'SingleTeacherDistill'`` (the whole teacher, its default) or ``'FpnTeacherDistill'``.
     """
     if not any(isinstance(finder, _EmptyModules) for finder in sys.meta_path):
         sys.meta_path.insert(0, _EmptyModules())

@@ -25,25 +25,15 @@ processes that do the same differ by."""
 
 @dataclass(frozen=True)
 class Case:
-    """One setting that all variants are measured in.
+    """One setting that all variants are measured in."""
 
-    Attributes:
-        pair: Name in :data:`PAIRS`.
-        height: Of the images, pixels.
-        width: Of the images, pixels.
-        batch: Images in a step.
-        amp: ``'none'``, ``'fp16'`` or ``'bf16'``.
-        device: ``'cpu'`` or ``'cuda'``.
-        threads: Of PyTorch on the CPU.
-    """
-
-    pair: str
-    height: int
-    width: int
-    batch: int
-    amp: str = 'none'
-    device: str = 'cpu'
-    threads: int = 1
+    pair: str  # name in :data:`PAIRS`
+    height: int  # of the images, pixels
+    width: int  # of the images, pixels
+    batch: int  # images in a step
+    amp: str = 'none'  # ``'none'``, ``'fp16'`` or ``'bf16'``
+    device: str = 'cpu'  # ``'cpu'`` or ``'cuda'``
+    threads: int = 1  # of PyTorch on the CPU
 
     def to_dict(self) -> dict[str, Any]:
         """For the command line of a worker and for the results."""

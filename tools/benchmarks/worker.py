@@ -78,12 +78,7 @@ def optimizer(model: nn.Module, case: Case) -> Wrapper:
 
 
 class Worker:
-    """Times steps of one variant, and the parts of a distilled one.
-
-    Args:
-        case: The setting.
-        variant: The variant.
-    """
+    """Times steps of one variant, and the parts of a distilled one."""
 
     def __init__(self, case: Case, variant: str) -> None:
         torch.set_num_threads(case.threads)

@@ -17,11 +17,7 @@ _CPUINFO = Path('/proc/cpuinfo')
 
 
 def machine(device: str | None = None) -> dict[str, str]:
-    """Device, versions of Python, of the packages that are installed and of this repository, and date.
-
-    Args:
-        device: ``'cuda'`` or ``'cpu'``; by default the GPU where there is one.
-    """
+    """Device (``cuda`` or ``cpu``; by default the GPU where there is one), versions of what is installed, and date."""
     packages = {}
     for package in _PACKAGES:
         try:

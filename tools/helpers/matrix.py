@@ -5,16 +5,15 @@ Needs nothing but the standard library, as it runs in any environment.
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, Sequence
 
-from records import between, read_lines
+from records import append_line, between, markdown, read_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / 'docs' / 'results' / 'compatibility.jsonl'
@@ -64,33 +63,22 @@ def core(name: str, environment: Path) -> None:
         passed=counts['tests'] - wrong - counts['skipped'], failed=wrong, skipped=counts['skipped'],
         detectors='ok' if trained.returncode == 0 else 'failed', moved=moved,
         date=datetime.date.today().isoformat())
-    with open(RESULTS, 'a') as file:
-        file.write(json.dumps(record) + '\n')
-    print(json.dumps(record))
+    print(append_line(RESULTS, record))
     if done.returncode or trained.returncode or moved:
         raise SystemExit(f'{name}: {wrong} tests failed; packages that installing mmsrd has changed: {moved or "none"}')
 
 
-def rows() -> List[Dict[str, Any]]:
-    """The newest record of each environment."""
-    return list({record['name']: record for record in read_lines(RESULTS)}.values())
-
-
 def table() -> str:
-    """The records as a table, and environments that have none."""
-    lines = ['| environment | Python | torch | mmcv | mmengine | mmdet | mmpretrain | passed | failed | skipped | '
-             'detectors | other packages | date |', '|' + '---|' * 13]
-    keys = ('name', 'python', 'torch', 'mmcv', 'mmengine', 'mmdet', 'mmpretrain', 'passed', 'failed', 'skipped',
-            'detectors')
-    records = rows()
-    for record in records:
-        moved = 'unchanged' if not record['moved'] else 'changed: ' + ', '.join(record['moved'])
-        lines.append('| ' + ' | '.join([*(str(record[key]) for key in keys), moved, record['date']]) + ' |')
-    known = {record['name'] for record in records}
+    """The newest record of each environment as a table, and environments that have none."""
+    keys = ('name', 'python', *PACKAGES, 'passed', 'failed', 'skipped', 'detectors')
+    rows = {}
+    for record in read_lines(RESULTS):
+        moved = 'changed: ' + ', '.join(record['moved']) if record['moved'] else 'unchanged'
+        rows[record['name']] = [*(record[key] for key in keys), moved, record['date']]
     for path in sorted((ROOT / 'tools' / 'environments').glob('*.txt')):
-        if path.stem not in known and path.stem != 'tests':
-            lines.append(f'| {path.stem} |' + ' not measured |' * 12)
-    return '\n'.join(lines)
+        if path.stem != 'tests':
+            rows.setdefault(path.stem, [path.stem, *['not measured'] * 12])
+    return markdown(('environment', 'Python', *keys[2:], 'other packages', 'date'), rows.values())
 
 
 if __name__ == '__main__':

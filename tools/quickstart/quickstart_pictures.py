@@ -34,17 +34,10 @@ def busiest(truth: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def judge(boxes: Sequence[Sequence[float]], labels: Sequence[int], true_boxes: Sequence[Sequence[float]],
           true_labels: Sequence[int]) -> tuple[list[bool], list[bool]]:
-    """Which predictions are right and which objects are missed.
+    """Which predictions (by falling score) are right, and which objects are missed; boxes are (x1, y1, x2, y2).
 
-    A prediction, in the order given (by falling score), is right if an object of its label that no earlier one
-    has taken overlaps it by an IoU of at least 0.5; a second box on one object is wrong.
-
-    Args:
-        boxes, labels: Predictions, corners in pixels (x1, y1, x2, y2).
-        true_boxes, true_labels: Ground truth, likewise.
-
-    Returns:
-        tuple: For each prediction whether it is right, for each object whether it is missed.
+    A prediction is right if an object of its label that no earlier one has taken overlaps it by an IoU of at least
+    0.5; a second box on one object is wrong.
     """
     missed = [True] * len(true_boxes)
     if not len(boxes) or not len(true_boxes):
@@ -86,12 +79,9 @@ def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels:
 
 
 def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path) -> None:
-    """Draw validation images: ground truth and each model's detections, side by side.
+    """Draw validation images: ground truth and detections of each model, side by side.
 
-    Args:
-        models: Config file and checkpoint of each model by its title, in the order of the columns.
-        data: Folder of the COCO-format data.
-        path: The PNG file to write.
+    ``models`` has config file and checkpoint of each by its title, ``data`` is the folder of the COCO-format data.
     """
     from mmdet.apis import inference_detector, init_detector
     truth = json.loads((data / 'annotations' / 'val.json').read_text())

@@ -16,7 +16,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'helpers'))
 from quickstart_pictures import pictures
-from records import read_lines, spread
+from records import markdown, read_lines, spread
 
 NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')
 COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
@@ -24,21 +24,13 @@ COLOURS = dict(teacher='#6b6b6b', student='#d1603d', distilled='#2a6f97')
 
 @dataclass
 class Run:
-    """One finished training.
+    """One finished training."""
 
-    Attributes:
-        role: ``teacher``, ``student`` or ``distilled``.
-        seed: Seed of the run.
-        work_dir: Where it wrote.
-        config: Its config file.
-        seconds: Wall-clock time of the training command, validation included.
-    """
-
-    role: str
-    seed: int
-    work_dir: Path
-    config: str
-    seconds: float
+    role: str  # ``teacher``, ``student`` or ``distilled``
+    seed: int  # seed of the run
+    work_dir: Path  # where it wrote
+    config: str  # its config file
+    seconds: float  # wall-clock time of the training command, validation included
 
     def scalars(self) -> list[dict[str, Any]]:
         """What the newest training in the work directory logged, a dict for each interval or validation."""
@@ -67,15 +59,14 @@ def measure(run: Run) -> dict[str, Any]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown table, a row for each role."""
-    lines = ['| model | seeds | mAP | mAP50 | parameters | training time |', '|---|---|---|---|---|---|']
+    lines = []
     for role, name in NAMES.items():
         rows = [r for r in results if r['role'] == role]
         if rows:
-            lines.append(
-                f'| {name} | {", ".join(str(r["seed"]) for r in rows)} | {spread([r["mAP"] for r in rows], digits=1)} '
-                f'| {spread([r["mAP50"] for r in rows], digits=1)} | {rows[0]["parameters"] / 1e3:.0f} k '
-                f'| {statistics.mean(r["seconds"] for r in rows):.0f} s |')
-    return '\n'.join(lines)
+            lines.append((name, ', '.join(str(r['seed']) for r in rows), spread((r['mAP'] for r in rows), digits=1),
+                          spread((r['mAP50'] for r in rows), digits=1), f'{rows[0]["parameters"] / 1e3:.0f} k',
+                          f'{statistics.mean(r["seconds"] for r in rows):.0f} s'))
+    return markdown(('model', 'seeds', 'mAP', 'mAP50', 'parameters', 'training time'), lines)
 
 
 def curves(runs: list[Run], path: Path) -> None:
@@ -109,14 +100,9 @@ def curves(runs: list[Run], path: Path) -> None:
 
 
 def report(work_dir: Path, runs: list[Run] | None = None) -> str:
-    """Write ``results.json``, ``results.md``, ``curves.png`` and ``detections.png``.
+    """Write ``results.json``, ``results.md``, ``curves.png`` and ``detections.png``; what to print.
 
-    Args:
-        work_dir: Folder of the quick start.
-        runs: Finished runs; None for those of the ``results.json`` that is there.
-
-    Returns:
-        str: The table, where the report and the pictures are, and what to do next.
+    Without ``runs`` they are those of the ``results.json`` that is there.
     """
     results_file = work_dir / 'results.json'
     if runs is None:

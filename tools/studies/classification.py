@@ -22,25 +22,15 @@ METRIC = 'accuracy/top1'
 
 @dataclass(frozen=True)
 class Part:
-    """One student and one teacher on one data set.
+    """One student and one teacher on one data set."""
 
-    Attributes:
-        title: In the table.
-        folder: Of the configs.
-        student: Config of the student alone.
-        teacher: Config of the teacher.
-        epoch: Epoch whose checkpoint teaches.
-        rows: Rows beside the student alone.
-        of: The data set under which teacher and student alone are recorded where others share them.
-    """
-
-    title: str
-    folder: str
-    student: str
-    teacher: str
-    epoch: int
-    rows: dict[str, tuple[str, ...]]
-    of: str = ''
+    title: str  # in the table
+    folder: str  # of the configs
+    student: str  # config of the student alone
+    teacher: str  # config of the teacher
+    epoch: int  # epoch whose checkpoint teaches
+    rows: dict[str, tuple[str, ...]]  # rows beside the student alone
+    of: str = ''  # the data set under which teacher and student alone are recorded where others share them
 
 
 def _feature(**changes: Any) -> tuple[str, ...]:

@@ -14,16 +14,9 @@ QUEUED = 8
 
 def parse(doc: str | None, argv: Sequence[str] | None, parts: Mapping[str, bool], rows: Sequence[str],
           seeds: Sequence[int], results: str, scales: bool) -> argparse.Namespace:
-    """Arguments of a study; ``gpus`` and ``jobs`` are set to what they are by default.
+    """Arguments of a :class:`~study.Study`; ``gpus`` and ``jobs`` are set to what they are by default.
 
-    Args:
-        doc: Docstring of the script.
-        argv: Command line; None for that of the process.
-        parts: Data sets or settings to choose from, and whether a plain run has them.
-        rows: Rows of the table.
-        seeds: Seeds of a plain run.
-        results: File of the results.
-        scales: Whether trainings scale their learning rate with the number of processes.
+    ``scales``: whether trainings scale their learning rate with the number of processes.
 
     Raises:
         SystemExit: An argument is wrong.

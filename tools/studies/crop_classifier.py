@@ -1,15 +1,12 @@
-#!/usr/bin/env python
 """A teacher without boxes: a timm model that classifies objects of a COCO-format set, each in a window around it.
 
-``crop_classifier.py DATA OUT`` trains it on the objects of ``DATA`` and leaves a folder that ``timm::OUT`` names.
-Windows keep the scale of the scenes. Its accuracy on the validation set's objects is in ``OUT/result.json``.
+Windows keep the scale of the scenes. Training leaves a folder that ``timm::FOLDER`` names, with its accuracy on the
+validation set's objects in ``result.json``.
 """
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
-from typing import Sequence
 
 import cv2
 import numpy as np
@@ -66,17 +63,3 @@ def train(data: Path, out: Path, objects: int, epochs: int, seed: int = 0) -> fl
     accuracy = right / len(labels)
     (out / 'result.json').write_text(json.dumps(dict(top1=round(100 * accuracy, 2), objects=len(labels))) + '\n')
     return accuracy
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('data', type=Path, help='folder of a COCO-format set')
-    parser.add_argument('out', type=Path)
-    parser.add_argument('--objects', type=int, default=6000, help='of the training set')
-    parser.add_argument('--epochs', type=int, default=5)
-    args = parser.parse_args(argv)
-    print(f'top-1 accuracy {train(args.data, args.out, args.objects, args.epochs):.4f}')
-
-
-if __name__ == '__main__':
-    main()

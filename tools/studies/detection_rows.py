@@ -7,27 +7,16 @@ from typing import Any, Sequence
 
 @dataclass(frozen=True)
 class Setting:
-    """How large everything is.
+    """How large everything is."""
 
-    Attributes:
-        name: End of the configs' names, and of the data folder's.
-        side: Side of the square images.
-        student: Backbone of the students, in the configs' names.
-        teacher: Backbone of the teachers.
-        steps: Iterations of a student and of a teacher.
-        images: Number of training and of validation images.
-        objects: Fewest and most objects in an image.
-        object_size: Smallest and largest side of an object.
-    """
-
-    name: str
-    side: int
-    student: str
-    teacher: str
-    steps: tuple[int, int]
-    images: tuple[int, int]
-    objects: tuple[int, int]
-    object_size: tuple[int, int]
+    name: str  # end of the configs' names, and of the data folder's
+    side: int  # side of the square images
+    student: str  # backbone of the students, in the configs' names
+    teacher: str  # backbone of the teachers
+    steps: tuple[int, int]  # iterations of a student and of a teacher
+    images: tuple[int, int]  # number of training and of validation images
+    objects: tuple[int, int]  # fewest and most objects in an image
+    object_size: tuple[int, int]  # smallest and largest side of an object
 
 
 SETTINGS = {

@@ -3,16 +3,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Iterable
+from typing import Iterable
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from runs import ROOT, Job
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+
+sys.path.insert(0, str(ROOT / 'tools' / 'analysis'))
+from costs import counted
 
 from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.recorders import dummy_samples, evaluating, trained_part
@@ -25,17 +27,11 @@ TF32 (216 ms)."""
 
 @dataclass(frozen=True)
 class Work:
-    """One image of a training.
+    """One image of a training."""
 
-    Attributes:
-        student: FLOPs of the student's forward pass; a multiply-add counts 2.
-        teacher: FLOPs of the teacher to its deepest tap; 0 without one.
-        parameters: Parameters of the student.
-    """
-
-    student: int
-    teacher: int
-    parameters: int
+    student: int  # FLOPs of the student's forward pass; a multiply-add counts 2
+    teacher: int  # FLOPs of the teacher to its deepest tap; 0 without one
+    parameters: int  # parameters of the student
 
 
 def work_of(config: Config, shape: tuple[int, int]) -> Work:
@@ -50,35 +46,25 @@ def work_of(config: Config, shape: tuple[int, int]) -> Work:
         for teacher in distiller.teachers.values():
             teacher.record()  # its weights are not read
             teacher.move_to(images.device)
-            taught += _flops(teacher.model, partial(teacher.forward, images, samples))
+            taught += counted(partial(teacher.forward, images, samples))[1] or 0
     model = trained_part(student)[1]
-    return Work(_flops(model, partial(model, images, samples, mode='tensor')), taught, parameters)
-
-
-def _flops(model: nn.Module, forward: Callable[[], Any]) -> int:
-    with torch.no_grad(), evaluating(model), FlopCounterMode(display=False) as counter:
-        forward()
-    return int(counter.get_total_flops())
+    with evaluating(model):
+        own = counted(partial(model, images, samples, mode='tensor'))[1] or 0
+    return Work(own, taught, parameters)
 
 
 def estimate(jobs: Iterable[Job], images: int, shape: tuple[int, int]) -> str:
-    """A line for each kind of training among ``jobs``, and their sum; empty without jobs.
-
-    Args:
-        jobs: Trainings.
-        images: Images of an epoch.
-        shape: Size (H, W) of a usual image.
-    """
+    """A line for each kind of training, and their sum; an epoch has so many ``images`` of (H, W)."""
     MMLogger.get_current_instance().setLevel(logging.ERROR)  # the plan of each pair
-    counted: dict[tuple[str, bool], Work] = {}
+    works: dict[tuple[str, bool], Work] = {}
     hours: dict[tuple[str, str], list[float]] = {}
     disk = 0.0
     for job in jobs:
         config = configured(job)
         kind = job.config, bool(config.get('distill'))
-        if kind not in counted:
-            counted[kind] = work_of(config, shape)
-        work, epochs = counted[kind], config.train_cfg.max_epochs
+        if kind not in works:
+            works[kind] = work_of(config, shape)
+        work, epochs = works[kind], config.train_cfg.max_epochs
         hours.setdefault((job.dataset, job.row), []).append(
             (3 * work.student + work.teacher) * images * epochs / FLOPS / 3600)
         # Weights and the optimizer's state, twice while a new checkpoint takes the place of the old one.

@@ -29,17 +29,11 @@ SHAPE = 224, 224
 
 @dataclass(frozen=True)
 class Pair:
-    """One student and one teacher.
+    """One student and one teacher."""
 
-    Attributes:
-        config: Config with the block.
-        teacher: Config of a teacher to be trained first; empty for weights from the model zoo.
-        rows: Rows of the table.
-    """
-
-    config: str
-    teacher: str = ''
-    rows: tuple[str, ...] = ROWS
+    config: str  # config with the block
+    teacher: str = ''  # config of a teacher to be trained first; empty for weights from the model zoo
+    rows: tuple[str, ...] = ROWS  # rows of the table
 
 
 def _pairs() -> dict[str, Pair]:

@@ -17,31 +17,18 @@ GPUS_PER_NODE = 8
 
 @dataclass(frozen=True)
 class Launcher:
-    """Starts trainings.
+    """Starts trainings."""
 
-    Attributes:
-        processes: Processes of each training, each with a GPU where there are some.
-        partition: Partition of Slurm; empty to start on this machine.
-        resumes: Whether a training goes on from the last checkpoint in its work directory.
-    """
-
-    processes: int = 1
-    partition: str = ''
-    resumes: bool = False
+    processes: int = 1  # processes of each training, each with a GPU where there are some
+    partition: str = ''  # partition of Slurm; empty to start on this machine
+    resumes: bool = False  # whether a training goes on from the last checkpoint in its work directory
 
     def train(self, config: str, folder: Path, options: Sequence[str], environment: Mapping[str, str],
               held: Sequence[int] = ()) -> tuple[bool, float]:
-        """Train until the end; what is printed goes to ``train.log`` in ``folder``.
+        """Train until the end; what is printed goes to ``train.log`` in ``folder``, the work directory.
 
-        Args:
-            config: Config file, from the root of the repository.
-            folder: Work directory.
-            options: ``--cfg-options``.
-            environment: Environment variables.
-            held: File descriptors that the training keeps open, so that a lock lives as long as it does.
-
-        Returns:
-            tuple: Whether it went on from a checkpoint, and the processor seconds of all its processes here.
+        The training keeps the file descriptors ``held`` open, so that a lock lives as long as it does. Returns whether
+        it went on from a checkpoint, and the processor seconds of all its processes on this machine.
 
         Raises:
             subprocess.CalledProcessError: The training failed.

@@ -46,26 +46,17 @@ ALIVE = 0.01
 
 
 class SummaryPair(NamedTuple):
-    """One student with its teacher: where the records of both, of the usual loss and of the preset are.
-
-    Attributes:
-        student, teacher: Titles.
-        dataset: Of the distilled students.
-        alone, own: Data set and row of the student alone, and of the teacher.
-        usual, preset: Rows of the usual loss, with its published weight, and of mmsrd's preset.
-        metric: Name in the records.
-        scale: From the metric to percent.
-    """
+    """One student with its teacher: where the records of both, of the usual loss and of the preset are."""
 
     student: str
     teacher: str
-    dataset: str
-    alone: tuple[str, str]
-    own: tuple[str, str]
-    usual: str
-    preset: str
-    metric: str
-    scale: float
+    dataset: str  # of the distilled students
+    alone: tuple[str, str]  # data set and row of the student alone
+    own: tuple[str, str]  # data set and row of the teacher
+    usual: str  # row of the usual loss, with its published weight
+    preset: str  # row of mmsrd's preset
+    metric: str  # name in the records
+    scale: float  # from the metric to percent
 
 
 def alive(spectrum: Sequence[float]) -> int:

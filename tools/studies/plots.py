@@ -76,12 +76,7 @@ def bars(results: pd.DataFrame, rows: Sequence[str], dataset: str, alone: tuple[
 
 
 def pairs_bars(results: pd.DataFrame, pairs: Sequence[Any]) -> Panel:
-    """Bars of the student alone, of the usual loss and of the preset for each pair, and a mark at the teacher.
-
-    Args:
-        results: Of the study.
-        pairs: :class:`~method_tables.SummaryPair` of that study.
-    """
+    """Bars of the student alone, the usual loss and the preset for each ``SummaryPair``, and a mark at the teacher."""
     def fill(axis: Any) -> None:
         shown = [pair for pair in pairs if len(of_row(results, pair.dataset, pair.preset))]
         for i, pair in enumerate(reversed(shown)):

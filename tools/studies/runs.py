@@ -27,21 +27,13 @@ from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA
 
 @dataclass(frozen=True)
 class Job:
-    """One training.
+    """One training."""
 
-    Attributes:
-        dataset: Which data.
-        row: Row of the table that it belongs to.
-        seed: Seed of the training.
-        config: Config file, from the root of the repository.
-        options: ``--cfg-options`` on top of it.
-    """
-
-    dataset: str
-    row: str
-    seed: int
-    config: str
-    options: tuple[str, ...] = ()
+    dataset: str  # which data
+    row: str  # row of the table that it belongs to
+    seed: int  # seed of the training
+    config: str  # config file, from the root of the repository
+    options: tuple[str, ...] = ()  # ``--cfg-options`` on top of it
 
     def __str__(self) -> str:
         return f'{self.dataset}, {self.row}, seed {self.seed}'
@@ -62,14 +54,8 @@ def run(jobs: Sequence[Job], results: Path, work_dir: Path, parallel: int, gpus:
         needed: Callable[[Job], bool] = lambda job: False, launcher: Launcher = ONE_PROCESS) -> None:
     """Train what has no record yet, ``parallel`` at a time, and append a record for each.
 
-    Args:
-        jobs: Trainings.
-        results: JSON lines file to append to.
-        work_dir: Folder of the work directories.
-        parallel: Trainings at a time; they share the cores and take turns on the GPUs.
-        gpus: Device indices; none for what PyTorch finds by itself.
-        needed: Whether a recorded job must be run again because its files are needed and not there.
-        launcher: How a training is started, and on how many GPUs.
+    They share the cores and take turns on the ``gpus``, given by their indices; none for what PyTorch finds by itself.
+    ``needed`` says whether a recorded job must be run again because its files are needed and not there.
 
     Raises:
         SystemExit: A training failed; the others are finished and recorded first.

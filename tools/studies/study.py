@@ -24,23 +24,14 @@ ON_GPUS = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line chose.
+    """What the command line chose."""
 
-    Attributes:
-        work_dir: Folder of the work directories.
-        options: ``--cfg-options`` of every training.
-        smoke: Whether trainings are cut short, to see that everything runs.
-        parts: Data sets or settings.
-        rows: Rows of the table; none for all.
-        seeds: Seeds of the students.
-    """
-
-    work_dir: Path
-    options: tuple[str, ...] = ()
-    smoke: bool = False
-    parts: tuple[str, ...] = ()
-    rows: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
+    work_dir: Path  # folder of the work directories
+    options: tuple[str, ...] = ()  # ``--cfg-options`` of every training
+    smoke: bool = False  # whether trainings are cut short, to see that everything runs
+    parts: tuple[str, ...] = ()  # data sets or settings
+    rows: tuple[str, ...] = ()  # rows of the table; none for all
+    seeds: tuple[int, ...] = (0,)  # seeds of the students
 
     def has(self, row: str) -> bool:
         """Whether this row is to be trained."""
@@ -59,37 +50,25 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A table of trainings.
+    """A table of trainings."""
 
-    Attributes:
-        name: Of the results file, and of the work directories.
-        readme: File with the table in it.
-        parts: Data sets or settings to choose from, and whether a plain run has them.
-        rows: Rows that ``--rows`` takes.
-        seeds: Seeds of the README's table.
-        students: Trainings of a choice, but for the teachers'.
-        teacher_of: The training of a student's teacher and the checkpoint that it leaves; None for a student alone.
-        table: Markdown of the results.
-        shown: What the metafile shows.
-        prepare: Makes the data where a command can.
-        as_configured: Whether a training of that row is what its config says, so that the metafile counts it.
-        for_gpus: Whether trainings are long: an interrupted one goes on where it was, and all scale their learning
-            rate with the number of processes.
-        estimate: What trainings will take, as lines for ``--dry-run``.
-    """
-
-    name: str
-    readme: Path
-    parts: dict[str, bool]
-    rows: Sequence[str]
-    seeds: tuple[int, ...]
-    students: Callable[[Choice], list[Job]]
+    name: str  # of the results file, and of the work directories
+    readme: Path  # file with the table in it
+    parts: dict[str, bool]  # data sets or settings to choose from, and whether a plain run has them
+    rows: Sequence[str]  # rows that ``--rows`` takes
+    seeds: tuple[int, ...]  # seeds of the README's table
+    students: Callable[[Choice], list[Job]]  # trainings of a choice, but for the teachers'
+    # the training of a student's teacher and the checkpoint that it leaves; None for a student alone
     teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
-    table: Callable[[pd.DataFrame], str]
-    shown: Shown
-    prepare: Callable[[Choice], None] = lambda choice: None
+    table: Callable[[pd.DataFrame], str]  # Markdown of the results
+    shown: Shown  # what the metafile shows
+    prepare: Callable[[Choice], None] = lambda choice: None  # makes the data where a command can
+    # whether a training of that row is what its config says, so that the metafile counts it
     as_configured: Callable[[Job], bool] = lambda job: True
+    # whether trainings are long: an interrupted one goes on where it was, and all scale their learning rate with the
+    # number of processes
     for_gpus: bool = False
+    # what trainings will take, as lines for ``--dry-run``
     estimate: Callable[[Sequence[Job], Choice], str] = lambda jobs, choice: ''
 
     @property

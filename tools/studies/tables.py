@@ -48,16 +48,10 @@ def counted(values: pd.Series, sign: str = '', digits: int = 1) -> str:
 
 def wide_table(results: pd.DataFrame, what: str, parts: Mapping[str, Iterable[str]], columns: Sequence[str],
                metric: str, scale: float, digits: int) -> str:
-    """Markdown table with a line for each part, and a column for each row of trainings.
+    """Markdown table with a line for each part, and a column for each row of trainings, the student alone first.
 
-    Args:
-        results: Of the trainings.
-        what: Title of the first column.
-        parts: Parts, and which columns each has.
-        columns: Rows of trainings, the student alone first.
-        metric: What is shown, and the gain over the student alone in brackets.
-        scale: Factor of the metric.
-        digits: Digits after the point.
+    Shown is ``scale`` times the metric, and in brackets the gain over the student alone; ``parts`` says which of the
+    columns each part has.
     """
     lines = []
     for part, own in parts.items():

@@ -19,7 +19,7 @@ from typing import Any, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / 'tools' / 'helpers'))
-from records import read_lines
+from records import append_line, markdown, read_lines
 from zoo_cases import OTHER_TEACHER, check, folders, pick, tidy
 
 RESULTS = Path('docs/results/zoo.jsonl')
@@ -72,8 +72,7 @@ def in_process(package: str, folder: str, results: Path, threads: int) -> dict[s
     except subprocess.TimeoutExpired:
         record['alone'] = f'took more than {LIMIT_S} s'
     record.update(seconds=round(time.time() - started, 1), folders=len(folders(package)))
-    with open(results, 'a') as file:
-        file.write(json.dumps(record) + '\n')
+    append_line(results, record)
     print(f'{package}/{folder}: {record["alone"][:60]}, {record.get("family", "-")[:60]}, '
           f'{record.get("other", "-")[:60]} ({record["seconds"]:.0f} s)', flush=True)
     return record
@@ -102,21 +101,19 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         lines += ['', f'## {NAMES[package]}', '',
                   f'{len(mine)} of {_count(mine)} folders tried; {len(trained)} train undistilled, and of '
                   f'these {both} with both teachers.', '',
-                  '| folder | student | teacher of the folder | same folder | other teacher |', '|---|---|---|---|---|']
-        for r in trained:
-            own, relative = (_relative(r[k], r['folder']) for k in ('config', 'teacher'))
-            lines.append(f'| {r["folder"]} | {own} | {"the same config" if own == relative else relative} '
-                         f'| {_cell(r.get("family"))} | {_cell(r.get("other"))} |')
-        unfit = [(r, *pair) for r in trained for pair in r.get('unfit', {}).items()]
+                  markdown(('folder', 'student', 'teacher of the folder', 'same folder', 'other teacher'), (
+                      (r['folder'], _relative(r['config'], r['folder']), 'the same config'
+                       if r['config'] == r['teacher'] else _relative(r['teacher'], r['folder']),
+                       _cell(r.get('family')), _cell(r.get('other'))) for r in trained))]
+        unfit = [(r['config'], *pair) for r in trained for pair in r.get('unfit', {}).items()]
         if unfit:
             lines += ['', f'### {NAMES[package]}: pairs that do not work', '',
                       f'The student config itself was the teacher then.{WHY.get(package, "")}', '',
-                      '| student | teacher | why |', '|---|---|---|']
-            lines += [f'| {r["config"].partition("::")[2]} | {teacher.partition("::")[2]} | {_cell(why)} |'
-                      for r, teacher, why in unfit]
-        lines += ['', f'### {NAMES[package]}: left out', '', '| folder | student | why |', '|---|---|---|']
-        lines += [f'| {r["folder"]} | {_relative(r["config"], r["folder"])} '
-                  f'| {_cell(r["alone"])} |' for r in mine if r['alone'] != 'ok']
+                      markdown(('student', 'teacher', 'why'), (
+                          (student.partition('::')[2], teacher.partition('::')[2], _cell(why))
+                          for student, teacher, why in unfit))]
+        lines += ['', f'### {NAMES[package]}: left out', '', markdown(('folder', 'student', 'why'), (
+            (r['folder'], _relative(r['config'], r['folder']), _cell(r['alone'])) for r in mine if r['alone'] != 'ok'))]
     return '\n'.join(lines) + '\n'
 
 
@@ -148,7 +145,6 @@ def main() -> None:
         print(json.dumps(case(*args.case)), flush=True)
         return
     os.chdir(ROOT)
-    args.results.parent.mkdir(parents=True, exist_ok=True)
     records = read_lines(args.results)
     done = {(r['package'], r['folder']) for r in records}
     todo = [(package, folder) for package in args.packages for folder in folders(package)

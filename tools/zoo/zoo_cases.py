@@ -98,14 +98,7 @@ def replace_leftovers(model: nn.Module) -> None:
 
 
 def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, float]:
-    """Build a model with random weights, take one optimisation step, with a teacher if one is named.
-
-    Returns:
-        dict: The logged losses.
-
-    Raises:
-        Exception: Whatever the model, or the distillation, raises.
-    """
+    """The losses of one optimisation step of a model with random weights, with a teacher if one is named."""
     config = load_config(name, 'config')
     torch.manual_seed(0)
     model = build_model(config, 'config').train()

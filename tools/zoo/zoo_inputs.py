@@ -12,14 +12,7 @@ from mmsrd.recorders import channel_candidates
 
 
 def batch_for(package: str, model: nn.Module, config: Config, side: int) -> dict[str, Any]:
-    """Arguments of the model's forward in mode 'loss'.
-
-    Args:
-        package: Toolbox of the model, such as ``'mmdet'``.
-        model: The student.
-        config: Its config; training pipelines say which labels are needed.
-        side: Height and width of the images in pixels; keypoint estimators have the size of their config.
-    """
+    """Arguments of the model's forward in mode 'loss'; keypoint estimators have the image size of their config."""
     processed: dict[str, Any] = model.data_preprocessor(_MAKERS[package](model, config, side), True)
     return processed
 
