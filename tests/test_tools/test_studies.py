@@ -217,7 +217,7 @@ def test_estimate(monkeypatch):
     (launch.Launcher(), [sys.executable, 'tools/train.py', 'c.py'], {}),
     (launch.Launcher(4), ['bash', 'tools/dist_train.sh', 'c.py', '4'], {}),
     (launch.Launcher(16, 'gpu'), ['bash', 'tools/slurm_train.sh', 'gpu', 'pair-student_alone-seed0', 'c.py'],
-     dict(GPUS='16', GPUS_PER_NODE='8'))])
+     dict(GPUS='16', GPUS_PER_NODE='8', REQUEUE='0'))])
 def test_how_trainings_are_started(launcher, start, end):
     command, environment = launcher.command('c.py', Path('w/pair/student alone/seed0'))
     assert command[:len(start)] == start

@@ -58,7 +58,8 @@ class Launcher:
             per_node = os.environ.get('GPUS_PER_NODE', min(self.processes, GPUS_PER_NODE))
             # Several trainings may share a node: each has a port of its own.
             port = 20_000 + zlib.crc32(str(folder).encode()) % 10_000
-            variables.update(GPUS=str(self.processes), GPUS_PER_NODE=str(per_node), MASTER_PORT=str(port))
+            variables.update(GPUS=str(self.processes), GPUS_PER_NODE=str(per_node), MASTER_PORT=str(port),
+                             REQUEUE='0')  # to wait until it is over: a study reads what it has logged then
             name = '-'.join(folder.parts[-3:]).replace(' ', '_')
             return ['bash', 'tools/slurm_train.sh', self.partition, name, config, str(folder)], variables
         if self.processes > 1:
