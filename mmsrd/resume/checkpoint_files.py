@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Sequence
 
 from mmengine.dist import is_main_process
-from mmengine.logging import print_log
 
 from ..errors import CheckpointError, StorageError
-from ..utils.files import write_whole
 
 PARTIAL = '.partial'
 """Ending of a file that is being written."""
@@ -33,12 +31,12 @@ _NUMBERED = re.compile(r'(?:epoch|iter)_(\d+)\.pth$')
 
 @contextlib.contextmanager
 def atomic_write(folder: str, name: str, keep: bool) -> Iterator[str]:
-    """Write a local checkpoint under another name, and give it its own when it is complete.
+    """Write a local checkpoint under another name, and rename it when it is complete.
 
     Any process may enter; the first one writes and renames.
 
     Args:
-        folder: Where to.
+        folder: Folder of the file.
         name: Name of the file.
         keep: Whether the content is to outlive ``name``, until the next one is complete.
 
@@ -86,12 +84,12 @@ def _keep(target: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_errors(work_dir: Path, elsewhere: Sequence[Path] = ()) -> Iterator[None]:
-    """Say what to do where the disk of a training fails.
+def storage_errors(work_dir: Path, other_folders: Sequence[Path] = ()) -> Iterator[None]:
+    """Raise an error that says what to do where the disk of a training fails.
 
     Args:
-        work_dir: Of the training.
-        elsewhere: Other folders that it saves checkpoints in.
+        work_dir: Work directory of the training.
+        other_folders: Other folders that it saves checkpoints in; none by default.
 
     Raises:
         StorageError: Instead of an OSError about a full, failing or read-only disk, or about a file in these folders.
@@ -100,26 +98,27 @@ def storage_errors(work_dir: Path, elsewhere: Sequence[Path] = ()) -> Iterator[N
         yield
     except OSError as error:
         path = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
-        ours = path is not None and any(folder.resolve() in path.resolve().parents for folder in (work_dir, *elsewhere))
+        ours = path is not None and any(folder.resolve() in path.resolve().parents
+                                        for folder in (work_dir, *other_folders))
         if isinstance(error, StorageError) or not (ours or error.errno in _DISK):
             raise
         try:
-            newest = newest_complete(work_dir, elsewhere)
+            newest = newest_complete(work_dir, other_folders)
         except (CheckpointError, OSError):
             newest = None
-        then = (f'The newest complete checkpoint is {newest}. When the disk can be written again, start the same '
-                'command with --resume to continue from it' if newest else
-                'There is no complete checkpoint; start again when the disk can be written')
-        raise StorageError(f'{path or work_dir}: {error.strerror or error} during training. {then}') from error
+        advice = (f'The newest complete checkpoint is {newest}. When the disk can be written again, start the same '
+                  'command with --resume to continue from it' if newest else
+                  'There is no complete checkpoint; start again when the disk can be written')
+        raise StorageError(f'{path or work_dir}: {error.strerror or error} during training. {advice}') from error
 
 
 def is_complete(path: Path) -> bool:
-    """Whether a checkpoint file was written to its end: the table of a zip archive is at its end."""
+    """Return whether a checkpoint file was written to its end, where the table of a zip archive is."""
     return path.is_file() and zipfile.is_zipfile(path)
 
 
 def checkpoint_folders(work_dir: Path, out_dirs: Iterable[Any]) -> list[Path]:
-    """Local folders beside the work directory that ``CheckpointHook`` saves in.
+    """Return local folders beside the work directory that ``CheckpointHook`` saves in.
 
     Args:
         work_dir: Work directory of the training; the last part of its path is added to each of ``out_dirs``.
@@ -130,20 +129,20 @@ def checkpoint_folders(work_dir: Path, out_dirs: Iterable[Any]) -> list[Path]:
             if out_dir is not None and '://' not in str(out_dir) and Path(str(out_dir)).absolute() != work_dir]
 
 
-def newest_complete(work_dir: Path, elsewhere: Sequence[Path] = ()) -> str | None:
-    """The checkpoint that a run should resume from; None where it has saved none yet.
+def newest_complete(work_dir: Path, other_folders: Sequence[Path] = ()) -> str | None:
+    """Return the checkpoint that a run should resume from; None where it has saved none yet.
 
-    That which ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one with the
-    highest number.
+    It is the one that ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one
+    with the highest number.
 
     Args:
         work_dir: Work directory of the run.
-        elsewhere: Other folders that it saves checkpoints in (:func:`checkpoint_folders`).
+        other_folders: Other folders that it saves checkpoints in (:func:`checkpoint_folders`); none by default.
 
     Raises:
         CheckpointError: There were checkpoints, and none is complete.
     """
-    folders = list(dict.fromkeys((work_dir, *elsewhere)))
+    folders = list(dict.fromkeys((work_dir, *other_folders)))
     pointer = work_dir / 'last_checkpoint'
     named = pointer.read_text().strip() if pointer.is_file() else ''
     if '://' in named:
@@ -163,25 +162,7 @@ def newest_complete(work_dir: Path, elsewhere: Sequence[Path] = ()) -> str | Non
     return None
 
 
-def automatic_resume(work_dir: Path, elsewhere: Sequence[Path] = ()) -> str | None:
-    """:func:`newest_complete`, said in the log; removes what killed processes have left half written.
-
-    Raises:
-        CheckpointError: There were checkpoints, and none is complete.
-    """
-    found = newest_complete(work_dir, elsewhere)
-    for folder in (work_dir, *elsewhere):
-        remove_partial(folder)
-    print_log(f'Automatic resume: {found or "there is no checkpoint yet"}', logger='current')
-    return found
-
-
 def remove_partial(folder: Path) -> None:
-    """Remove what is half written; acts in the first process alone."""
+    """Remove files that killed processes have left half written; acts in the first process alone."""
     for path in folder.glob(f'*{PARTIAL}') if is_main_process() else ():
         path.unlink(missing_ok=True)
-
-
-def write_pointer(work_dir: Path, checkpoint: str) -> None:
-    """Name a checkpoint in ``last_checkpoint``, as MMEngine does it, but never half of it."""
-    write_whole(work_dir / 'last_checkpoint', checkpoint)

@@ -1,6 +1,7 @@
-"""``ExactResumeHook``: where a run is in its data and random numbers, saved and restored with checkpoints."""
+"""``ExactResumeHook``: position in the data and random states, saved and restored with checkpoints."""
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Optional, Sequence
 
 from mmengine.hooks import CheckpointHook, Hook
@@ -21,11 +22,11 @@ class ExactResumeHook(Hook):
     data, and how far the pass over the data is. An undisturbed run is not changed. Acts with MMEngine's two train
     loops; ``exact_resume=False`` in the ``distill`` block turns it off.
 
-    Processes exchange their states when a ``CheckpointHook`` of the config is about to save; a checkpoint that
+    Processes gather their states when a ``CheckpointHook`` of the config is about to save; a checkpoint that
     something else saves in the first process alone has none where there are several processes.
 
     Args:
-        place: Keys, one below the other, under which a checkpoint keeps the state.
+        place: Keys, one below the other, under which a checkpoint keeps the state; ``('resume',)`` by default.
     """
 
     priority = 89  # just before CheckpointHook, which is VERY_LOW
@@ -37,29 +38,29 @@ class ExactResumeHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
-        """Exchange random states before a checkpoint of this iteration."""
+        """Gather random states before a checkpoint of this iteration."""
         hooks = _checkpoint_hooks(runner, by_epoch=False)
         due = any(hook.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in hooks)
         if hooks and (due or runner.iter + 1 == runner.max_iters) and isinstance(runner.train_loop, ResumableLoop):
-            runner.train_loop.exchange(runner.epoch, runner.iter + 1)
+            runner.train_loop.gather_states(runner.epoch, runner.iter + 1)
 
     def after_train_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
-        """Exchange random states before a checkpoint of this epoch."""
+        """Gather random states before a checkpoint of this epoch."""
         hooks = _checkpoint_hooks(runner, by_epoch=True)
         due = any(hook.every_n_epochs(runner, hook.interval, hook.save_begin) for hook in hooks)
         if hooks and (due or runner.epoch + 1 == runner.max_epochs) and isinstance(runner.train_loop, ResumableLoop):
-            runner.train_loop.exchange(runner.epoch + 1, runner.iter)
+            runner.train_loop.gather_states(runner.epoch + 1, runner.iter)
 
     def after_val_epoch(self, runner: Runner, metrics: Optional[dict[str, float]] = None) -> None:
-        """Restore what :meth:`before_val` remembered; exchange random states before a checkpoint of the best metric."""
+        """Restore the state that :meth:`before_val` kept; gather random states before a best checkpoint."""
         self._restore()
         loop = runner._train_loop
         best = any(hook.save_best for hook in runner.hooks if isinstance(hook, CheckpointHook))
         if best and isinstance(loop, ResumableLoop):
-            loop.exchange(runner.epoch, runner.iter)
+            loop.gather_states(runner.epoch, runner.iter)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Add where training is."""
+        """Add the state of the run."""
         if not isinstance(runner.train_loop, ResumableLoop):
             return
         meta = checkpoint['meta']
@@ -70,10 +71,10 @@ class ExactResumeHook(Hook):
             *above, key = self.place
             for name in above:
                 checkpoint = checkpoint.setdefault(name, {})
-            checkpoint[key] = state.as_dict()
+            checkpoint[key] = asdict(state)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Tell the train loop where a resumed run was."""
+        """Give the train loop the state of a resumed run."""
         saved: Any = checkpoint
         for name in self.place:
             saved = None if saved is None else saved.get(name)
@@ -81,7 +82,7 @@ class ExactResumeHook(Hook):
             runner.train_loop.resume_from(ResumeState(**saved))
 
     def before_val(self, runner: Runner) -> None:
-        """Remember the random state where an undisturbed run would have the workers of an earlier validation."""
+        """Keep the random state where an undisturbed run would have the workers of an earlier validation."""
         loop = runner._train_loop
         if not isinstance(loop, ResumableLoop):
             return
@@ -91,7 +92,7 @@ class ExactResumeHook(Hook):
         loop.validated = loop.validating = True
 
     def after_val(self, runner: Runner) -> None:
-        """Restore what :meth:`before_val` remembered."""
+        """Restore the state that :meth:`before_val` kept."""
         if isinstance(runner._train_loop, ResumableLoop):
             runner._train_loop.validating = False
         self._restore()

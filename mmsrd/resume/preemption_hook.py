@@ -21,14 +21,15 @@ from ..config.checks import read
 from ..config.hook_config import PreemptionConfig
 from ..registry import HOOKS
 from ..utils.delayed_read import DelayedRead
-from .checkpoint_files import PREEMPTED, remove_partial, write_pointer
+from ..utils.files import write_whole
+from .checkpoint_files import PREEMPTED, remove_partial
 from .signals import handle_signals, ignore_signals, restore_signals
 from .train_loops import ResumableLoop
 
 REQUEUE = 75
 """Exit status: EX_TEMPFAIL of sysexits.h, "the user is invited to retry later"."""
-SAME_NOTICE = 5.0
-"""Seconds in which further signals belong to the first: Slurm and torchrun each send one to every process."""
+REPEAT_SECONDS = 5.0
+"""Time in which further signals belong to the first: Slurm and torchrun each send one to every process."""
 
 
 @HOOKS.register_module()
@@ -37,17 +38,17 @@ class PreemptionHook(Hook):
 
     After the current step (with accumulated gradients: after the next one that updates the weights), all processes
     agree, save ``preempted.pth``, name it in ``last_checkpoint``, and exit.
-    Start the same command with ``--resume`` to go on; ``tools/slurm_train.sh`` and ``torchrun --max-restarts`` do it by
-    themselves. A second signal, more than five seconds after the first, ends a process at once; checkpoints that are
+    Start the same command with ``--resume`` to continue; ``tools/slurm_train.sh`` and ``torchrun --max-restarts`` do it
+    by themselves. A second signal, more than five seconds after the first, ends a process at once; checkpoints that are
     being written are then removed, and the one before stays the newest.
 
     On by default in mmsrd's runners; ``preemption=False`` in the ``distill`` block leaves it out, and
     ``preemption=dict(interval=..., signals=...)`` sets it.
 
     Args:
-        interval: Steps between two checks with several processes. Each is an all-reduce of one number; with NCCL its
-            result is read at the next one, so that no step waits. A single process checks after each step.
-        signals: Names of signals; None for SIGTERM and, where the system has it, SIGUSR1.
+        interval: Steps between two checks with several processes; 10 by default. Each is an all-reduce of one number;
+            with NCCL its result is read at the next one, so no step waits. A single process checks after each step.
+        signals: Names of signals; None, the default, for SIGTERM and, where the system has it, SIGUSR1.
 
     Raises:
         ConfigError: An argument is not acceptable.
@@ -60,7 +61,7 @@ class PreemptionHook(Hook):
         self.interval = config.interval
         self.signals = [getattr(signal, name) for name in config.signals]
         self._received: tuple[int, float] | None = None
-        self._ends = False
+        self._stopping = False
         self._agreement = DelayedRead()
         self._folders: list[Path] = []
 
@@ -80,9 +81,9 @@ class PreemptionHook(Hook):
         Raises:
             SystemExit: With status 75, in all processes.
         """
-        self._ends = self._ends or self._agreed(runner.iter + 1)
-        if self._ends and _has_updated(runner.optim_wrapper):
-            self._end(runner)
+        self._stopping = self._stopping or self._all_agree(runner.iter + 1)
+        if self._stopping and _has_updated(runner.optim_wrapper):
+            self._save_and_exit(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Stop listening; remove the checkpoint of an earlier preemption."""
@@ -95,15 +96,15 @@ class PreemptionHook(Hook):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received is None:
             self._received = number, time.monotonic()
-            _say(f'{signal.Signals(number).name}: saving a checkpoint after this step')
-        elif time.monotonic() - self._received[1] > SAME_NOTICE:
-            _say(f'{signal.Signals(number).name} again: stopping immediately')
+            _write_stderr(f'{signal.Signals(number).name}: saving a checkpoint after this step')
+        elif time.monotonic() - self._received[1] > REPEAT_SECONDS:
+            _write_stderr(f'{signal.Signals(number).name} again: stopping immediately')
             for folder in self._folders:
                 remove_partial(folder)
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
-    def _agreed(self, step: int) -> bool:
+    def _all_agree(self, step: int) -> bool:
         if dist.get_world_size() == 1:
             return self._received is not None
         if step % self.interval:
@@ -124,16 +125,16 @@ class PreemptionHook(Hook):
             return str(runner.work_dir), {}
         return str(hook.out_dir), dict(file_client_args=hook.file_client_args, backend_args=hook.backend_args)
 
-    def _end(self, runner: Runner) -> None:
+    def _save_and_exit(self, runner: Runner) -> None:
         exact = isinstance(runner.train_loop, ResumableLoop)
         if exact:
             runner.train_loop.preempted = True
-            runner.train_loop.exchange(runner.epoch, runner.iter + 1)
+            runner.train_loop.gather_states(runner.epoch, runner.iter + 1)
         folder, arguments = self._checkpoint_arguments(runner)
         runner.save_checkpoint(folder, PREEMPTED, by_epoch=False, **arguments)
         path = f'{folder}/{PREEMPTED}' if '://' in folder else str(Path(folder, PREEMPTED))
         if dist.is_main_process():
-            write_pointer(Path(runner.work_dir), path)
+            write_whole(Path(runner.work_dir, 'last_checkpoint'), path)
         if dist.get_world_size() > 1:
             ignore_signals(self.signals)  # nothing is left to be saved; a launcher sends one when a process has ended
         dist.barrier()  # a launcher kills the others when the first process has ended
@@ -144,11 +145,11 @@ class PreemptionHook(Hook):
 
 
 def _has_updated(wrapper: Any) -> bool:
-    """Whether no gradients are accumulated for a later step, which a checkpoint would lose."""
+    """Return whether no gradients are accumulated for a later step, which a checkpoint would lose."""
     wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     return all(one.should_update() for one in wrappers)
 
 
-def _say(text: str) -> None:
+def _write_stderr(text: str) -> None:
     write: Callable[[int, bytes], int] = os.write  # print may be interrupted by the signal itself
     write(2, f'mmsrd: {text}\n'.encode())

@@ -1,4 +1,4 @@
-"""``ResumeMixin``: what makes a runner of MMEngine fit for long runs. It knows nothing of distillation."""
+"""``ResumeMixin``: long runs with any runner of MMEngine. It knows nothing of distillation."""
 from __future__ import annotations
 
 import contextlib
@@ -19,27 +19,20 @@ from ..config.hook_config import PreemptionConfig
 from ..errors import MMSRDError, StorageError
 from ..utils.dist import end_all_on_error
 from ..utils.hooks import register_missing
-from .checkpoint_files import (
-    atomic_write,
-    automatic_resume,
-    checkpoint_folders,
-    newest_complete,
-    storage_errors,
-)
-from .data_workers import outlive_signals
+from .checkpoint_files import atomic_write, checkpoint_folders, newest_complete, remove_partial, storage_errors
 from .exact_resume_hook import ExactResumeHook
 from .preemption_hook import PreemptionHook
-from .signals import restore_signals
+from .signals import outlive_signals, restore_signals
 from .train_loops import resumable
 
 
 @dataclass(frozen=True)
 class ResumeSettings:
-    """What can be set.
+    """Settings of :class:`ResumeMixin`.
 
     Attributes:
-        exact: Whether checkpoints keep random states and the place in the data.
-        preemption: How to react when a scheduler ends the job; None to keep the default reaction to signals.
+        exact: Whether checkpoints keep random states and the position in the data.
+        preemption: Reaction to a scheduler that ends the job; None for Python's own reaction to signals.
         place: Keys, one below the other, under which a checkpoint keeps the state of an exact resume.
     """
 
@@ -70,10 +63,10 @@ class ResumeMixin:
     _resume: Any
     _load_from: Any
     _has_loaded: bool
-    _safe: str | None = None
+    _checked_path: str | None = None
 
     def resume_settings(self) -> ResumeSettings:
-        """What is set; a runner that reads a config overrides it."""
+        """Return the settings; a runner that reads a config overrides it."""
         return ResumeSettings()
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
@@ -92,14 +85,25 @@ class ResumeMixin:
         return trained
 
     @functools.cached_property
-    def _said_replaced(self) -> set[str]:
+    def _reported_places(self) -> set[str]:
+        """Entries of checkpoints of which the log says that they are kept as text."""
         return set()
 
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: Optional[dict[str, Any]] = None,
                         save_optimizer: bool = True, save_param_scheduler: bool = True,
                         meta: Optional[dict[str, Any]] = None, by_epoch: bool = True,
                         backend_args: Optional[dict[str, Any]] = None) -> None:
-        """As MMEngine's, but a local file appears under its name only when it is complete.
+        """Save a checkpoint as MMEngine does, but a local file appears under its name only when it is complete.
+
+        Args:
+            out_dir: Folder of the checkpoint.
+            filename: Name of the file.
+            file_client_args: See ``Runner.save_checkpoint``, as for all that follow; None by default.
+            save_optimizer: Whether to save the optimizer; True by default.
+            save_param_scheduler: Whether to save the schedulers; True by default.
+            meta: More entries of ``meta``; None by default.
+            by_epoch: Whether epochs are counted; True by default.
+            backend_args: Arguments of the file backend; None by default.
 
         Raises:
             StorageError: A store refuses it; for local files see :meth:`guarded`.
@@ -115,18 +119,18 @@ class ResumeMixin:
                 raise
             except Exception as error:  # of whatever kind a store raises
                 raise StorageError(f'{out_dir}: {filename} could not be saved ({type(error).__name__}: {error}). Start '
-                                   'the same command with --resume to go on from the newest checkpoint') from error
+                                   'the same command with --resume to continue from the newest checkpoint') from error
             return
         with atomic_write(str(out_dir), filename, keep=save_optimizer) as partial:
             save(out_dir, partial, **options)
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
-        """As MMEngine's; what hooks and data sets have put into a checkpoint becomes plain, so that it can be read."""
+        """Call hooks as MMEngine does; what they have put into a checkpoint becomes plain, so that it can be read."""
         super().call_hook(fn_name, **kwargs)  # type: ignore[misc]
         if fn_name == 'before_save_checkpoint':
             for place, kind in make_plain(kwargs['checkpoint']).items():
-                if place not in self._said_replaced:
-                    self._said_replaced.add(place)
+                if place not in self._reported_places:
+                    self._reported_places.add(place)
                     print_log(f'Checkpoints keep the text of {place} alone: it is a {kind}, which cannot be loaded '
                               'without running code from the file. torch.serialization.add_safe_globals allows a class',
                               logger='current', level=logging.WARNING)
@@ -142,13 +146,13 @@ class ResumeMixin:
             if isinstance(hook, CheckpointHook) and '://' in str(hook.out_dir) and hook.max_keep_ckpts == 1:
                 hook.max_keep_ckpts = 2  # it deletes the oldest before the next is in the store
         try:
-            with end_all_on_error(), storage_errors(Path(self.work_dir), self._elsewhere):
+            with end_all_on_error(), storage_errors(Path(self.work_dir), self._other_folders):
                 yield
         finally:
             restore_signals()
 
     @functools.cached_property
-    def _elsewhere(self) -> list[Path]:
+    def _other_folders(self) -> list[Path]:
         # Asked for first before the training, when the hooks begin to put the name of the work directory behind it.
         return checkpoint_folders(Path(self.work_dir), [hook.out_dir for hook in self.hooks
                                                         if isinstance(hook, CheckpointHook)])
@@ -159,25 +163,25 @@ class ResumeMixin:
         return [number for hook in self.hooks if isinstance(hook, PreemptionHook) for number in hook.signals]
 
     def build_train_loop(self, loop: Any) -> Any:
-        """As MMEngine's, but its own two loops resume exactly, where that is set."""
+        """Build the train loop; MMEngine's own two are replaced by those that resume exactly, where that is set."""
         exact = self.resume_settings().exact and isinstance(self._train_dataloader, (Mapping, DataLoader))
         path = self.resumes_from()
         if exact and path is not None and '://' not in path:
-            self._take_seed(path)
+            self._restore_seed(path)
         built = super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
         outlive_signals(built.dataloader, self.handled_signals)
         return built
 
     def build_val_loop(self, loop: Any) -> Any:
-        """As MMEngine's, with processes that load data until a preempted training has saved."""
+        """Build the validation loop, whose processes load data until a preempted training has saved."""
         built = super().build_val_loop(loop)  # type: ignore[misc]
         outlive_signals(built.dataloader, self.handled_signals)
         return built
 
-    def _take_seed(self, path: str) -> None:
+    def _restore_seed(self, path: str) -> None:
         # MMEngine takes the seed of a checkpoint after it has built what shuffles the data with another one.
         seed = load_checkpoint_file(path, 'resume').get('meta', {}).get('seed')
-        self._safe = path
+        self._checked_path = path
         if seed is None or seed == self.seed:
             return
         if isinstance(self, Runner):
@@ -187,7 +191,7 @@ class ResumeMixin:
             self.strategy._set_randomness(**{**self._randomness_cfg, 'seed': seed})
 
     def resumes_from(self) -> str | None:
-        """Path of the checkpoint that training will go on from; None where it begins anew.
+        """Return the path of the checkpoint that training will continue from; None where it begins anew.
 
         Raises:
             CheckpointError: Checkpoints were saved, and none is complete.
@@ -195,21 +199,24 @@ class ResumeMixin:
         if not self._resume:
             return None
         named = self._resume if isinstance(self._resume, str) else self._load_from
-        return named or newest_complete(Path(self.work_dir), self._elsewhere)
+        return named or newest_complete(Path(self.work_dir), self._other_folders)
 
     def load_or_resume(self) -> None:
-        """As MMEngine's, but an automatic resume takes the newest checkpoint that is complete.
+        """Load as MMEngine does, but an automatic resume takes the newest checkpoint that is complete.
 
         Raises:
             CheckpointError: Checkpoints were saved, and none is complete; or a file holds other objects than
                 tensors and MMEngine's own, which could run code when they are loaded.
         """
         if self._resume and not isinstance(self._resume, str) and self._load_from is None:
-            self._load_from = automatic_resume(Path(self.work_dir), self._elsewhere)
+            self._load_from = newest_complete(Path(self.work_dir), self._other_folders)
             self._resume = self._load_from is not None
+            for folder in (Path(self.work_dir), *self._other_folders):
+                remove_partial(folder)
+            print_log(f'Automatic resume: {self._load_from or "there is no checkpoint yet"}', logger='current')
         key = 'resume' if isinstance(self._resume, str) else 'load_from'
         path = self._resume if key == 'resume' else self._load_from
-        if not self._has_loaded and isinstance(path, str) and '://' not in path and path != self._safe:
+        if not self._has_loaded and isinstance(path, str) and '://' not in path and path != self._checked_path:
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
         super().load_or_resume()  # type: ignore[misc]

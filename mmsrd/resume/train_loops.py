@@ -1,4 +1,4 @@
-"""MMEngine's two train loops, which go on after a resume at the very batch, with the checkpoint's random states."""
+"""MMEngine's two train loops, which continue after a resume at the very batch, with the checkpoint's random states."""
 from __future__ import annotations
 
 import contextlib
@@ -15,15 +15,15 @@ from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
 from ..utils.random_state import preserved_random_state
-from .data_workers import WorkerStates, outlive_signals
-from .resume_state import ResumeState, difference, unsupported
+from .resume_state import ResumeState, WorkerStates, difference, unsupported
+from .signals import outlive_signals
 
 VALIDATES_AT_THE_END = digit_version(mmengine.__version__) >= digit_version('0.10.4')
 """Whether MMEngine validates at the end also where the interval does not divide the length."""
 
 
 class ResumableLoop:
-    """What both loops have in common; stands before a loop of MMEngine among the bases.
+    """Common part of both loops; stands before a loop of MMEngine among the bases.
 
     An undisturbed run is MMEngine's, number for number.
 
@@ -31,7 +31,7 @@ class ResumableLoop:
         validated: Whether the run has validated, also before it was resumed.
         validating: Whether it does so now.
         preempted: Whether the process ends after the next checkpoint.
-        starts_pass_again: Whether the run was resumed in the middle of a pass and cannot go on there.
+        restarts_pass: Whether the run was resumed in the middle of a pass and cannot continue there.
     """
 
     runner: Any
@@ -48,28 +48,29 @@ class ResumableLoop:
         self._workers = WorkerStates(dataloader if not self._unsupported else None)
         outlive_signals(dataloader, runner.handled_signals)
         self._resumed: ResumeState | None = None
-        self._exchanged: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
-        self._done = 0
-        self.starts_pass_again = False
+        self._gathered: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
+        self._batches_done = 0
+        self.restarts_pass = False
         self.validated = False
         self.validating = False
         self.preempted = False
-        super().__init__(runner, self._data_of(dataloader), *args, **kwargs)  # type: ignore[call-arg]
+        super().__init__(runner, self._base_loader(dataloader), *args, **kwargs)  # type: ignore[call-arg]
         self.dataloader = dataloader
 
-    def _data_of(self, dataloader: DataLoader[Any]) -> Any:
+    def _base_loader(self, dataloader: DataLoader[Any]) -> Any:
+        """Return the loader that MMEngine's loop is made with."""
         return dataloader
 
-    def passes_of(self, epoch: int) -> tuple[int, int]:
-        """Passes over the data that a checkpoint of ``epoch`` has behind it, and batches of the next one."""
+    def data_position(self, epoch: int) -> tuple[int, int]:
+        """Return the passes over the data that are done at a checkpoint of ``epoch``, and batches of the next one."""
         raise NotImplementedError
 
-    def _reached(self) -> tuple[int, int]:
-        """Epochs or iterations that are behind, and how many there are."""
+    def _progress(self) -> tuple[int, int]:
+        """Return the epochs or iterations that are done, and how many there are in all."""
         raise NotImplementedError
 
-    def exchange(self, epoch: int, iteration: int) -> None:
-        """Let all processes know each other's random states; all must call it, just before a checkpoint is saved.
+    def gather_states(self, epoch: int, iteration: int) -> None:
+        """Gather the random states of all processes; all must call it, just before a checkpoint is saved.
 
         Args:
             epoch: ``meta['epoch']`` of the checkpoint.
@@ -77,12 +78,12 @@ class ResumableLoop:
         """
         if self._unsupported:
             return
-        passes, batches = self.passes_of(epoch)
+        passes, batches = self.data_position(epoch)
         states = self._workers.states() if batches or self.dataloader.persistent_workers else []
-        self._exchanged = (epoch, iteration), ResumeState.from_loop(self, passes, batches, states)
+        self._gathered = (epoch, iteration), ResumeState.from_loop(self, passes, batches, states)
 
     def resume_state(self, epoch: int, iteration: int) -> ResumeState | None:
-        """Where training is, for a checkpoint.
+        """Return the state of the run for a checkpoint.
 
         MMEngine saves in the first process alone, so there are no collectives here.
 
@@ -91,44 +92,52 @@ class ResumableLoop:
             iteration: ``meta['iter']`` of it.
 
         Returns:
-            ResumeState: None where there are several processes that have not exchanged their states for it.
+            ResumeState: None where the states of several processes have not been gathered for it.
         """
         if get_world_size() == 1:
-            self.exchange(epoch, iteration)
-        known, state = self._exchanged
+            self.gather_states(epoch, iteration)
+        known, state = self._gathered
         return state if known == (epoch, iteration) else None
 
     def resume_from(self, state: ResumeState) -> None:
-        """Begin where a checkpoint was saved, if the run is the same; else as MMEngine does, with a warning."""
+        """Begin at the position of a checkpoint, if the run is the same; else as MMEngine does, with a warning."""
         self.validated = state.validated
         differs = difference(state, self.dataloader, self.runner.seed)
         if differs:
-            self.starts_pass_again = state.batches > 0
+            self.restarts_pass = state.batches > 0
             print_log(f'The order of the data and the random states of the checkpoint are not restored: {differs}',
                       logger='current', level=logging.WARNING)
         else:
             self._resumed = state
 
-    def _iterate(self, state: ResumeState | None, free: bool) -> Iterator[Any]:
-        """Begin a pass over the data where ``state`` is; if ``free``, without drawing a random number for it."""
+    def _start_pass(self, state: ResumeState | None, keep_random_state: bool) -> Iterator[Any]:
+        """Begin a pass over the data.
+
+        Args:
+            state: State of the resumed run; None for a pass from its first batch.
+            keep_random_state: Whether to leave this process's random numbers as they are.
+
+        Returns:
+            Iterator: The batches that are left of the pass.
+        """
         skip = 0 if state is None else state.batches
-        self._workers.begin(None if state is None else state.workers)
+        self._workers.start_pass(None if state is None else state.workers)
         empty = skip_batches(self.dataloader, skip) if skip else 0
-        with preserved_random_state() if free else contextlib.nullcontext():
+        with preserved_random_state() if keep_random_state else contextlib.nullcontext():
             iterator = iter(self.dataloader)
-        self._workers.started()
+        self._workers.pass_started()
         return itertools.islice(iterator, empty, None)
 
     def _validation_is_due(self) -> bool:
-        """Whether MMEngine validates where the loop is now."""
+        """Return whether MMEngine validates where the loop is now."""
         self._decide_current_val_interval()
-        count, last = self._reached()
+        count, last = self._progress()
         due = count > 0 and count >= self.val_begin and (
             count % self.val_interval == 0 or (count == last and VALIDATES_AT_THE_END))
         return bool(due and self.runner.val_loop is not None)
 
     def _restore(self, state: ResumeState) -> None:
-        """Set the random states; do, or draw what was drawn by, a validation that came after the checkpoint."""
+        """Set the random states; run a validation that came after the checkpoint, or draw the numbers that it drew."""
         state.restore()
         if state.validating or not self._validation_is_due():
             return
@@ -142,18 +151,18 @@ class ResumableLoop:
 
 
 class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
-    """By epochs. A checkpoint of the middle of an epoch resumes there."""
+    """Loop by epochs. A checkpoint of the middle of an epoch resumes there."""
 
-    def passes_of(self, epoch: int) -> tuple[int, int]:
-        """See :meth:`ResumableLoop.passes_of`."""
-        return epoch, 0 if epoch > self._epoch else self._done
+    def data_position(self, epoch: int) -> tuple[int, int]:
+        """See :meth:`ResumableLoop.data_position`."""
+        return epoch, 0 if epoch > self._epoch else self._batches_done
 
-    def _reached(self) -> tuple[int, int]:
+    def _progress(self) -> tuple[int, int]:
         return self._epoch, self._max_epochs
 
     def run(self) -> Any:
-        """Train; as MMEngine's."""
-        if self.starts_pass_again:  # schedules and the number of steps count on it
+        """Train as MMEngine does."""
+        if self.restarts_pass:  # schedules and the number of steps count on it
             self._iter = self._epoch * len(self.dataloader)
         return super().run()
 
@@ -165,46 +174,47 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
             self._restore(state)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        batches = self._iterate(state, free=state is not None and (skip > 0 or self.dataloader.persistent_workers))
+        keep = state is not None and (skip > 0 or self.dataloader.persistent_workers)
+        batches = self._start_pass(state, keep_random_state=keep)
         if state is not None and skip:
             state.restore()
-        self._done = skip
+        self._batches_done = skip
         for idx, data_batch in enumerate(batches, skip):
             self._workers.count_batch(idx)
-            self._done = idx + 1
+            self._batches_done = idx + 1
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-        self._done = 0
+        self._batches_done = 0
 
 
 class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
-    """By iterations. Batches that a resumed run has had are skipped without loading them, unlike in MMEngine."""
+    """Loop by iterations. Batches that a resumed run has had are skipped without loading them, unlike in MMEngine."""
 
-    def _data_of(self, dataloader: DataLoader[Any]) -> Any:
+    def _base_loader(self, dataloader: DataLoader[Any]) -> Any:
         # MMEngine begins to load here; batches that a resumed run has had would be taken from its sampler.
-        return _DatasetOnly(dataloader) if self._will_resume else dataloader
+        return _LoaderWithoutBatches(dataloader) if self._will_resume else dataloader
 
     def __init__(self, runner: Any, dataloader: Any, *args: Any, **kwargs: Any) -> None:
         self._will_resume = runner.resumes_from() is not None
         super().__init__(runner, dataloader, *args, **kwargs)
 
-    def passes_of(self, epoch: int) -> tuple[int, int]:
-        """See :meth:`ResumableLoop.passes_of`."""
-        return self.dataloader_iterator._epoch, self._done
+    def data_position(self, epoch: int) -> tuple[int, int]:
+        """See :meth:`ResumableLoop.data_position`."""
+        return self.dataloader_iterator._epoch, self._batches_done
 
-    def _reached(self) -> tuple[int, int]:
+    def _progress(self) -> tuple[int, int]:
         return self._iter, self._max_iters
 
     def run(self) -> Any:
-        """Train; as MMEngine's, but a resumed run goes on where it was."""
+        """Train as MMEngine does, but a resumed run continues where it was."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         state, self._resumed = self._resumed, None
         if self._will_resume:
             self._resume_iterator(state)
         if state is not None:
-            self._done = state.batches
+            self._batches_done = state.batches
             self._restore(state)
         else:
             for _ in range(self._iter):  # of a checkpoint that does not say where it is, or a runner resumed by hand
@@ -225,8 +235,8 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
                 getattr(self.dataloader.batch_sampler, 'sampler', None), 'set_epoch', None)
             if sampler is not None:
                 sampler(passes)
-        batches = self._iterate(state, free=True)
-        self.dataloader_iterator = _InfiniteDataloaderIterator(cast(Any, _DatasetOnly(self.dataloader)))
+        batches = self._start_pass(state, keep_random_state=True)
+        self.dataloader_iterator = _InfiniteDataloaderIterator(cast(Any, _LoaderWithoutBatches(self.dataloader)))
         self.dataloader_iterator._dataloader = self.dataloader
         self.dataloader_iterator._iterator, self.dataloader_iterator._epoch = cast(Any, batches), passes
 
@@ -234,15 +244,15 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         before = self.dataloader_iterator._epoch
         batch = next(self.dataloader_iterator)
         if self.dataloader_iterator._epoch != before:
-            self._done = 0
-            self._workers.restarted()
-        self._workers.count_batch(self._done)
-        self._done += 1
+            self._batches_done = 0
+            self._workers.reset()
+        self._workers.count_batch(self._batches_done)
+        self._batches_done += 1
         return batch
 
 
-class _DatasetOnly:
-    """A loader that is asked for nothing but what its dataset is."""
+class _LoaderWithoutBatches:
+    """Loader without batches, which MMEngine asks for its dataset."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.dataset = loader.dataset
@@ -255,7 +265,7 @@ class RemainingBatches:
     """Batch sampler that leaves out the first batches of its first pass; later passes are whole.
 
     Args:
-        sampler: Batch sampler that gives the indices. What it counts and shuffles goes on as if nothing was left out.
+        sampler: Batch sampler that gives the indices. It counts and shuffles as if nothing was left out.
         skip: Batches to leave out.
         empty: Empty batches to give in their place, so that each batch meets the worker that it would have met.
     """
@@ -273,7 +283,7 @@ class RemainingBatches:
         yield from itertools.islice(iter(self._sampler), skip, None)
 
     def __len__(self) -> int:
-        """Of a whole pass, which hooks count by."""
+        """Return the length of a whole pass, which hooks count by."""
         return len(self._sampler)
 
     def __getattr__(self, name: str) -> Any:
@@ -281,14 +291,14 @@ class RemainingBatches:
 
 
 def skip_batches(loader: DataLoader[Any], skip: int) -> int:
-    """Let the next pass over ``loader`` begin after ``skip`` batches.
+    """Let the next pass over a loader begin after some batches.
 
     Args:
         loader: Stays the same object; workers of an earlier pass are given up.
         skip: Batches to leave out.
 
     Returns:
-        int: How many batches at the beginning of that pass are None and are to be dropped.
+        int: Number of batches at the beginning of that pass that are None and are to be dropped.
     """
     empty = skip % loader.num_workers if loader.num_workers else 0
     # DataLoader refuses an assignment; hooks of the toolboxes change loaders in the same way.
@@ -297,23 +307,19 @@ def skip_batches(loader: DataLoader[Any], skip: int) -> int:
     return empty
 
 
-_BY_EPOCH = 'EpochBasedTrainLoop', EpochBasedTrainLoop
-_BY_ITERATIONS = 'IterBasedTrainLoop', IterBasedTrainLoop
-
-
 def resumable(loop: Any) -> Any:
-    """A config of one of MMEngine's two train loops, of the loop here that takes its place; others as they are.
+    """Return a config of the loop here that takes the place of one of MMEngine's two; other loops as they are.
 
     Args:
-        loop: ``train_cfg``.
+        loop: ``train_cfg`` of the training.
     """
     if not isinstance(loop, Mapping):
         return loop
     options = dict(loop)
     by_epoch = options.pop('by_epoch', None)
     kind = options.pop('type', None)
-    if kind in _BY_EPOCH or (kind is None and by_epoch):
+    if kind in ('EpochBasedTrainLoop', EpochBasedTrainLoop) or (kind is None and by_epoch):
         return dict(options, type=ResumableEpochLoop)
-    if kind in _BY_ITERATIONS or (kind is None and by_epoch is False):
+    if kind in ('IterBasedTrainLoop', IterBasedTrainLoop) or (kind is None and by_epoch is False):
         return dict(options, type=ResumableIterLoop)
     return loop

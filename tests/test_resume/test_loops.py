@@ -11,8 +11,8 @@ import torch
 from helpers.processes import python
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from mmsrd.resume.data_workers import WorkerStates, outlive_signals
-from mmsrd.resume.resume_state import unsupported
+from mmsrd.resume.resume_state import WorkerStates, unsupported
+from mmsrd.resume.signals import outlive_signals
 from mmsrd.resume.train_loops import skip_batches
 from mmsrd.utils.random_state import random_state, set_random_state
 
@@ -56,7 +56,7 @@ def test_a_pass_goes_on_with_the_numbers_of_its_workers(persistent, taken):
         return loader, WorkerStates(loader)
 
     loader, states = make()
-    states.begin(None)
+    states.start_pass(None)
     whole, saved = [], None
     for index, batch in enumerate(loader):
         whole.append(batch)
@@ -64,7 +64,7 @@ def test_a_pass_goes_on_with_the_numbers_of_its_workers(persistent, taken):
         if index + 1 == taken:
             saved = states.states()
     resumed, others = make()
-    others.begin(saved)
+    others.start_pass(saved)
     empty = skip_batches(resumed, taken)
     rest = list(resumed)
     assert rest[:empty] == [None] * empty
@@ -95,7 +95,7 @@ def test_workers_outlive_a_signal():
 def test_workers_end_with_their_process():
     """Which does not wait for them at its end."""
     code = ('import torch; from torch.utils.data import DataLoader, TensorDataset; import mmsrd\n'
-            'from mmsrd.resume.data_workers import outlive_signals\n'
+            'from mmsrd.resume.signals import outlive_signals\n'
             'loader = DataLoader(TensorDataset(torch.arange(8)), num_workers=2, persistent_workers=True)\n'
             'outlive_signals(loader, (15,))\n'
             'batches = iter(loader)\n'

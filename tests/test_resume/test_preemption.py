@@ -124,7 +124,7 @@ def test_preempted_and_resumed(make_runner, distill, tmp_path, capfd, at, extra,
 
 def test_a_second_signal_ends_at_once(make_runner, distill, tmp_path, monkeypatch):
     """In a child, as it dies."""
-    monkeypatch.setattr(preemption, 'SAME_NOTICE', -1.0)
+    monkeypatch.setattr(preemption, 'REPEAT_SECONDS', -1.0)
     hook = dict(type='SignalHook', at=1, names=['SIGUSR1', 'SIGTERM'])
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'epoch_9.pth.partial').write_bytes(b'half')
