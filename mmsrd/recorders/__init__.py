@@ -1,5 +1,5 @@
 """Record what modules of a model return, by their paths; and the dry run that finds shapes."""
-from .dry_run import SIDES, DryRun, dry_run
+from .dry_run import SIDES, DryRun, Recording, dry_run
 from .model_parts import (
     channel_candidates,
     dummy_samples,
@@ -10,7 +10,6 @@ from .model_parts import (
     unique_paths,
 )
 from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager, as_levels
-from .recording import Recording
 
 __all__ = ['SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager', 'Recording', 'as_levels',
            'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_module', 'fixed_sides',

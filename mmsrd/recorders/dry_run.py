@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class ModuleCall:
 
 @dataclass
 class DryRun:
-    """What a dry run has shown. It keeps the outputs alive: drop it before training.
+    """Result of a dry run. It keeps the outputs alive: drop it before training.
 
     Attributes:
         model: The model.
@@ -48,12 +48,12 @@ class DryRun:
     failure: Exception | None = None
 
     def calls_of(self, path: str) -> list[ModuleCall]:
-        """Calls of the module at ``path``."""
+        """Return the calls of the module at ``path``."""
         module = self.model.get_submodule(path)
         return [call for call in self.calls if call.module is module]
 
     def levels(self, path: str, key: str) -> list[Tensor]:
-        """Outputs of the module at ``path``.
+        """Return the outputs of the module at ``path``.
 
         Raises:
             TapError: It was not called, or returned something without tensors; ``key`` and the model's error are named.
@@ -66,7 +66,7 @@ class DryRun:
         return [level for call in calls for level in as_levels(call.output, key, path)]
 
     def shapes(self, path: str, key: str) -> list[tuple[int, ...]]:
-        """Shapes of the outputs of the module at ``path``.
+        """Return the shapes of the outputs of the module at ``path``.
 
         Raises:
             TapError: As for :meth:`levels`.
@@ -74,20 +74,51 @@ class DryRun:
         return [tuple(level.shape) for level in self.levels(path, key)]
 
     def num_calls(self, path: str) -> int:
-        """How often the module at ``path`` was called."""
+        """Return how often the module at ``path`` was called."""
         return len(self.calls_of(path))
 
     def is_overwritten(self, path: str) -> bool:
-        """Whether the model has written into an output of the module at ``path`` (``out += identity``)."""
+        """Return whether the model has written into an output of the module at ``path`` (``out += identity``)."""
         return any(tensor_versions(call.output) != call.versions for call in self.calls_of(path))
 
     def is_trained(self, path: str, key: str) -> bool:
-        """Whether outputs of the module at ``path`` depend on trainable parameters; needs ``gradients=True``.
+        """Return whether outputs of the module at ``path`` depend on trainable parameters; needs ``gradients=True``.
 
         Raises:
             TapError: As for :meth:`levels`.
         """
         return any(level.requires_grad for level in self.levels(path, key))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Recorded modules of a model, as its dry run has shown them.
+
+    Attributes:
+        paths: Dotted path → config key of the recorded modules.
+        clones: Paths whose outputs the model goes on to write into.
+        num_calls: Number of calls of each module in a forward pass, by path.
+        image: Size (H, W) of the dry run's image.
+        channels: Channels of it.
+    """
+
+    paths: Mapping[str, str] = field(default_factory=dict)
+    clones: tuple[str, ...] = ()
+    num_calls: Mapping[str, int] = field(default_factory=dict)
+    image: tuple[int, int] = (0, 0)
+    channels: int = 3
+
+    @classmethod
+    def from_run(cls, run: DryRun, paths: Mapping[str, str]) -> Recording:
+        """Return what a dry run in which the modules at ``paths`` were called shows of them."""
+        return cls(paths, tuple(path for path in paths if run.is_overwritten(path)),
+                   {path: run.num_calls(path) for path in paths}, run.image, run.channels)
+
+    def restrict(self, paths: Collection[str]) -> Recording:
+        """Return the part of it that is at ``paths``."""
+        return replace(self, paths={path: key for path, key in self.paths.items() if path in paths},
+                       clones=tuple(path for path in self.clones if path in paths),
+                       num_calls={path: count for path, count in self.num_calls.items() if path in paths})
 
 
 def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tuple[int, int]] = SIDES,
@@ -143,7 +174,7 @@ def _tensors(run: DryRun, path: str, key: str) -> list[Tensor]:
 
 
 def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor) -> DryRun:
-    """One forward pass."""
+    """Run one forward pass."""
     run = DryRun(model, (images.size(-2), images.size(-1)), images.size(1))
 
     def note(module: nn.Module, args: Any) -> None:

@@ -1,4 +1,4 @@
-"""What any model in MMEngine's calling convention has: modules by path, a part that is trained, samples, flags."""
+"""Parts of any model in MMEngine's calling convention: modules by path, the trained part, samples, flags."""
 from __future__ import annotations
 
 import contextlib
@@ -11,7 +11,12 @@ from ..errors import TapError, did_you_mean
 
 
 def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
-    """The submodule of ``model`` at dotted ``path``.
+    """Return the submodule of ``model`` at dotted ``path``.
+
+    Args:
+        model: The model.
+        path: Dotted path, also a second one of a shared module.
+        key: Config key that named it, for messages.
 
     Raises:
         TapError: There is none; the message names the closest existing paths.
@@ -30,7 +35,7 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
 
 
 def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """``(path, key)`` pairs as path → first key, so that two losses share one recorder."""
+    """Return ``(path, key)`` pairs as path → first key, so that two losses share one recorder."""
     paths: dict[str, str] = {}
     for path, key in named:
         paths.setdefault(path, key)
@@ -38,14 +43,14 @@ def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def dummy_samples(inputs: Tensor) -> list[BaseDataElement]:
-    """Data samples with the image sizes that detectors read from them."""
+    """Return data samples with the image sizes that detectors read from them."""
     size = tuple(inputs.shape[-2:])
     meta = dict(img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size, scale_factor=(1.0, 1.0))
     return [BaseDataElement(metainfo=meta) for _ in range(len(inputs))]
 
 
 def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
-    """The detector that is trained, and the start of its paths.
+    """Return the start of the paths of the detector that is trained, and the detector.
 
     Semi-supervised detectors hold it as ``student``, beside a teacher of their own that
     their forward pass may use instead.
@@ -55,14 +60,16 @@ def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def channel_candidates(model: nn.Module) -> list[int]:
-    """Channels that the images of ``model`` may have: 3, or what its first convolution takes (after a space-to-depth
-    stem that is not the same)."""
+    """Return the channels that the images of ``model`` may have: 3, or those of its first convolution.
+
+    After a space-to-depth stem these are not the same.
+    """
     first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
     return list(dict.fromkeys([3, first]))
 
 
 def fixed_sides(model: nn.Module) -> list[int]:
-    """Sides of the square images that parts of ``model`` say they were made for (``img_size``), if any do."""
+    """Return the sides of the square images that parts of ``model`` were made for (``img_size``), if any say so."""
     sizes = [getattr(module, 'img_size', None) for module in model.modules()]
     sides = [size[0] if isinstance(size, (tuple, list)) and len(set(size)) == 1 else size for size in sizes]
     return list(dict.fromkeys(side for side in sides if isinstance(side, int) and 16 <= side <= 512))
@@ -70,7 +77,7 @@ def fixed_sides(model: nn.Module) -> list[int]:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """``model`` in ``eval()`` inside of the block; afterwards each module has its own training flag back."""
+    """Put ``model`` into ``eval()`` inside of the block; afterwards each module has its own training flag back."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

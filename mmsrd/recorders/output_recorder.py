@@ -13,7 +13,7 @@ from .model_parts import find_module
 
 
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
-    """The tensors of one module output: itself, or the members of a tuple, list or dict, and of those within it.
+    """Return the tensors of one module output: itself, or the members of a tuple, list or dict, and of those within it.
 
     None members (an auxiliary output that is switched off) do not count.
 
@@ -31,7 +31,7 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
 
 
 def _leaves(output: Any) -> Iterator[Any]:
-    """Everything in nested containers but None."""
+    """Iterate over everything in nested containers but None."""
     if isinstance(output, (tuple, list, Mapping)):
         for member in _members(output):
             yield from _leaves(member)
@@ -46,7 +46,7 @@ def _members(output: Any) -> list[Any]:
 
 
 def tensor_versions(output: Any) -> list[int]:
-    """PyTorch's write counters of the tensors in a module output."""
+    """Return PyTorch's write counters of the tensors in a module output."""
     if isinstance(output, Tensor):
         return [output._version]
     return [version for x in _members(output) for version in tensor_versions(x)]
@@ -98,7 +98,7 @@ class OutputRecorder:
         self._versions.clear()
 
     def levels(self) -> list[Tensor]:
-        """Recorded levels: of the one call, or of each call in turn where a head is shared by the levels.
+        """Return the recorded levels: of the one call, or of each call in turn where a head is shared by the levels.
 
         Raises:
             TapError: The module was not called, returned something without tensors, or the model has written
@@ -160,11 +160,11 @@ class RecorderManager:
 
     @property
     def num_calls(self) -> dict[str, int]:
-        """How often each module has been called since :meth:`start`, by path."""
+        """Number of calls of each module since :meth:`start`, by path."""
         return {path: recorder.num_calls for path, recorder in self._recorders.items()}
 
     def copies(self, path: str) -> bool:
-        """Whether copies of a module's outputs are recorded, because the model goes on to write into them."""
+        """Return whether copies of a module's outputs are recorded, because the model goes on to write into them."""
         return self._recorders[path].clones
 
     def start(self) -> None:
@@ -190,7 +190,7 @@ class RecorderManager:
             self.stop()
 
     def pop_outputs(self) -> dict[str, list[Tensor]]:
-        """Recorded levels by path; recording stops.
+        """Return the recorded levels by path, and stop recording.
 
         Raises:
             TapError: A module was not called, or gave nothing that can be compared.
@@ -200,7 +200,7 @@ class RecorderManager:
         return outputs
 
     def restrict(self, paths: Collection[str]) -> None:
-        """Record no more than the modules at ``paths``."""
+        """Remove the recorders of all modules but those at ``paths``."""
         for path in [path for path in self._recorders if path not in paths]:
             self._recorders.pop(path).remove()
 
