@@ -11,7 +11,6 @@ import contextlib
 import copy
 import logging
 import math
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -22,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS
-from outcome import parser_for, report
+from outcome import command
 from torch import Tensor, nn
 
 import mmsrd
@@ -203,20 +202,13 @@ def trial(folder: Path, count: int, start: int = 0) -> collections.Counter[str]:
     return counts
 
 
-def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument('--count', type=int, default=10_000)
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+def run(folder: Path, count: int, seed: int) -> dict[str, Any]:
+    """The trial, without what mmsrd and MMEngine say to each block."""
     torch.set_num_threads(1)
     MMLogger.get_current_instance().setLevel(logging.ERROR)
     warnings.simplefilter('ignore')
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        counts = trial(Path(folder), args.count, args.seed)
-    report(args, 'bad_configs', dict(count=args.count, seed=args.seed, outcomes=dict(counts.most_common()),
-                                     seconds=round(time.monotonic() - began)))
+    return dict(count=count, seed=seed, outcomes=dict(trial(folder, count, seed).most_common()))
 
 
 if __name__ == '__main__':
-    main()
+    command(__doc__, run, {'count': 10_000, 'seed': 0})

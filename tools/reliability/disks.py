@@ -13,16 +13,15 @@ import os
 import random
 import shutil
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from kill import equal, prepare, start, state, training, wait
 from mmengine.config import Config
 from mmengine.fileio import FileClient, LocalBackend, register_backend
 from mmengine.runner.checkpoint import CheckpointLoader
-from outcome import parser_for, report
+from outcome import command
+from trainings import check_equal, left_alone, output, prepare, start, training, wait
 
 from mmsrd.compat import load_checkpoint_file
 from mmsrd.resume.checkpoint_files import newest_complete
@@ -113,7 +112,8 @@ def fill(work_dir: Path, after: float, children: list[int]) -> list[int]:
     return codes
 
 
-def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Random) -> dict[str, bool]:
+def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Random,
+                     expected: dict[str, Any]) -> dict[str, bool]:
     """One training with one fault, and what follows; see the module.
 
     Raises:
@@ -127,24 +127,19 @@ def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Rando
     children = start(folder, work_dir, 1, None if real else armed, make)
     try:
         codes = fill(work_dir, chance.uniform(0, 0.5), children) if real else wait(children)
-        text = (work_dir / 'output.0').read_text() if (work_dir / 'output.0').exists() else ''
+        text = output(work_dir)
         if fault in GOES_ON and any(codes):
-            raise RuntimeError(f'{fault}: the training ended: {text[-2000:]}')
+            raise RuntimeError(f'{fault}: the training ended: {text}')
         if fault != 'work dir deleted':
             if any(codes) and 'StorageError' not in text and not real:  # on a full disk the message has no place, too
-                raise RuntimeError(f'{fault}: the training ended without a message: {text[-2000:]}')
+                raise RuntimeError(f'{fault}: the training ended without a message: {text}')
             newest = newest_complete(work_dir)
             if newest is None:
                 raise RuntimeError(f'{fault}: the newest complete checkpoint is lost')
             load_checkpoint_file(newest.replace(STORE, ''), 'resume')
         if any(codes) and any(wait(start(folder, work_dir, 1, None, make))):
-            raise RuntimeError(f'{fault}: the resumed training failed: {(work_dir / "output.0").read_text()[-2000:]}')
-        if fault == 'store fails':
-            work_dir = store / work_dir.name
-        expected, actual = state(folder / 'whole'), state(work_dir)
-        for key, value in expected.items():
-            if not equal(value, actual[key]):
-                raise RuntimeError(f'{fault}: {key!r} differs from the training left alone')
+            raise RuntimeError(f'{fault}: the resumed training failed: {output(work_dir)}')
+        check_equal(expected, store / work_dir.name if fault == 'store fails' else work_dir, fault)
     finally:
         if real:
             subprocess.run(['umount', '-l', str(work_dir)], check=False)
@@ -153,34 +148,23 @@ def fault_and_resume(folder: Path, fault: str, number: int, chance: random.Rando
 
 def trial(folder: Path, faults: int, seed: int) -> dict[str, Any]:
     """So many faults, of all kinds in turn."""
-    chance, began = random.Random(seed), time.monotonic()
-    if any(wait(start(folder, folder / 'whole', 1))):
-        raise RuntimeError('the training left alone failed')
+    register_backend('store', Store, prefixes='store')
+    FileClient.register_backend('store', Store, prefixes='store')
+    CheckpointLoader.register_scheme('store://', lambda path, map_location: load_checkpoint_file(
+        path.replace(STORE, ''), 'resume'))
+    prepare(folder)
+    chance, expected = random.Random(seed), left_alone(folder)
     done: dict[str, Any] = dict(seed=seed, faults={}, went_on=0, on_a_real_disk=0)
     for number in range(faults):
         fault = FAULTS[number % len(FAULTS)]
-        result = fault_and_resume(folder, fault, number, chance)
+        result = fault_and_resume(folder, fault, number, chance, expected)
         done['faults'][fault] = done['faults'].get(fault, 0) + 1
         done['went_on'] += result['went_on']
         done['on_a_real_disk'] += result['real']
         print(f'fault {number + 1}: {fault}; {"went on" if result["went_on"] else "ended and resumed"}, equal to the '
               'training left alone, bit for bit', flush=True)
-    return {**done, 'seconds': round(time.monotonic() - began)}
-
-
-def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument('--faults', type=int, default=36)
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    register_backend('store', Store, prefixes='store')
-    FileClient.register_backend('store', Store, prefixes='store')
-    CheckpointLoader.register_scheme('store://', lambda path, map_location: load_checkpoint_file(
-        path.replace(STORE, ''), 'resume'))
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        report(args, 'disks', trial(Path(folder), args.faults, args.seed))
+    return done
 
 
 if __name__ == '__main__':
-    main()
+    command(__doc__, trial, {'faults': 36, 'seed': 0})

@@ -14,15 +14,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from kill import ITERATIONS, equal, prepare, state, training
-from outcome import parser_for, report
+from outcome import command
+from tiny import ROOT
+from trainings import ITERATIONS, check_equal, free_port, prepare, state, training
 
-ROOT = Path(__file__).resolve().parents[2]
 LAST = ITERATIONS - 2
 """No loss from here on: a training that ends meanwhile has nothing that a lost node could join again."""
 
@@ -67,12 +66,6 @@ def newest(work_dir: Path) -> int:
     return max(numbers, default=0)
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        return int(free.getsockname()[1])
-
-
 def _await_store(node: Node, port: int) -> None:
     for _ in range(600):
         if node.launcher.poll() is not None:
@@ -84,17 +77,10 @@ def _await_store(node: Node, port: int) -> None:
 
 
 def run(folder: Path, name: str, processes: int, losses: list[int], timeout: float = 900) -> int:
-    """One training on two nodes.
+    """Train on two nodes with so many processes each; how many losses there were.
 
-    Args:
-        folder: With the data and the teacher; gets the work directory.
-        name: Of the work directory.
-        processes: On each node.
-        losses: Iterations; when a checkpoint of one is there, the second node is lost and comes back.
-        timeout: Seconds without a new checkpoint after which the training has failed.
-
-    Returns:
-        int: How many losses there were; those that would come after the last steps are left out.
+    The second node is lost and comes back when a checkpoint of one of the iterations ``losses`` is there; losses that
+    would come after the last steps are left out. Without a new checkpoint for ``timeout`` seconds it has failed.
     """
     work_dir = folder / name
     config = training(folder, work_dir)
@@ -104,7 +90,7 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
     config.find_unused_parameters = True
     file = folder / f'{name}.py'
     config.dump(str(file))
-    port, done = _free_port(), 0
+    port, done = free_port(), 0
     # A node is lost again only after it has trained (one more checkpoint may have been under way): torchrun gives up
     # when a node is lost while the nodes meet.
     lost_at = -1
@@ -140,8 +126,9 @@ def run(folder: Path, name: str, processes: int, losses: list[int], timeout: flo
 
 
 def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any]:
-    """Trainings with up to four losses each, until ``losses`` are done."""
-    chance, began = random.Random(seed), time.monotonic()
+    """Trainings on two nodes of ``processes`` each, with up to four losses each, until ``losses`` are done."""
+    prepare(folder)
+    chance = random.Random(seed)
     run(folder, 'whole', processes, [])
     expected = state(folder / 'whole')
     done: dict[str, Any] = dict(nodes=2, processes=2 * processes, seed=seed, losses=0, trainings=0)
@@ -150,26 +137,12 @@ def trial(folder: Path, losses: int, processes: int, seed: int) -> dict[str, Any
         moments = sorted(chance.sample(range(1, ITERATIONS - 2, 3), count))
         name = f'lost-{done["trainings"]}'
         done['losses'] += run(folder, name, processes, moments)
-        actual = state(folder / name)
-        for key, value in expected.items():
-            if not equal(value, actual[key]):
-                raise RuntimeError(f'{key!r} differs from the training left alone, after losses at {moments}')
+        check_equal(expected, folder / name, f'losses at {moments}')
         done['trainings'] += 1
         print(f"training {done['trainings']}: {done['losses']} losses so far, after {moments} iterations; equal to one "
               'left alone, bit for bit', flush=True)
-    return {**done, 'seconds': round(time.monotonic() - began)}
-
-
-def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument('--losses', type=int, default=10)
-    parser.add_argument('--processes', type=int, default=2, help='on each of the two nodes')
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
-        report(args, 'nodes', trial(Path(folder), args.losses, args.processes, args.seed))
+    return done
 
 
 if __name__ == '__main__':
-    main()
+    command(__doc__, trial, {'losses': 10, 'processes': 2, 'seed': 0})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import tempfile
 import warnings
 from collections import OrderedDict
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.model import ExponentialMovingAverage
-from outcome import parser_for, report
+from outcome import command
 from tiny import build_detector, compose_set, tiny_student, tiny_teacher
 
 import mmsrd
@@ -88,22 +86,17 @@ def slopes(records: list[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.polyfit(at, [record[key] for record in half], 1)[0]) for key in half[0] if key != 'iteration'}
 
 
-def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument('--iterations', type=int, default=3000)
-    parser.add_argument('--interval', type=int, default=200)
-    args = parser.parse_args()
+def trial(folder: Path, iterations: int, interval: int) -> dict[str, Any]:
+    """Distil the tiny detector; how fast each figure grows."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        config: Config = tiny_student(compose_set(Path(folder)))
-        model = build_detector(config.model).train()
-        teacher = tiny_teacher(Path(folder))
-        mmsrd.attach(model, dict(teacher=dict(config=teacher[0], checkpoint=teacher[1]),
-                                 losses=dict(neck=dict(student='neck', teacher='neck', weight=4.0))))
-        records = soak(model, args.iterations, args.interval)
-    report(args, 'soak', dict(iterations=args.iterations, looks=len(records), per_1000_iterations=slopes(records)))
+    model = build_detector(tiny_student(compose_set(folder)).model).train()
+    config, checkpoint = tiny_teacher(folder)
+    mmsrd.attach(model, dict(teacher=dict(config=config, checkpoint=checkpoint),
+                             losses=dict(neck=dict(student='neck', teacher='neck', weight=4.0))))
+    records = soak(model, iterations, interval)
+    return dict(iterations=iterations, looks=len(records), per_1000_iterations=slopes(records))
 
 
 if __name__ == '__main__':
-    main()
+    command(__doc__, trial, {'iterations': 3000, 'interval': 200})

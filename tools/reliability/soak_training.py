@@ -8,23 +8,21 @@ compared within the phases in which distillation acts and in which it does not.
 from __future__ import annotations
 
 import functools
-import json
-import tempfile
-import time
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from kill import start, wait
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-from outcome import parser_for, report
+from outcome import command
 from prepare_data import digits
+from records import append_line, read_lines
 from soak import held, slopes
 from tiny import ROOT
+from trainings import output, start, wait
 
 DIGITS = ROOT / 'configs' / 'mmpretrain' / 'digits'
 EXACT = ('tensors', 'graphs', 'hooks', 'files', 'threads')
@@ -46,9 +44,7 @@ class HeldHook(Hook):
         """Write a record."""
         if self.every_n_train_iters(runner, self.interval):
             model = getattr(runner.model, 'module', runner.model)
-            record = dict(iteration=runner.iter + 1, **held(model))
-            with open(self.folder / f'held.{get_rank()}.jsonl', 'a') as file:
-                file.write(json.dumps(record) + '\n')
+            append_line(self.folder / f'held.{get_rank()}.jsonl', dict(iteration=runner.iter + 1, **held(model)))
 
 
 def long_run(iterations: int, interval: int, folder: Path, work_dir: Path) -> Config:
@@ -84,32 +80,23 @@ def phases(records: list[dict[str, Any]], iterations: int) -> dict[str, list[dic
             for name, (low, high) in limits.items()}
 
 
-def main() -> None:
-    parser = parser_for(__doc__)
-    parser.add_argument('--iterations', type=int, default=20_000)
-    parser.add_argument('--interval', type=int, default=500)
-    parser.add_argument('--processes', type=int, default=2)
-    args = parser.parse_args()
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        digits(folder / 'digits')
-        import mmpretrain.apis  # noqa: F401  before the processes are forked
-        torch.set_num_threads(1)
-        make = functools.partial(long_run, args.iterations, args.interval)
-        if any(wait(start(folder, folder / 'run', args.processes, None, make))):
-            raise SystemExit((folder / 'run' / 'output.0').read_text()[-3000:])
-        result: dict[str, Any] = dict(iterations=args.iterations, processes=args.processes)
-        for rank in range(args.processes):
-            lines = (folder / f'held.{rank}.jsonl').read_text().splitlines()
-            for phase, records in phases([json.loads(line) for line in lines], args.iterations).items():
-                spread = {key: max(r[key] for r in records) - min(r[key] for r in records) for key in EXACT}
-                result[f'process {rank}, {phase}'] = dict(
-                    looks=len(records), spread=spread, first_mib=round(records[0]['memory_mib'], 1),
-                    last_mib=round(records[-1]['memory_mib'], 1),
-                    mib_per_1000=round(slopes(records)['memory_mib'], 2) if len(records) > 3 else None)
-    report(args, 'soak_training', dict(result, seconds=round(time.monotonic() - began)))
+def trial(folder: Path, iterations: int, interval: int, processes: int) -> dict[str, Any]:
+    """The whole training; what each process held in each phase."""
+    digits(folder / 'digits')
+    import mmpretrain.apis  # noqa: F401  before the processes are forked
+    torch.set_num_threads(1)
+    if any(wait(start(folder, folder / 'run', processes, None, functools.partial(long_run, iterations, interval)))):
+        raise SystemExit(output(folder / 'run'))
+    result: dict[str, Any] = dict(iterations=iterations, processes=processes)
+    for rank in range(processes):
+        for phase, records in phases(read_lines(folder / f'held.{rank}.jsonl'), iterations).items():
+            spread = {key: max(r[key] for r in records) - min(r[key] for r in records) for key in EXACT}
+            result[f'process {rank}, {phase}'] = dict(
+                looks=len(records), spread=spread, first_mib=round(records[0]['memory_mib'], 1),
+                last_mib=round(records[-1]['memory_mib'], 1),
+                mib_per_1000=round(slopes(records)['memory_mib'], 2) if len(records) > 3 else None)
+    return result
 
 
 if __name__ == '__main__':
-    main()
+    command(__doc__, trial, {'iterations': 20_000, 'interval': 500, 'processes': 2})
