@@ -3,14 +3,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, List, Mapping, Optional
+from typing import Any, List, Mapping, Optional, Union
 
 from ..errors import ConfigError
-from .checks import ROOT, mapping, read, setting, text
+from .checks import ROOT, mapping, of_type, read, setting, text
 from .hook_config import PreemptionConfig, ReportConfig, read_optional
 from .loss_config import LossConfig, parse_losses
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
+
+
+def _always(key: str, value: Any) -> bool | str:
+    return value if isinstance(value, str) and value == 'always' else bool(of_type(
+        key, value, bool, "True, False or 'always'"))
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class DistillConfig:
         preset: The preset, or None for the one that fits.
         schedule: When distillation acts.
         report: The page that is written while training; None for none.
+        device_check: Whether the first distilled step is checked: True on accelerators, ``'always'`` on a CPU, too.
         exact_resume: Whether checkpoints keep random states and the place in the data.
         preemption: How to react when a scheduler ends the job; None to keep the default reaction to signals.
     """
@@ -33,6 +39,7 @@ class DistillConfig:
     schedule: Schedule = field(default_factory=Schedule, metadata=dict(check=parse_schedule))
     report: Optional[ReportConfig] = field(default_factory=ReportConfig,
                                            metadata=dict(check=partial(read_optional, ReportConfig)))
+    device_check: Union[bool, str] = setting(_always, True)
     exact_resume: bool = True
     preemption: Optional[PreemptionConfig] = field(default_factory=PreemptionConfig,
                                                    metadata=dict(check=partial(read_optional, PreemptionConfig)))
@@ -61,7 +68,7 @@ def parse_distill(block: Any) -> DistillConfig:
         Traceback (most recent call last):
         ...
         mmsrd.errors.UnknownKeyError: distill: unknown key 'tacher' (did you mean 'teacher' or 'teachers'?). Known \
-keys: exact_resume, losses, preemption, preset, report, schedule, teacher, teachers
+keys: device_check, exact_resume, losses, preemption, preset, report, schedule, teacher, teachers
     """
     if block is None:
         raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "

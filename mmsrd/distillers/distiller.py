@@ -1,7 +1,8 @@
 """``ProjectorDistiller``: recorders and teachers around the feature losses, acting through hooks of the student."""
 from __future__ import annotations
 
-from typing import Any, Sequence, cast
+import contextlib
+from typing import Any, Mapping, Sequence, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ..errors import ConfigError
 from ..recorders import RecorderManager
 from ..teachers import Features, StudentInit, Teacher, TeacherGroup
 from .balance import update_balances
+from .device_check import DeviceCheck
 from .feature_loss import FeatureLoss
 from .finite_check import FiniteCheck
 from .gradient_taps import GradientTaps
@@ -49,6 +51,7 @@ class ProjectorDistiller(nn.Module):
         self.recorders = RecorderManager(self, {})
         self.handles: list[RemovableHandle] = []
         self.finite = FiniteCheck()
+        self.device_check = DeviceCheck(planned.device_check == 'always') if planned.device_check else None
         self._num_calls = planned.recording.num_calls
         self._seen: list[Any] = []
         self._batch: Batch | None = None
@@ -65,6 +68,7 @@ class ProjectorDistiller(nn.Module):
             teachers: The teachers that were planned with.
         """
         self.teachers = teachers
+        teachers.keep_originals = self.device_check is not None
         self.recorders = RecorderManager(student, self.plan.recording.paths, self.plan.recording.clones)
         for name, teacher in teachers.items():
             teacher.follow(self.plan.teacher_plans[name])
@@ -117,6 +121,8 @@ class ProjectorDistiller(nn.Module):
             if isinstance(inputs, Tensor):
                 self._batch = inputs, arguments.get('data_samples')
                 self._autocast = autocast_dtype(inputs.device)
+                if self.device_check is not None:
+                    self.device_check.begin_step(inputs.device)
                 if self.plan.teachers_first:
                     self._taught = self._teach(self._batch)
 
@@ -139,7 +145,17 @@ class ProjectorDistiller(nn.Module):
 
     def _teach(self, batch: Batch) -> dict[str, Features]:
         dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
+        check = self._check_for(batch[0].device)
+        if check is not None and not check.has_checked_teachers:
+            check.check_teachers(self.teachers, batch, dtype)
+            for teacher in self.teachers.values():
+                teacher.measure = check.measure
         return self.teachers.forward_async(*batch, dtype)
+
+    def _check_for(self, device: torch.device) -> DeviceCheck | None:
+        """Return the check that this step has to pass; a copy of the student has none."""
+        check = self.device_check
+        return check if check is not None and check.applies(device) and self._original == id(self) else None
 
     @no_compile
     def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
@@ -213,6 +229,19 @@ class ProjectorDistiller(nn.Module):
         taught = [self._taught] if self._taught is not None else [self._teach(batch) for batch in batches]
         self.teachers.synchronize()
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
+        device = batches[0][0].device
+        check = self._check_for(device)
+        if check is not None and torch.is_grad_enabled():
+            for loss in self.feature_losses:
+                check.check_loss(loss, student[loss.config.student][0],
+                                 taught[0][loss.config.teacher_name][loss.config.teacher], sizes[0])
+            check.finish(device)
+        with contextlib.nullcontext() if self.device_check is None else self.device_check.measure('losses', device):
+            return self._weighted_losses(student, taught, sizes, device)
+
+    def _weighted_losses(self, student: Mapping[str, Sequence[Sequence[Tensor]]], taught: Sequence[dict[str, Features]],
+                         sizes: Sequence[tuple[int, int]], device: torch.device) -> dict[str, Tensor]:
+        """Compare features of each batch: those of the student by path, those of the teachers by name."""
         factor = self.progress.factor
         taps = None
         if torch.is_grad_enabled() and any(loss.measured is not None for loss in self.feature_losses):
@@ -239,7 +268,7 @@ class ProjectorDistiller(nn.Module):
                 logs = logs if loss.balance is None else {**logs, 'balance': step.factors.mean()}
             entries[f'loss_srd_{config.name}'] = entry
             entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
-        fp16 = autocast_dtype(batches[0][0].device) == torch.float16
+        fp16 = autocast_dtype(device) == torch.float16
         self.finite.check(described, FP16_PATIENCE if fp16 else 0)
         return entries
 

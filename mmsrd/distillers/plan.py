@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, Union
 
 import torch
 from torch import nn
@@ -32,6 +32,7 @@ class DistillPlan:
         recording: Which modules of the student are recorded.
         schedule: When distillation acts.
         teachers_first: Whether the teachers start before the student, instead of once its features are recorded.
+        device_check: Whether the first step is checked: True on accelerators, ``'always'`` on a CPU, too.
     """
 
     teachers: Mapping[str, str]
@@ -40,6 +41,7 @@ class DistillPlan:
     recording: Recording
     schedule: Schedule
     teachers_first: bool = False
+    device_check: Union[bool, str] = True
 
     def __str__(self) -> str:
         return self.text([(config.name, config.module_text, FeatureLoss.rows_of(config, pairs))
@@ -122,7 +124,7 @@ def plan(student: nn.Module, teachers: TeacherGroup, config: DistillConfig, keep
     ordered = sorted(losses, key=lambda entry: configs.index(entry[0]))  # as the block names them
     return DistillPlan({name: f'{teacher.name} ({type(teacher.model).__name__})' for name, teacher in teachers.items()},
                        teacher_plans, ordered, Recording.from_run(run, _paths(configs, 'student')), config.schedule,
-                       preset_for(student).teachers_first)
+                       preset_for(student).teachers_first, config.device_check)
 
 
 def build_losses(planned: DistillPlan) -> list[FeatureLoss]:

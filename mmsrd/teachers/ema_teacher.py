@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import EMATeacherConfig
+from ..config import EMATeacherConfig, InferenceConfig
 from ..registry import TEACHERS
 from .speedup import AppliedSpeedups, stores_weights
 from .teacher import Teacher
@@ -53,6 +53,11 @@ class EMATeacher(Teacher):
             return AppliedSpeedups()
         self.average.store(dtype)
         return AppliedSpeedups(stored_dtype=dtype)
+
+    def restart(self, inference: InferenceConfig) -> None:
+        """See :class:`Teacher`."""
+        self.average.store(torch.float32)
+        super().restart(inference)
 
     def release(self) -> None:
         """Release the model; the average holds on to its tensors beside the model's."""

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..config import PretrainedTeacherConfig
+from ..config import InferenceConfig, PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES
 from ..errors import ConfigError
 from ..registry import TEACHERS
@@ -127,7 +127,23 @@ class PretrainedTeacher(Teacher):
         return asked if asked is not None else CHECK_IMAGES if same_task and not self.config.offload else 0
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
-        return apply_speedups(self.model, self.config, self._called, self._recorded_modules(), device, dtype)
+        return apply_speedups(self.model, self.inference, self.config.offload, self._called, self._recorded_modules(),
+                              device, dtype)
+
+    @property
+    def offloads(self) -> bool:
+        """See :class:`Teacher`."""
+        return self.config.offload
+
+    def restart(self, inference: InferenceConfig) -> None:
+        """See :class:`Teacher`."""
+        assert self._original is not None, 'it is kept for this'
+        if self._speedups and self._speedups.offload:
+            self._speedups.offload.remove()
+        self._original.restore()
+        self._device = None
+        super().restart(inference)
+        self.fuse()
 
     def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
         """See :class:`Teacher`."""

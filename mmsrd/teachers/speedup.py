@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Optional, TypeVar
 import torch
 from torch import nn
 
-from ..config import InferenceConfig, PretrainedTeacherConfig
+from ..config import InferenceConfig
 from .offload import Offload
 
 T = TypeVar('T')
@@ -109,6 +109,32 @@ class SideStream:
             self._busy = None
 
 
+class OriginalModel:
+    """Layers, weights and buffers of a model on the CPU, before it is made fast, so that it can be taken back.
+
+    The weights cost no memory until the model moves to a device.
+
+    Args:
+        model: The model, with its hooks.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept = [(module, dict(module._modules), dict(module._buffers),
+                       {name: (weight, None if weight is None else weight.data)
+                        for name, weight in module._parameters.items()}) for module in model.modules()]
+
+    def restore(self) -> None:
+        """Make the model what it was, on the CPU."""
+        for module, children, buffers, parameters in self._kept:
+            module._modules.update(children)
+            module._buffers.update(buffers)
+            vars(module).pop('forward', None)  # of torch.compile
+            for name, (weight, data) in parameters.items():
+                if weight is not None and data is not None:
+                    weight.data = data
+                module._parameters[name] = weight
+
+
 @dataclass(frozen=True)
 class AppliedSpeedups:
     """Speed-ups that were applied to a model.
@@ -124,26 +150,26 @@ class AppliedSpeedups:
     offload: Optional[Offload] = None
 
 
-def apply_speedups(model: nn.Module, config: PretrainedTeacherConfig, called: set[nn.Module],
+def apply_speedups(model: nn.Module, inference: InferenceConfig, offloads: bool, called: set[nn.Module],
                    recorded: set[nn.Module], device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
     """Make a frozen model fast, before it moves to the device.
 
     Args:
         model: The model.
-        config: Its part of the ``distill`` block.
+        inference: How it is made fast.
+        offloads: Whether its weights stay in host memory.
         called: Modules that its forward pass calls.
         recorded: Modules with hooks.
         device: Where it will run.
         dtype: Autocast dtype that it will run under, None for none.
     """
-    inference = config.inference
     stored = dtype if dtype is not None and stores_weights(inference, device) else None
     if stored is not None:
         store_weights(model, stored)
     channels_last = is_channels_last(inference, device, dtype)
     if channels_last:
         model.to(memory_format=torch.channels_last)
-    offload = Offload(model, called) if config.offload else None
+    offload = Offload(model, called) if offloads else None
     if inference.compile is not False:
         compile_parts(model, called, recorded, {} if inference.compile is True else dict(inference.compile))
     return AppliedSpeedups(stored, channels_last, offload)

@@ -4,7 +4,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from dataclasses import dataclass, field, replace
-from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Collection, ContextManager, Dict, List, Mapping, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -28,11 +28,12 @@ from .class_names import ClassMatch
 from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
 from .image_size import ImageSize
 from .input_converter import InputConversion, InputConverter, conversion_for
-from .speedup import AppliedSpeedups, SideStream, teacher_dtype
+from .speedup import AppliedSpeedups, OriginalModel, SideStream, teacher_dtype
 from .student_init import StudentInit
 
 Features = Dict[str, List[Tensor]]
 """Levels by path."""
+_NOT_MEASURED: ContextManager[None] = contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ class Teacher:
         self._recorders: Optional[RecorderManager] = None
         self._handles: List[RemovableHandle] = []
         self._speedups: Optional[AppliedSpeedups] = None
+        self._original: Optional[OriginalModel] = None
+        self.measure: Callable[[str, torch.device], ContextManager[None]] = lambda part, device: _NOT_MEASURED
 
     @classmethod
     def from_config(cls, config: Any, student: nn.Module) -> Teacher:
@@ -230,8 +233,11 @@ class Teacher:
 
     # Ready: weights, recorders, speed-ups.
 
-    def prepare(self) -> None:
+    def prepare(self, keep_original: bool = False) -> None:
         """Read the weights, record what is planned, fuse normalisation: once, when training is about to start.
+
+        Args:
+            keep_original: Whether to keep what :meth:`restart` needs, until :meth:`forget_original`.
 
         Raises:
             CheckpointError: The weights cannot be found or read, or are of another architecture.
@@ -241,6 +247,7 @@ class Teacher:
             if self.student_init is not None:
                 self.student_init.read()
             self.record()
+            self._original = OriginalModel(self.model) if keep_original else None
             self.fuse()
             self._ready = True
 
@@ -292,6 +299,24 @@ class Teacher:
         if recorders and recorders.is_recording and recorders.num_calls == self.plan.recording.num_calls:
             raise AllRecordedSignal
 
+    @property
+    def offloads(self) -> bool:
+        """Return whether its weights stay in host memory."""
+        return False
+
+    def restart(self, inference: InferenceConfig) -> None:
+        """Take all that makes it fast back, and make it fast in another way from the next step on.
+
+        Args:
+            inference: The other way.
+        """
+        self.inference = inference
+        self._speedups = None
+
+    def forget_original(self) -> None:
+        """Let go of what :meth:`restart` needs."""
+        self._original = None
+
     def move_to(self, device: torch.device) -> None:
         """Move the model to ``device``, where it is not there yet."""
         if self._speedups and self._speedups.offload:
@@ -323,7 +348,7 @@ class Teacher:
             TeacherError: Called before :meth:`prepare` or after :meth:`release`.
             TapError: A module was not called.
         """
-        return self._features(inputs, data_samples, autocast_dtype(inputs.device))
+        return self.compute(inputs, data_samples, autocast_dtype(inputs.device))
 
     def forward_async(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                       student_dtype: torch.dtype | None) -> Features:
@@ -334,15 +359,16 @@ class Teacher:
             data_samples: The student's data samples.
             student_dtype: Autocast dtype of the student, None for none.
         """
-        work = functools.partial(self._features, inputs, data_samples, student_dtype)
+        work = functools.partial(self.compute, inputs, data_samples, student_dtype)
         return self._stream.run(work, inputs.device) if self.inference.stream else work()
 
     def synchronize(self) -> None:
         """Let what is queued on the device from now on wait for :meth:`forward_async`."""
         self._stream.synchronize()
 
-    def _features(self, inputs: Tensor, data_samples: Sequence[Any] | None,
-                  student_dtype: torch.dtype | None) -> Features:
+    def compute(self, inputs: Tensor, data_samples: Sequence[Any] | None,
+                student_dtype: torch.dtype | None) -> Features:
+        """Compute :meth:`features` for a student that runs under autocast of ``student_dtype``; None for none."""
         if not self._ready:
             raise TeacherError(f'{self.key}: the teacher has no weights yet; call prepare() first')
         if self.released:
@@ -355,7 +381,7 @@ class Teacher:
         # Weights that are stored in half precision need autocast also where the student has none (validation).
         dtype = dtype or self._speedups.stored_dtype
         self.move_to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None), self.measure('teacher', device):
             return self.forward(inputs, data_samples)
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:

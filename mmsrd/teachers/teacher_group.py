@@ -40,7 +40,13 @@ def kind_of(config: TeacherConfig) -> type[Teacher]:
 
 
 class TeacherGroup(Dict[str, Teacher]):
-    """Teachers by name; a single one has the empty name."""
+    """Teachers by name; a single one has the empty name.
+
+    Attributes:
+        keep_originals: Whether teachers keep what is needed to take their speed-ups back.
+    """
+
+    keep_originals = False
 
     @classmethod
     def build(cls, configs: Mapping[str, TeacherConfig], student: nn.Module) -> TeacherGroup:
@@ -75,13 +81,13 @@ class TeacherGroup(Dict[str, Teacher]):
         """Read the weights and get ready to run, when training is about to start.
 
         Args:
-            start: Checkpoint that the student starts from (``load_from``), if any.
+            start: Checkpoint that the student starts from (``load_from``), if any; None by default.
 
         Raises:
             CheckpointError: The weights of one cannot be read, or are of another architecture.
         """
         for teacher in self.values():
-            teacher.prepare()
+            teacher.prepare(self.keep_originals)
             if start is not None and start == teacher.describe()['checkpoint']:
                 print_log(f'{teacher.key}.checkpoint = {start!r} is also load_from: teacher and student start with '
                           'the same weights', logger='current', level=logging.WARNING)

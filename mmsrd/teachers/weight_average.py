@@ -42,8 +42,10 @@ class WeightAverage(ExponentialMovingAverage):
     def store(self, dtype: torch.dtype) -> None:
         """Let the copy compute with weights of ``dtype``; the average stays in float32 beside them.
 
-        Autocast would convert the average's weights in every step.
+        Autocast would convert the average's weights in every step. With float32 there is one copy of them again.
         """
+        for name, _ in self._stored:
+            self.module.get_parameter(name).data = self.avg_parameters[name]
         store_weights(self.module, dtype)
         self._stored = [(name, value) for name, value in self.module.state_dict().items()
                         if value.dtype != self.avg_parameters[name].dtype]

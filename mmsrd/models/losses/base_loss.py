@@ -110,6 +110,14 @@ class BaseDistillLoss(nn.Module):
                 f'{type(self).__name__} compares two features of one shape (N, C), (N, L, C) or (N, C, H, W), but got '
                 f'student {tuple(student.shape)} and teacher {tuple(teacher.shape)}')
 
+    def with_backend(self, backend: str) -> BaseDistillLoss | None:
+        """Return the same loss computed in another way; None where there is one way only.
+
+        Args:
+            backend: One of :data:`mmsrd.ops.BACKENDS`; ``'autograd'`` is the reference.
+        """
+        return None
+
     @property
     def shares_rows(self) -> bool:
         """Return whether the rows of other processes count, too."""

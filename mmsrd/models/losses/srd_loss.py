@@ -1,6 +1,7 @@
 """The SRD loss."""
 from __future__ import annotations
 
+import copy
 from typing import Sequence
 
 import torch
@@ -79,6 +80,12 @@ class SRDLoss(BaseDistillLoss):
         super().check(student, teacher)
         if self.norm == 'spatial':
             _as_one_image(student)
+
+    def with_backend(self, backend: str) -> SRDLoss:
+        """See :class:`BaseDistillLoss`."""
+        other = copy.copy(self)
+        other.backend = backend
+        return other
 
     @property
     def shares_rows(self) -> bool:

@@ -1,0 +1,137 @@
+"""Do a teacher's speed-ups change its features? Tried with a batch, on the device where it runs."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, Sequence, Tuple
+
+import torch
+from torch import Tensor
+
+from ..config import PLAIN, InferenceConfig
+from ..models.losses.functional import standardize
+from .teacher import Features, Teacher
+
+ALIGNED = 0.99
+"""Alignment with the plain features below which a speed-up is switched off. bfloat16 has 0.999 and more."""
+REPEATS = 3
+"""Passes on the side stream that are compared with one in order."""
+_OFF: Dict[str, Any] = {'compile': False, 'channels_last': False, 'precision': 'fp32', 'fold': False}
+"""Speed-ups in the order in which they are suspected, and what switches each of them off."""
+_UNKNOWN = -2.0
+
+
+@dataclass(frozen=True)
+class SpeedupCheck:
+    """Result of :func:`check_speedups`.
+
+    Attributes:
+        alignment: Lowest alignment of a level with the plain features, as the teacher runs now; None if unknown.
+        switched_off: Speed-ups that had to be switched off: key of ``inference`` → what was found.
+        failure: Why the teacher could not be checked; empty where it was.
+    """
+
+    alignment: float | None = None
+    switched_off: Tuple[Tuple[str, str], ...] = ()
+    failure: str = ''
+
+
+def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None], student_dtype: torch.dtype | None,
+                   lowest: Callable[[float], float] = float) -> SpeedupCheck:
+    """Compare a teacher's features with those of a plain forward pass in float32, and switch off what changes them.
+
+    The speed-ups are left out one by one until the features are right; where none alone is the cause, all are left
+    out. Then features from the side stream are compared with those computed in order, bit for bit. Afterwards the
+    teacher runs as it was found to be right.
+
+    Args:
+        teacher: A ready teacher that has kept its original.
+        batch: The student's normalised batch (N, C, H, W) and its data samples.
+        student_dtype: Autocast dtype of the student; None for none.
+        lowest: Lowest value among all processes, which decide together; that of this process by default.
+    """
+    asked = teacher.inference
+    if teacher.offloads:  # all of its weights may not fit on the device, so the host computes the plain features
+        batch = batch[0][:1], None if batch[1] is None else batch[1][:1]
+    plain, failure = _attempt(teacher, InferenceConfig(**PLAIN), batch, None)
+
+    def alignment(inference: InferenceConfig) -> float:
+        found = _attempt(teacher, inference, batch, student_dtype)[0]
+        return lowest(_UNKNOWN if plain is None else -1.0 if found is None else feature_alignment(found, plain))
+
+    value = alignment(asked)
+    if value == _UNKNOWN:
+        teacher.restart(asked)
+        return SpeedupCheck(failure=failure or 'see the message of another process')
+    switched: list[tuple[str, str]] = []
+    if value < ALIGNED:
+        why = f'alignment {value:.4f} with the features of the plain teacher in float32'
+        found = 0.0
+        for name, off in _OFF.items():
+            if getattr(asked, name) != off and (found := alignment(replace(asked, **{name: off}))) >= ALIGNED:
+                asked, switched = replace(asked, **{name: off}), [(name, f'{why}; {found:.4f} without it')]
+                break
+        else:
+            asked = replace(asked, **_OFF)
+            found = alignment(asked)
+            switched = [(', '.join(_OFF), f'{why}; {found:.4f} without all of them')]
+        value = found
+    if asked.stream and lowest(float(_stream_is_right(teacher, batch, student_dtype))) < 1:
+        asked = replace(asked, stream=False)
+        teacher.inference = asked
+        switched.append(('stream', 'features differ from those computed in order'))
+    return SpeedupCheck(value, tuple(switched))
+
+
+def feature_alignment(features: Features, plain: Features) -> float:
+    """Return the lowest cosine similarity of a level with its plain one, both standardised as the SRD loss sees them.
+
+    Args:
+        features: Levels by path.
+        plain: The same levels as they should be.
+
+    Returns:
+        float: At most 1; -1 where a level has another shape, or is not finite.
+    """
+    lowest = 1.0
+    for path, levels in plain.items():
+        for level, expected in zip(features[path], levels):
+            if level.shape != expected.shape or not bool(level.isfinite().all()):
+                return -1.0
+            z, t = (standardize(x.float()) for x in (level, expected))
+            scale = (z.square().mean() * t.square().mean()).sqrt().clamp_min(1e-12)
+            same = torch.equal(level.float(), expected.float())  # a level that is constant has no direction
+            lowest = min(lowest, 1.0 if same else float((z * t).mean() / scale))
+    return lowest
+
+
+def _attempt(teacher: Teacher, inference: InferenceConfig, batch: tuple[Tensor, Sequence[Any] | None],
+             student_dtype: torch.dtype | None) -> tuple[Features | None, str]:
+    """Return the features of a teacher that is made fast in a way, or None and why there are none."""
+    try:
+        teacher.restart(inference)
+        return teacher.compute(*batch, student_dtype), ''
+    except Exception as e:  # out of memory, a compiler that fails
+        return None, f'{type(e).__name__}: {e}'
+
+
+def _stream_is_right(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
+                     student_dtype: torch.dtype | None) -> bool:
+    """Return whether features from the side stream are those computed in order, with other work queued beside it."""
+    try:
+        expected, again = (teacher.compute(*batch, student_dtype) for _ in range(2))
+        exact = _equal(expected, again)  # some kernels add in an order of their own
+        work = torch.randn(512, 512, device=batch[0].device)
+        for _ in range(REPEATS):
+            work = work @ work / 512
+            features = teacher.forward_async(*batch, student_dtype)
+            work = work @ work / 512  # as the student's head would be
+            teacher.synchronize()
+            if not _equal(features, expected) and (exact or feature_alignment(features, expected) < ALIGNED):
+                return False
+        return True
+    except Exception:
+        return False
+
+
+def _equal(one: Features, other: Features) -> bool:
+    return all(torch.equal(a, b) for path in one for a, b in zip(one[path], other[path]))
