@@ -102,3 +102,31 @@ def test_public_names_are_imported_on_first_use():
     assert done.returncode == 0, done.stderr
     with pytest.raises(AttributeError, match="module 'mmsrd' has no attribute 'atach'"):
         _ = mmsrd.atach
+
+
+HOOKS = {'runner', 'batch_idx', 'data_batch', 'outputs', 'module', 'student', 'args', 'kwargs', 'output'}
+"""Arguments of hooks of MMEngine and PyTorch, which their pages describe."""
+
+
+def public_functions():
+    """Name, arguments and docstring of each public function and class, but for mmcv's operators and Triton's kernels."""
+    for path in FILES:
+        if path.name in ('mmcv_ops.py', 'triton_kernels.py'):
+            continue
+        for node in ast.walk(ast.parse((PACKAGE / path).read_text())):
+            text = ast.get_docstring(node) if isinstance(node, (ast.FunctionDef, ast.ClassDef)) else None
+            if text and not node.name.startswith('_'):
+                names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)] \
+                    if isinstance(node, ast.FunctionDef) else []
+                yield f'{path}: {node.name}', [name for name in names if name not in ('self', 'cls')], text
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun():
+    beginnings = {'What', 'Whether', 'Of', 'As', 'How', 'Where', 'Which', 'Why', 'When', 'On'}
+    assert [name for name, _, text in public_functions() if text.split()[0].strip(',.:;') in beginnings] == []
+
+
+def test_functions_of_three_arguments_describe_them():
+    """Unless they override one that does, or are called by MMEngine."""
+    assert [name for name, arguments, text in public_functions()
+            if len(set(arguments) - HOOKS) >= 3 and 'Args:' not in text and not text.startswith('See ')] == []

@@ -17,6 +17,11 @@ def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
 
     None members (an auxiliary output that is switched off) do not count.
 
+    Args:
+        output: Output of a module.
+        key: Config key that names the module, for messages.
+        path: Dotted path of the module.
+
     Raises:
         TapError: The output is something else.
     """
@@ -155,7 +160,7 @@ class RecorderManager:
 
     @property
     def is_recording(self) -> bool:
-        """Whether outputs are being recorded."""
+        """Return whether outputs are being recorded."""
         return any(recorder.recording for recorder in self._recorders.values())
 
     @property

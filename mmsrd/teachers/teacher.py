@@ -368,7 +368,13 @@ class Teacher:
 
     def compute(self, inputs: Tensor, data_samples: Sequence[Any] | None,
                 student_dtype: torch.dtype | None) -> Features:
-        """Compute :meth:`features` for a student that runs under autocast of ``student_dtype``; None for none."""
+        """Compute :meth:`features` in order.
+
+        Args:
+            inputs: The student's normalised batch (N, C, H, W).
+            data_samples: The student's data samples.
+            student_dtype: Autocast dtype of the student; None for none.
+        """
         if not self._ready:
             raise TeacherError(f'{self.key}: the teacher has no weights yet; call prepare() first')
         if self.released:

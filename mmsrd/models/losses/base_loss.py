@@ -168,7 +168,7 @@ class StandardizingLoss(BaseDistillLoss):
         self.eps = number('eps', eps, at_least=0)
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """The value of :meth:`value`, and ``{'alignment': mean of rho_c}`` (1 aligned, 0 unrelated)."""
+        """See :class:`BaseDistillLoss`; what :meth:`value` returns, and ``{'alignment': mean of rho_c}``."""
         s, t = upcast(student), upcast(teacher)
         z, u = (SF.standardize(x, self.eps, reduce) for x in (s, t))
         with torch.no_grad():
@@ -179,5 +179,13 @@ class StandardizingLoss(BaseDistillLoss):
         return value, {'alignment': alignment}
 
     def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:
-        """The loss, from features in at least float32 and from standardised ones ``z`` and ``t``."""
+        """Return the loss, scalar.
+
+        Args:
+            student: Projected student feature, in float32 or float64.
+            teacher: Teacher feature of the same shape.
+            z: The student's feature, standardised.
+            t: The teacher's feature, standardised.
+            reduce: Sum over processes; None for this process alone.
+        """
         raise NotImplementedError

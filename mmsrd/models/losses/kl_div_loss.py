@@ -39,7 +39,7 @@ class KLDivLoss(BaseDistillLoss):
         self.temperature = number('temperature', temperature, above=0)
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """The divergence of logits (N, C), (N, L, C) or (N, C, H, W); nothing to log beside it."""
+        """See :class:`BaseDistillLoss`; features are logits, and there is nothing to log."""
         return self.divergence(upcast(student), upcast(teacher), self.temperature, reduce), {}
 
     def extra_repr(self) -> str:

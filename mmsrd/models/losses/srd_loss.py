@@ -110,7 +110,7 @@ class SRDLoss(BaseDistillLoss):
         return loss, {'alignment': alignment}
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
-        """The same of one level, by PyTorch's autograd."""
+        """See :class:`BaseDistillLoss`; by PyTorch's autograd, also its logs (:meth:`compare_levels`)."""
         student, teacher = upcast(student), upcast(teacher)
         z, t = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
         if self.form == 'correlation':
