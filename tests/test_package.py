@@ -109,7 +109,7 @@ HOOKS = {'runner', 'batch_idx', 'data_batch', 'outputs', 'module', 'student', 'a
 
 
 def public_functions():
-    """Name, arguments and docstring of each public function and class, but for mmcv's operators and Triton's kernels."""
+    """Name, arguments and docstring of public functions and classes, but for mmcv's operators and Triton's kernels."""
     for path in FILES:
         if path.name in ('mmcv_ops.py', 'triton_kernels.py'):
             continue
