@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Study of real photographs: what distillation is worth on small public sets, with pretrained backbones and without.
 
-Each training is ``tools/train.py`` on a config of ``configs/photographs``; rows differ in the ``distill`` block. Results
-are recorded in ``docs/results/real.jsonl``, and what is recorded is not run again. The sets are not part of this
-repository: ``--data DIR`` is a folder with their archives, which are unpacked into ``data/`` (the README of the configs
-says where each can be had).
+Each training is ``tools/train.py`` on a config of ``configs/photographs``; rows differ in the ``distill`` block.
+Results are recorded in ``docs/results/real.jsonl``, and what is recorded is not run again. The sets are not part of
+this repository: ``--data DIR`` is a folder with their archives, which are unpacked into ``data/`` (the README of the
+configs says where each can be had).
 """
 from __future__ import annotations
 
@@ -88,8 +88,9 @@ def _options(choice: Choice, name: str, *backbones: str) -> tuple[str, ...]:
     if not choice.smoke:
         return choice.options
     data = choice.work_dir / f'data_{name}'
+    roots = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')]
     return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
-            'model.test_cfg.score_thr=0', *(f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')),
+            'model.test_cfg.score_thr=0', *roots,
             f'val_evaluator.ann_file={data}/annotations/instances_val.json',
             *(['model.backbone.init_cfg=None'] if backbones[-1] in WEIGHTS else []), *choice.options)
 
