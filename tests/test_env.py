@@ -1,6 +1,7 @@
 """Versions are checked at import, shown by one command, and installing mmsrd asks for none."""
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -70,6 +71,28 @@ def test_the_report(installed):
     assert "  mmdet: pip install 'mmdet>=3.0,<3.4' pycocotools" in missing
     assert not any('triton' in line for line in missing)  # another one would not fit this torch
     assert len(lines) < 30  # one screen
+
+
+def test_the_check():
+    done = python('-m', 'mmsrd.env', '--check', cwd=ROOT)
+    lines = done.stdout.splitlines()
+    assert lines[-1] == 'All right'
+    for part in ('SRDLoss, elementwise, float32', 'SRDLoss, correlation, bfloat16', 'teacher, bfloat16', 'processes'):
+        assert any(line.startswith(part) for line in lines), part
+
+
+def test_the_check_fails_where_something_is_wrong(monkeypatch):
+    from mmsrd.env import check
+    from mmsrd.ops.torch_backend import TorchBackend
+    monkeypatch.setattr(check, '_teacher', lambda *args: ('not tried', True))
+    monkeypatch.setattr(check, '_processes', lambda *args: (_ for _ in ()).throw(RuntimeError('no port')))
+    real = TorchBackend.gradient
+    monkeypatch.setattr(TorchBackend, 'gradient', lambda self, *args: [2 * x for x in real(self, *args)])
+    table, is_right = check.report_check()
+    assert not is_right
+    assert re.search(r'TorchBackend: level \d \(float32\): gradient of norm', table)
+    assert 'RuntimeError: no port' in table
+    assert table.splitlines()[-1].startswith('Wrong on this device, and switched off in a training: SRDLoss, ')
 
 
 def test_the_command():

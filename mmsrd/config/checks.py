@@ -70,6 +70,30 @@ def read(kind: Type[T], key: str, block: Any, also_known: Sequence[str] = (), /,
     return kind(**given)
 
 
+def read_optional(kind: Type[T], key: str, block: Any) -> T | None:
+    """Read a part of the block that can be switched off.
+
+    Args:
+        kind: The dataclass of the part.
+        key: Config key of the part.
+        block: A dict; True or None for the defaults, False for none.
+
+    Raises:
+        ConfigError: And its kinds.
+
+    Example:
+        >>> from mmsrd.config.checks import read_optional
+        >>> from mmsrd.config.distill_config import ReportConfig
+        >>> read_optional(ReportConfig, 'distill.report', dict(baseline='work_dirs/alone')).images
+        8
+        >>> read_optional(ReportConfig, 'distill.report', False) is None
+        True
+    """
+    if block is None or isinstance(block, bool):
+        return None if block is False else kind()
+    return read(kind, key, mapping(key, block))
+
+
 def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
     """``value`` as a dict, without the ``_delete_`` that MMEngine leaves where there was nothing to delete.
 

@@ -6,11 +6,26 @@ from functools import partial
 from typing import Any, List, Mapping, Optional, Union
 
 from ..errors import ConfigError
-from .checks import ROOT, mapping, of_type, read, setting, text
-from .hook_config import PreemptionConfig, ReportConfig, read_optional
+from .checks import ROOT, mapping, of_type, read, read_optional, setting, text
 from .loss_config import LossConfig, parse_losses
+from .preemption_config import PreemptionConfig
 from .schedule import Schedule, parse_schedule
 from .teacher_config import TeacherConfig, parse_teachers
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """``distill.report``: the page that is written while training, by :class:`mmsrd.DistillReportHook`.
+
+    Attributes:
+        images: Validation images that are shown; 0 for none.
+        baseline: Work directory of the student alone; None for none.
+        metric: Name of the metric that the report is about; None for the main one.
+    """
+
+    images: int = 8
+    baseline: Optional[str] = setting(text('the work directory of the student alone'), None)
+    metric: Optional[str] = setting(text('the name of a metric'), None)
 
 
 def _always(key: str, value: Any) -> bool | str:

@@ -116,7 +116,8 @@ class Progress:
 
     @property
     def _is_on_turn(self) -> bool:
-        return self.iteration // self.accumulation % self.schedule.interval == 0
+        first = self.schedule.start * ((self.epoch_length or 0) if self.schedule.by_epoch else 1)
+        return (self.iteration // self.accumulation - first // self.accumulation) % self.schedule.interval == 0
 
     @property
     def over(self) -> bool:

@@ -203,13 +203,24 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     options = mapping(key, block)
     if options.get('type') is not None:
         kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'a kind of teacher')
-        if kind not in (PretrainedTeacherConfig.kind, EMATeacherConfig.kind):
+        if kind == EMATeacherConfig.kind:
+            options = options if 'ema' in options else dict(ema=options)
+        elif kind != PretrainedTeacherConfig.kind:
             return OwnTeacherConfig(key, kind, options)
     if options.get('ema') is not None:
         given = [name for name in options if name != 'ema' and options[name]]
         if given:
             raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
         return read(EMATeacherConfig, f'{key}.ema', options['ema'], key=key)
+    return read_pretrained(key, options)
+
+
+def read_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacherConfig:
+    """Check a teacher that has been trained before.
+
+    Raises:
+        ConfigError: And its kinds.
+    """
     config = read(PretrainedTeacherConfig, key, options, ('ema', 'type'), key=key)
     if config.size is not None and config.scale != 1:
         raise ConfigError(f'{key}: has scale={config.scale:g} and size={config.size}; give one of them')

@@ -2,10 +2,10 @@
 from .attach_detach import CHILD, attach, attach_distiller, detach
 from .distiller import ProjectorDistiller
 from .feature_loss import FeatureLoss
+from .fingerprint import differences, fingerprint_of
 from .level_matching import LevelPair, match_levels, match_shapes
 from .plan import HEADER, DistillPlan, read_block, text_table
 from .presets import Preset, preset_for
-from .resume_check import differences, fingerprint_of
 from .shared_classes import take_classes
 
 __all__ = ['CHILD', 'HEADER', 'DistillPlan', 'FeatureLoss', 'LevelPair', 'Preset', 'ProjectorDistiller', 'attach',

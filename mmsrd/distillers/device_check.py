@@ -5,8 +5,10 @@ import contextlib
 import copy
 import importlib
 import logging
+import math
 import statistics
 import time
+from dataclasses import dataclass
 from typing import Any, ContextManager, Iterator, Sequence
 
 import torch
@@ -15,7 +17,6 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from ..models.losses import BaseDistillLoss
-from ..models.losses.base_loss import LossAndLogs
 from ..ops import has_triton
 from ..teachers import TeacherGroup
 from ..teachers.speedup_check import SpeedupCheck, check_speedups
@@ -42,6 +43,7 @@ class DeviceCheck:
     Attributes:
         done: Whether there is nothing to check any more.
         times: Times of the steps after the check; None once they are read.
+        found: What was measured, for people.
         findings: What had to be switched off: config key → what was found.
     """
 
@@ -51,7 +53,7 @@ class DeviceCheck:
         self.has_checked_teachers = False
         self.findings: dict[str, str] = {}
         self._seconds = 0.0
-        self._said: list[str] = []
+        self.found: list[str] = []
         self.times: StepTimes | None = StepTimes()
 
     def applies(self, device: torch.device) -> bool:
@@ -70,60 +72,35 @@ class DeviceCheck:
         started = time.perf_counter()
         self.has_checked_teachers = True
         for teacher in teachers.values():
+            teacher.measure = self.measure
             with preserved_random_state():
                 found: SpeedupCheck = check_speedups(teacher, batch, student_dtype, lambda x: _agree(x, 'min'))
             teacher.forget_original()
             for name, what in found.switched_off:
                 self._warn(f'{teacher.key}.inference.{name}', what, 'is switched off for this run')
-            self._said.append(f'{teacher.key}: ' + (
+            self.found.append(f'{teacher.key}: ' + (
                 f'not checked ({found.failure})' if found.alignment is None else f'alignment {found.alignment:.4f}'))
         self._seconds += time.perf_counter() - started
 
-    def check_loss(self, loss: FeatureLoss, student: Sequence[Tensor], teacher: Sequence[Tensor],
-                   image_size: tuple[int, int]) -> None:
+    def check_loss(self, loss: FeatureLoss, levels: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Check value and gradients of a loss that has backends against PyTorch's autograd.
 
         Args:
-            loss: The loss.
-            student: Levels of the student's module.
-            teacher: Levels of the teacher's module.
-            image_size: Size (H, W) of the images.
+            loss: The loss, about to compare some levels.
+            levels: Those of the projected student and the teacher; none where too few rows are there.
         """
         started, criterion = time.perf_counter(), loss.criterion
         if isinstance(criterion, BaseDistillLoss) and criterion.with_backend('autograd') is not None:
             name, asked = loss.config.key, str(getattr(criterion, 'backend', ''))
-            pairs = _compared(loss, student, teacher, image_size)
-            said, worst = self._compare(criterion, pairs)
+            result = compare_with_reference(criterion, levels)
             for other in ('torch', 'autograd'):
-                if not said:
+                if not result.wrong:
                     break
-                self._warn(name, said, f'backend={other!r} is used for this run instead of {asked!r}')
+                self._warn(name, result.wrong, f'backend={other!r} is used for this run instead of {asked!r}')
                 loss.criterion = criterion = criterion.with_backend(other) or criterion
-                said, worst = self._compare(criterion, pairs) if other != 'autograd' else ('', worst)
-            self._said.append(f'{name}: largest error {worst:.1e}')
+                result = compare_with_reference(criterion, levels) if other != 'autograd' else Comparison()
+            self.found.append(f'{name}: {result}')
         self._seconds += time.perf_counter() - started
-
-    def _compare(self, criterion: BaseDistillLoss, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[str, float]:
-        """Return what is wrong, the same in all processes, or nothing; and the largest error."""
-        reference = criterion.with_backend('autograd')
-        assert reference is not None, 'it has backends'
-        with preserved_random_state():
-            try:
-                (value, gradients), (expected, right) = (_run(loss, pairs) for loss in (criterion, reference))
-                error = abs(value - expected) / max(abs(expected), 1.0)
-                errors = [error / VALUE_TOLERANCE, *(_relative(g, r) / TOLERANCES.get(g.dtype, 1e-3)
-                                                     for g, r in zip(gradients, right))]
-                said = [f'value {value:.6g} instead of {expected:.6g}', *(
-                    f'level {i} ({str(g.dtype).rpartition(".")[2]}): gradient of norm {float(g.float().norm()):.4g} '
-                    f'instead of {float(r.float().norm()):.4g}' for i, (g, r) in enumerate(zip(gradients, right)))]
-            except Exception as e:  # a kernel that fails on this device
-                errors, said = [float('inf')], [f'{type(e).__name__}: {e}']
-        errors = [e if e == e else float('inf') for e in errors]
-        i = max(range(len(errors)), key=errors.__getitem__)
-        worst = _agree(errors[i], 'max')
-        if worst <= 1:
-            return '', worst * TOLERANCES[torch.float32]
-        return (said[i] if errors[i] > 1 else 'another process has found a wrong result'), worst
 
     def _warn(self, key: str, what: str, consequence: str) -> None:
         self.findings[key] = what
@@ -146,15 +123,15 @@ class DeviceCheck:
     def finish(self, device: torch.device) -> None:
         """Say what was found, in one line; nothing is checked from now on."""
         self.done = True
-        print_log(f'Device check on {device_name(device)} ({self._seconds:.1f} s): {"; ".join(self._said)}; '
+        print_log(f'Device check on {device_name(device)} ({self._seconds:.1f} s): {"; ".join(self.found)}; '
                   f'switched off: {", ".join(self.findings) or "nothing"}', logger='current')
 
 
 class StepTimes:
-    """Milliseconds of some distilled steps and of their parts, by device events, read once without waiting.
+    """Milliseconds of some steps and of their parts, by device events, read once without waiting.
 
     Args:
-        steps: Steps that are measured.
+        steps: Steps that are measured; 8 by default.
 
     Example:
         >>> import torch
@@ -165,13 +142,16 @@ class StepTimes:
         ...     with times.part('teacher', cpu):
         ...         pass
         >>> times.text()
-        'a distilled step takes 0 ms; of it teacher 0.0 ms'
+        'a training step takes 0 ms on average; when it distils: teacher 0.0 ms'
     """
 
     def __init__(self, steps: int = 8) -> None:
         self.steps = steps
         self._begun: list[Any] = []
         self._parts: dict[str, list[tuple[Any, Any]]] = {}
+
+    def __reduce__(self) -> tuple[type[StepTimes], tuple[int]]:
+        return StepTimes, (self.steps,)  # events of a device cannot be copied
 
     @property
     def is_full(self) -> bool:
@@ -185,21 +165,21 @@ class StepTimes:
 
     @contextlib.contextmanager
     def part(self, name: str, device: torch.device) -> Iterator[None]:
-        """Measure a part of each step."""
+        """Measure a part of a step."""
         started = _now(device)
         yield
         if not self.is_full and self._begun:
             self._parts.setdefault(name, []).append((started, _now(device)))
 
     def text(self) -> str | None:
-        """Return the medians for people; None while steps are missing or the device has not come so far."""
+        """Return means and medians for people; None while steps are missing or the device has not come so far."""
         marks = [*self._begun, *(mark for pairs in self._parts.values() for pair in pairs for mark in pair)]
         if not self.is_full or not all(isinstance(mark, float) or mark.query() for mark in marks):
             return None
-        step = statistics.median(_milliseconds(a, b) for a, b in zip(self._begun, self._begun[1:]))
+        step = _milliseconds(self._begun[0], self._begun[-1]) / self.steps
         parts = [f'{name} {statistics.median(_milliseconds(a, b) for a, b in pairs):.1f} ms'
                  for name, pairs in self._parts.items()]
-        return f'a distilled step takes {step:.0f} ms; of it {", ".join(parts)}'
+        return f'a training step takes {step:.0f} ms on average; when it distils: {", ".join(parts)}'
 
 
 def _now(device: torch.device) -> Any:
@@ -215,6 +195,82 @@ def _milliseconds(begin: Any, end: Any) -> float:
     return 1000.0 * (end - begin) if isinstance(begin, float) else float(begin.elapsed_time(end))
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Result of :func:`compare_with_reference`, the same in all processes.
+
+    Attributes:
+        error: Largest error, relative to what is tolerated.
+        wrong: What is wrong, in any process; empty where nothing is.
+        failure: Why nothing could be compared; empty where something was.
+    """
+
+    error: float = 0.0
+    wrong: str = ''
+    failure: str = ''
+
+    def __str__(self) -> str:
+        return f'not checked ({self.failure})' if self.failure else f'largest error {self.error:.1e} of the tolerated'
+
+
+@torch.no_grad()
+def compare_with_reference(criterion: BaseDistillLoss, levels: Sequence[tuple[Tensor, Tensor]]) -> Comparison:
+    """Compare value and gradients of a loss with those of PyTorch's autograd; all processes must call it.
+
+    Each process compares its own rows, so that one that fails does not leave the others waiting.
+
+    Args:
+        criterion: A loss with backends.
+        levels: Levels of the projected student and the teacher.
+    """
+    own = copy.copy(criterion)
+    own.sync = False
+    reference = own.with_backend('autograd')
+    assert reference is not None, 'it has backends'
+    failure, errors, said = '', [0.0], ['']
+    with preserved_random_state():
+        try:  # the reference needs the most memory; where it fails, nothing is known of the loss
+            expected, right = _run(reference, levels)
+            if not all(math.isfinite(float(x)) for x in (expected, *(g.norm() for g in right))):
+                failure = 'the reference is not finite'
+        except Exception as e:
+            failure, expected, right = f'{type(e).__name__}: {e}', 0.0, []
+        if not failure:
+            try:
+                value, gradients = _run(own, levels)
+                errors = [abs(value - expected) / max(abs(expected), 1.0) / VALUE_TOLERANCE, *(
+                    _relative(g, r) / TOLERANCES.get(g.dtype, 1e-3) for g, r in zip(gradients, right))]
+                said = [f'value {value:.6g} instead of {expected:.6g}', *(
+                    f'level {i} ({str(g.dtype).rpartition(".")[2]}): gradient of norm {float(g.float().norm()):.4g} '
+                    f'instead of {float(r.float().norm()):.4g}' for i, (g, r) in enumerate(zip(gradients, right)))]
+            except Exception as e:  # a kernel that fails on this device
+                errors, said = [math.inf], [f'{type(e).__name__}: {e}']
+    errors = [math.inf if math.isnan(error) else error for error in errors]
+    i = max(range(len(errors)), key=errors.__getitem__)
+    known, worst = _agree(float(not failure), 'min'), _agree(errors[i], 'max')
+    if not known:
+        return Comparison(failure=failure or 'see another process')
+    return Comparison(worst, '' if worst <= 1 else said[i] if errors[i] > 1 else 'wrong in another process')
+
+
+def _run(loss: BaseDistillLoss, levels: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, list[Tensor]]:
+    """Return value and gradients of a loss; the gradients are scaled, so that half precision can hold them."""
+    if not levels:
+        return 0.0, []
+    with torch.enable_grad():
+        students = [s.detach().requires_grad_() for s, _ in levels]
+        value, _ = loss(students, [t for _, t in levels])
+        scale = max(s.numel() for s in students) / 64
+        gradients = torch.autograd.grad(value * scale, students)
+    return float(value.detach()), list(gradients)
+
+
+def _relative(found: Tensor, expected: Tensor) -> float:
+    """Return the relative difference of scaled gradients; elements of 1e-5 are noise."""
+    least = 1e-5 * expected.numel() ** 0.5
+    return float((found.float() - expected.float()).norm() / expected.float().norm().clamp_min(least))
+
+
 def device_name(device: torch.device) -> str:
     """Return the name of a device, with the versions of what computes on it."""
     triton = f', Triton {importlib.import_module("triton").__version__}' if has_triton() else ''
@@ -222,21 +278,6 @@ def device_name(device: torch.device) -> str:
         return f'{device.type}, PyTorch {torch.__version__}{triton}'
     return (f'{torch.cuda.get_device_name(device)}, PyTorch {torch.__version__}, '
             f"cuDNN {torch.backends.cudnn.version()}{triton}")  # type: ignore[no-untyped-call]
-
-
-def _run(loss: BaseDistillLoss, pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, list[Tensor]]:
-    """Return value and gradients of a loss, the gradients large enough for half precision."""
-    with torch.enable_grad():
-        students = [s.detach().requires_grad_() for s, _ in pairs]
-        value, _ = loss(students, [t for _, t in pairs])
-        scale = max(s.numel() for s in students) / 64
-        gradients = torch.autograd.grad(value * scale, students)
-    return float(value.detach()), list(gradients)
-
-
-def _relative(found: Tensor, expected: Tensor) -> float:
-    difference = (found.double() - expected.double()).norm()
-    return float(difference / expected.double().norm().clamp_min(1e-30))
 
 
 def _agree(value: float, op: str) -> float:
@@ -247,25 +288,3 @@ def _agree(value: float, op: str) -> float:
     agreed = torch.tensor(value, dtype=torch.float64, device=device)
     all_reduce(agreed, op)
     return float(agreed)
-
-
-class _Catcher(BaseDistillLoss):
-    """A loss that keeps what it is to compare."""
-
-    def __init__(self) -> None:
-        super().__init__(sync=False)
-        self.levels: list[tuple[Tensor, Tensor]] = []
-
-    def forward(self, student: Any, teacher: Any) -> LossAndLogs:
-        self.levels = list(zip(student, teacher))
-        return torch.zeros(()), {}
-
-
-@torch.no_grad()
-def _compared(loss: FeatureLoss, student: Sequence[Tensor], teacher: Sequence[Tensor],
-              image_size: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
-    """Return the levels that a loss compares, through copies of its projectors: statistics do not change."""
-    catcher, other = _Catcher(), copy.copy(loss)
-    other._modules = {**loss._modules, 'projectors': copy.deepcopy(loss.projectors), 'criterion': catcher}
-    other(student, teacher, image_size)
-    return catcher.levels

@@ -114,15 +114,15 @@ class ProjectorDistiller(nn.Module):
     def before_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the student: start recording in ``mode='loss'`` while distillation acts."""
         arguments = arguments_of(student, args, kwargs)
+        inputs = arguments.get('inputs')
+        if arguments.get('mode') == 'loss' and isinstance(inputs, Tensor) and self.device_check is not None:
+            self.device_check.begin_step(inputs.device)
         if arguments.get('mode') == 'loss' and self.progress.active:
             self._forget_step()
             self.recorders.start()
-            inputs = arguments['inputs']
             if isinstance(inputs, Tensor):
                 self._batch = inputs, arguments.get('data_samples')
                 self._autocast = autocast_dtype(inputs.device)
-                if self.device_check is not None:
-                    self.device_check.begin_step(inputs.device)
                 if self.plan.teachers_first:
                     self._taught = self._teach(self._batch)
 
@@ -146,10 +146,10 @@ class ProjectorDistiller(nn.Module):
     def _teach(self, batch: Batch) -> dict[str, Features]:
         dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
         check = self._check_for(batch[0].device)
-        if check is not None and not check.has_checked_teachers:
+        if check is None:
+            self.teachers.forget_originals()
+        elif not check.has_checked_teachers:
             check.check_teachers(self.teachers, batch, dtype)
-            for teacher in self.teachers.values():
-                teacher.measure = check.measure
         return self.teachers.forward_async(*batch, dtype)
 
     def _check_for(self, device: torch.device) -> DeviceCheck | None:
@@ -199,11 +199,14 @@ class ProjectorDistiller(nn.Module):
 
     def _with_projectors(self, output: dict[str, Any]) -> dict[str, Any]:
         """Let a loss of the student depend on the projectors, with factor zero: DDP wants to see all parameters."""
-        name, values = next(((name, value) for name, value in output.items() if 'loss' in name), ('loss', []))
-        first, *rest = values if isinstance(values, (list, tuple)) else [values]
-        zeros = [loss.zero(first.device).to(first.dtype) for loss in self.feature_losses]
-        first = first + torch.stack(zeros).sum()
-        return {name: [first, *rest] if isinstance(values, (list, tuple)) else first}
+        for name, values in output.items():
+            several = list(values) if isinstance(values, (list, tuple)) else [values]
+            if 'loss' in name and several and isinstance(several[0], Tensor):
+                first = several[0]
+                zeros = torch.stack([loss.zero(first.device) for loss in self.feature_losses])
+                several[0] = first + zeros.sum().to(first.dtype)
+                return {name: several if isinstance(values, (list, tuple)) else several[0]}
+        return {}
 
     def zero_losses(self, device: torch.device) -> dict[str, Tensor]:
         """Zeros in place of the losses, before distillation starts and after it has ended."""
@@ -231,13 +234,14 @@ class ProjectorDistiller(nn.Module):
         sizes = [(images.size(-2), images.size(-1)) for images, _ in batches]
         device = batches[0][0].device
         check = self._check_for(device)
-        if check is not None and torch.is_grad_enabled():
+        if check is not None:
             for loss in self.feature_losses:
-                check.check_loss(loss, student[loss.config.student][0],
-                                 taught[0][loss.config.teacher_name][loss.config.teacher], sizes[0])
-            check.finish(device)
+                loss.inspect = check.check_loss
         with contextlib.nullcontext() if self.device_check is None else self.device_check.measure('losses', device):
-            return self._weighted_losses(student, taught, sizes, device)
+            entries = self._weighted_losses(student, taught, sizes, device)
+        if check is not None:
+            check.finish(device)
+        return entries
 
     def _weighted_losses(self, student: Mapping[str, Sequence[Sequence[Tensor]]], taught: Sequence[dict[str, Features]],
                          sizes: Sequence[tuple[int, int]], device: torch.device) -> dict[str, Tensor]:

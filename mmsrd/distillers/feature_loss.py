@@ -1,9 +1,9 @@
 """``FeatureLoss``: one configured loss with its level pairs, projectors and criterion."""
 from __future__ import annotations
 
-import inspect
 import logging
-from typing import Any, Mapping, Sequence
+from inspect import signature
+from typing import Any, Callable, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -37,6 +37,7 @@ class FeatureLoss(nn.Module):
         projectors: One for each pair.
         balance: Factors of its gradient at the student's levels; None for a loss of constant weight.
         class_order: Channels (C,) of the teacher in the order of the student's classes; None where it is the same.
+        inspect: Where set, is called once with the loss and the levels that it is about to compare.
         watch: Where set, measures the gradient norms of a loss of constant weight in the next step.
 
     Raises:
@@ -55,6 +56,7 @@ class FeatureLoss(nn.Module):
         self.balance: Balance | None = None if config.balance is None else \
             Balance(config.key, config.balance, self.student_levels)
         self.watch: GradientWatch | None = None
+        self.inspect: Callable[[FeatureLoss, Sequence[tuple[Tensor, Tensor]]], None] | None = None
         self._said: set[str] = set()
         self.register_buffer('class_order', None, persistent=False)
 
@@ -164,6 +166,9 @@ class FeatureLoss(nn.Module):
                     compared.append(self._compare(*levels[-1]))
             except FeatureMismatchError as e:
                 raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
+        if self.inspect is not None:
+            inspect, self.inspect = self.inspect, None
+            inspect(self, [(s.detach(), t) for s, t in levels])
         if not levels:
             return self.zero(student[0].device), {}
         value, logs = mean_of(compared) if compared else self._compare(*zip(*levels))
@@ -288,7 +293,7 @@ class FeatureLoss(nn.Module):
 
     def _arguments(self) -> dict[str, Any]:
         kind = type(self.criterion)
-        defaults = {name: parameter.default for name, parameter in inspect.signature(kind).parameters.items()
+        defaults = {name: parameter.default for name, parameter in signature(kind).parameters.items()
                     if parameter.default is not parameter.empty}
         return {**defaults, **self.config.module, 'type': kind.__name__}
 

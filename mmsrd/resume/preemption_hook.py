@@ -18,12 +18,12 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
 from ..config.checks import read
-from ..config.hook_config import PreemptionConfig
+from ..config.preemption_config import PreemptionConfig
 from ..registry import HOOKS
 from ..utils.delayed_read import DelayedRead
 from ..utils.files import write_whole
 from .checkpoint_files import PREEMPTED, remove_partial
-from .signals import handle_signals, ignore_signals, restore_signals
+from .signal_handlers import handle_signals, ignore_signals, restore_signals
 from .train_loops import ResumableLoop
 
 REQUEUE = 75

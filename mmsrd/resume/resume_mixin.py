@@ -15,14 +15,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..compat import load_checkpoint_file, make_plain
-from ..config.hook_config import PreemptionConfig
+from ..config.preemption_config import PreemptionConfig
 from ..errors import MMSRDError, StorageError
 from ..utils.dist import end_all_on_error
 from ..utils.hooks import register_missing
 from .checkpoint_files import atomic_write, checkpoint_folders, newest_complete, remove_partial, storage_errors
 from .exact_resume_hook import ExactResumeHook
 from .preemption_hook import PreemptionHook
-from .signals import outlive_signals, restore_signals
+from .signal_handlers import outlive_signals, restore_signals
 from .train_loops import resumable
 
 

@@ -54,10 +54,10 @@ class EMATeacher(Teacher):
         self.average.store(dtype)
         return AppliedSpeedups(stored_dtype=dtype)
 
-    def restart(self, inference: InferenceConfig) -> None:
+    def speed_up_by(self, inference: InferenceConfig) -> None:
         """See :class:`Teacher`."""
         self.average.store(torch.float32)
-        super().restart(inference)
+        self.inference, self._speedups = inference, None
 
     def release(self) -> None:
         """Release the model; the average holds on to its tensors beside the model's."""

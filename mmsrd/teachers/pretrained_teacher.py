@@ -7,8 +7,8 @@ from typing import Any, Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from ..config import InferenceConfig, PretrainedTeacherConfig
-from ..config.teacher_config import CHECK_IMAGES
+from ..config import OwnTeacherConfig, PretrainedTeacherConfig
+from ..config.teacher_config import CHECK_IMAGES, read_pretrained
 from ..errors import ConfigError
 from ..registry import TEACHERS
 from ..utils.zoo import load_config
@@ -60,9 +60,16 @@ class PretrainedTeacher(Teacher):
         super().__init__(model, config.key, config.name)
 
     @classmethod
-    def from_config(cls, config: PretrainedTeacherConfig, student: nn.Module) -> PretrainedTeacher:
+    def from_config(cls, config: PretrainedTeacherConfig | OwnTeacherConfig, student: nn.Module) -> PretrainedTeacher:
         """See :class:`Teacher`; classes that its config does not place are looked for in the student's scope."""
+        if isinstance(config, OwnTeacherConfig):  # a class of a user's that derives from this one
+            config = read_pretrained(config.key, config.arguments)
         return cls(config, scope=scope_of(student))
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """See :class:`Teacher`; a class that derives from this one takes the same entries."""
+        read_pretrained(config.key, config.arguments)
 
     def _build(self, config: PretrainedTeacherConfig, scope: str) -> nn.Module:
         """The model without its weights; with random ones where it is to have none."""
@@ -134,16 +141,6 @@ class PretrainedTeacher(Teacher):
     def offloads(self) -> bool:
         """See :class:`Teacher`."""
         return self.config.offload
-
-    def restart(self, inference: InferenceConfig) -> None:
-        """See :class:`Teacher`."""
-        assert self._original is not None, 'it is kept for this'
-        if self._speedups and self._speedups.offload:
-            self._speedups.offload.remove()
-        self._original.restore()
-        self._device = None
-        super().restart(inference)
-        self.fuse()
 
     def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
         """See :class:`Teacher`."""

@@ -119,16 +119,18 @@ class OriginalModel:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._kept = [(module, dict(module._modules), dict(module._buffers),
+        self._kept = [(module, vars(module).get('forward'), dict(module._modules), dict(module._buffers),
                        {name: (weight, None if weight is None else weight.data)
                         for name, weight in module._parameters.items()}) for module in model.modules()]
 
     def restore(self) -> None:
         """Make the model what it was, on the CPU."""
-        for module, children, buffers, parameters in self._kept:
+        for module, forward, children, buffers, parameters in self._kept:
             module._modules.update(children)
             module._buffers.update(buffers)
-            vars(module).pop('forward', None)  # of torch.compile
+            vars(module).pop('forward', None)  # of torch.compile; some modules have one of their own
+            if forward is not None:
+                module.forward = forward
             for name, (weight, data) in parameters.items():
                 if weight is not None and data is not None:
                     weight.data = data

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ..config import PLAIN, InferenceConfig
 from ..models.losses.functional import standardize
+from ..ops import MIN_ROWS
+from ..utils.tensors import num_rows
 from .teacher import Features, Teacher
 
 ALIGNED = 0.99
@@ -50,17 +52,22 @@ def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
         lowest: Lowest value among all processes, which decide together; that of this process by default.
     """
     asked = teacher.inference
-    if teacher.offloads:  # all of its weights may not fit on the device, so the host computes the plain features
-        batch = batch[0][:1], None if batch[1] is None else batch[1][:1]
     plain, failure = _attempt(teacher, InferenceConfig(**PLAIN), batch, None)
+
+    if plain is not None and not all(bool(x.isfinite().all()) for levels in plain.values() for x in levels):
+        plain, failure = None, 'its plain features are not finite'
 
     def alignment(inference: InferenceConfig) -> float:
         found = _attempt(teacher, inference, batch, student_dtype)[0]
-        return lowest(_UNKNOWN if plain is None else -1.0 if found is None else feature_alignment(found, plain))
+        try:
+            value = -1.0 if found is None or plain is None else feature_alignment(found, plain)
+        except Exception:  # out of memory
+            value = _UNKNOWN
+        return lowest(_UNKNOWN if plain is None else value)
 
     value = alignment(asked)
     if value == _UNKNOWN:
-        teacher.restart(asked)
+        teacher.speed_up_by(asked)
         return SpeedupCheck(failure=failure or 'see the message of another process')
     switched: list[tuple[str, str]] = []
     if value < ALIGNED:
@@ -97,10 +104,13 @@ def feature_alignment(features: Features, plain: Features) -> float:
         for level, expected in zip(features[path], levels):
             if level.shape != expected.shape or not bool(level.isfinite().all()):
                 return -1.0
-            z, t = (standardize(x.float()) for x in (level, expected))
+            a, b = level.float(), expected.float()
+            if num_rows(a) < MIN_ROWS:  # too few for statistics
+                lowest = min(lowest, 1 - float((a - b).norm() / b.norm().clamp_min(1e-12)))
+                continue
+            z, t = standardize(a), standardize(b)
             scale = (z.square().mean() * t.square().mean()).sqrt().clamp_min(1e-12)
-            same = torch.equal(level.float(), expected.float())  # a level that is constant has no direction
-            lowest = min(lowest, 1.0 if same else float((z * t).mean() / scale))
+            lowest = min(lowest, 1.0 if torch.equal(a, b) else float((z * t).mean() / scale))  # or constant
     return lowest
 
 
@@ -108,7 +118,7 @@ def _attempt(teacher: Teacher, inference: InferenceConfig, batch: tuple[Tensor, 
              student_dtype: torch.dtype | None) -> tuple[Features | None, str]:
     """Return the features of a teacher that is made fast in a way, or None and why there are none."""
     try:
-        teacher.restart(inference)
+        teacher.speed_up_by(inference)
         return teacher.compute(*batch, student_dtype), ''
     except Exception as e:  # out of memory, a compiler that fails
         return None, f'{type(e).__name__}: {e}'

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Collection, ContextManager, Dict, List, Mapping, Optional, Sequence
 
@@ -13,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import InferenceConfig
-from ..errors import TeacherError
+from ..config.checks import check_keys
+from ..errors import ConfigError, TeacherError
 from ..recorders import (
     AllRecordedSignal,
     DryRun,
@@ -33,7 +35,6 @@ from .student_init import StudentInit
 
 Features = Dict[str, List[Tensor]]
 """Levels by path."""
-_NOT_MEASURED: ContextManager[None] = contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Teacher:
         self._handles: List[RemovableHandle] = []
         self._speedups: Optional[AppliedSpeedups] = None
         self._original: Optional[OriginalModel] = None
-        self.measure: Callable[[str, torch.device], ContextManager[None]] = lambda part, device: _NOT_MEASURED
+        self.measure: Optional[Callable[[str, torch.device], ContextManager[None]]] = None
 
     @classmethod
     def from_config(cls, config: Any, student: nn.Module) -> Teacher:
@@ -111,6 +112,24 @@ class Teacher:
             student: The student before anything is attached to it.
         """
         return cls(key=config.key, student=student, **config.arguments)  # type: ignore[call-arg]
+
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """Check a part of the ``distill`` block that names this kind; a kind with other needs overrides it.
+
+        Raises:
+            ConfigError: An argument is not accepted, or missing.
+        """
+        parameters = inspect.signature(cls).parameters.values()
+        own = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            if not {'key', 'student'} <= {p.name for p in own}:
+                raise ConfigError.at(f'{config.key}.type', config.kind, 'is built with `key` and `student`, and its '
+                                     '__init__ does not take them')
+            check_keys(config.key, config.arguments, [p.name for p in own if p.name not in ('key', 'student')])
+        for p in own:
+            if p.default is p.empty and p.name not in ('key', 'student', *config.arguments):
+                raise ConfigError(f'{config.key}.{p.name}: is required by {cls.__name__}')
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
@@ -237,7 +256,7 @@ class Teacher:
         """Read the weights, record what is planned, fuse normalisation: once, when training is about to start.
 
         Args:
-            keep_original: Whether to keep what :meth:`restart` needs, until :meth:`forget_original`.
+            keep_original: Whether to keep what :meth:`speed_up_by` needs, until :meth:`forget_original`.
 
         Raises:
             CheckpointError: The weights cannot be found or read, or are of another architecture.
@@ -285,7 +304,8 @@ class Teacher:
             torch.manual_seed(0)
             images = torch.randn(2, self._converter.channels, *self.plan.recording.image)
         images = images.to(next(self.model.parameters()).device)
-        change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
+        with torch.autocast(images.device.type, enabled=False):
+            change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
         if change is not None:
             print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
                       f'features by {change:.1e}', logger='current')
@@ -304,17 +324,22 @@ class Teacher:
         """Return whether its weights stay in host memory."""
         return False
 
-    def restart(self, inference: InferenceConfig) -> None:
+    def speed_up_by(self, inference: InferenceConfig) -> None:
         """Take all that makes it fast back, and make it fast in another way from the next step on.
 
         Args:
             inference: The other way.
         """
+        if self._speedups and self._speedups.offload:
+            self._speedups.offload.remove()
+        assert self._original is not None, 'it is kept for this'
+        self._original.restore()
+        self._device = self._speedups = None
         self.inference = inference
-        self._speedups = None
+        self.fuse()
 
     def forget_original(self) -> None:
-        """Let go of what :meth:`restart` needs."""
+        """Let go of what :meth:`speed_up_by` needs."""
         self._original = None
 
     def move_to(self, device: torch.device) -> None:
@@ -329,6 +354,7 @@ class Teacher:
         """Give its memory back, for good: distillation has ended."""
         if not self.released:
             self.released = True
+            self.forget_original()
             if self._speedups and self._speedups.offload:
                 self._speedups.offload.remove()
             self.model.to('meta')
@@ -387,7 +413,8 @@ class Teacher:
         # Weights that are stored in half precision need autocast also where the student has none (validation).
         dtype = dtype or self._speedups.stored_dtype
         self.move_to(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None), self.measure('teacher', device):
+        measured = contextlib.nullcontext() if self.measure is None else self.measure('teacher', device)
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None), measured:
             return self.forward(inputs, data_samples)
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:

@@ -10,7 +10,6 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..config import OwnTeacherConfig, TeacherConfig
-from ..config.checks import check_keys
 from ..errors import ConfigError, did_you_mean
 from ..registry import TEACHERS
 from .teacher import Features, Teacher
@@ -24,18 +23,14 @@ def kind_of(config: TeacherConfig) -> type[Teacher]:
     """
     TEACHERS.import_from_location()
     known: dict[str, type[Teacher]] = TEACHERS.module_dict
-    kind: Any = known.get(config.kind) if isinstance(config.kind, str) else config.kind
+    kind: Any = config.kind
+    if isinstance(kind, str):
+        kind = TEACHERS.get(kind) if all(part.isidentifier() for part in kind.split('.')) else None
     if not inspect.isclass(kind) or not issubclass(kind, Teacher):
         raise ConfigError.at(f'{config.key}.type', config.kind, 'is not a registered kind of teacher'
                              f'{did_you_mean(str(config.kind), known)}; there are {", ".join(known)}')
     if isinstance(config, OwnTeacherConfig):
-        parameters = inspect.signature(kind).parameters
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-            check_keys(config.key, config.arguments, [name for name in parameters if name not in ('key', 'student')])
-        missing = [name for name, p in parameters.items() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD
-                   and name not in ('key', 'student', *config.arguments)]
-        if missing:
-            raise ConfigError(f'{config.key}.{missing[0]}: is required by {kind.__name__}')
+        kind.check_config(config)
     return kind
 
 
@@ -91,6 +86,11 @@ class TeacherGroup(Dict[str, Teacher]):
             if start is not None and start == teacher.describe()['checkpoint']:
                 print_log(f'{teacher.key}.checkpoint = {start!r} is also load_from: teacher and student start with '
                           'the same weights', logger='current', level=logging.WARNING)
+
+    def forget_originals(self) -> None:
+        """Let go of what speed-ups could be taken back with."""
+        for teacher in self.values():
+            teacher.forget_original()
 
     def init_student(self) -> None:
         """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`."""

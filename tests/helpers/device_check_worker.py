@@ -26,6 +26,13 @@ class WrongGradient(TorchBackend):
         return [gradient * 1.5 for gradient in super().gradient(*args)]
 
 
+class Failing(TorchBackend):
+    """Cannot be used on this device."""
+
+    def moments(self):  # type: ignore[no-untyped-def]
+        raise RuntimeError('out of memory')
+
+
 def main() -> None:
     wrong, out = sys.argv[1:]
     torch.set_num_threads(1)
@@ -34,6 +41,9 @@ def main() -> None:
     if rank == 1 and wrong == 'loss':
         real = srd_loss.choose_backend
         srd_loss.choose_backend = lambda name, *levels: WrongGradient if name == 'auto' else real(name, *levels)
+    if rank == 1 and wrong == 'failure':
+        real = srd_loss.choose_backend
+        srd_loss.choose_backend = lambda name, *levels: Failing if name == 'auto' else real(name, *levels)
     if rank == 1 and wrong == 'teacher':
         apply = PretrainedTeacher._apply_speedups
 

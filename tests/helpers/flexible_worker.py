@@ -28,6 +28,7 @@ def main() -> None:
     config.strategy = json.loads(sys.argv[4])
     config.resume = sys.argv[5] == 'True'
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)
+    config.distill.device_check = 'always'  # its projectors are views of sharded weights
     for loss in config.distill.losses.values() if sys.argv[6] != 'None' else ():
         loss.pop('weight', None)
         loss.balance = float(sys.argv[6])

@@ -53,7 +53,7 @@ def test_a_step_between_is_the_students_own(student, batch, every_second):
 @pytest.mark.parametrize(('options', 'schedule', 'expected'), [
     ({}, dict(interval=2), [0, 2, 4, 6]), ({}, dict(interval=3), [0, 3, 6]),
     ({'optim_wrapper.accumulative_counts': 2}, dict(interval=2), [0, 1, 4, 5]),
-    ({}, dict(interval=2, start=3, end=7), [4, 6]), ({}, dict(interval=2, start=1, by_epoch=True), [4, 6])])
+    ({}, dict(interval=2, start=3, end=7), [3, 5]), ({}, dict(interval=2, start=1, by_epoch=True), [4, 6])])
 def test_iterations_that_are_distilled(make_runner, distill, options, schedule, expected):
     """Four iterations an epoch, two epochs."""
     runner = make_runner('run', dict(distill, schedule=schedule), **options)
@@ -96,6 +96,16 @@ def test_resumed(make_runner, every_second, tmp_path, ema):
         for part in (lambda runner: runner.model.state_dict(), lambda runner: runner.model.distiller.state_dict()):
             equal = same(part(whole), part(resumed))
             assert equal, moment
+
+
+def test_losses_of_the_student_in_lists(student, batch, every_second):
+    """Lists may be empty, and entries may be something else."""
+    distiller = mmsrd.attach(student, every_second)
+    value = torch.ones((), requires_grad=True)
+    added = distiller._with_projectors(dict(loss_a=[], loss_b=[value, value], note='loss'))
+    assert list(added) == ['loss_b']
+    assert [float(x) for x in added['loss_b']] == [1, 1]
+    assert distiller._with_projectors({}) == {}
 
 
 @pytest.mark.parametrize('value', [0, -1, 1.5])

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 import re
 
 import pytest
@@ -243,19 +244,96 @@ def test_what_is_said(student, fast, batch, monkeypatch):
     assert 'distill.teacher: alignment 0.99' in checks
     assert 'distill.losses.neck: largest error' in checks
     assert checks.endswith('switched off: nothing')
-    assert 'a distilled step takes' in times
+    assert 'a training step takes' in times
     assert 'teacher' in times
     assert 'losses' in times
 
 
-@pytest.mark.parametrize('wrong', ['loss', 'teacher', 'nothing'])
+@pytest.mark.parametrize('wrong', ['loss', 'failure', 'teacher', 'nothing'])
 def test_processes_decide_together(tmp_path, wrong):
     """One of two is wrong; both switch off the same."""
     launch(2, 'device_check_worker.py', wrong, tmp_path / 'found')
     found = [json.loads((tmp_path / f'found.{rank}').read_text()) for rank in range(2)]
     assert found[0]['findings'] == found[1]['findings']
-    assert found[0]['backends'] == found[1]['backends'] == (['torch'] if wrong == 'loss' else ['auto'])
+    assert found[0]['backends'] == found[1]['backends'] == (
+        ['torch'] if wrong in ('loss', 'failure') else ['auto'])
     assert found[0]['precision'] == found[1]['precision'] == ('fp32' if wrong == 'teacher' else 'bf16')
+
+
+def test_a_reference_that_fails_says_nothing_of_the_loss(monkeypatch):
+    """It needs the most memory; and a step whose features are not finite shows nothing."""
+    monkeypatch.setattr('mmsrd.models.losses.functional.log_sum', failing)
+    distiller, check = checked()
+    assert check.findings == {}
+    assert all(each.criterion.backend == 'auto' for each in distiller.feature_losses)
+    assert 'distill.losses.a: not checked (RuntimeError: out of memory)' in check.found
+
+
+def failing(*args, **kwargs):
+    raise RuntimeError('out of memory')
+
+
+class Random(torch.nn.Module):
+    """A projector with weights that cannot be copied, and with random numbers of its own."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.layer = torch.nn.utils.weight_norm(torch.nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.layer(x), 0.5)
+
+
+def test_projectors_run_once():
+    runs = []
+    for value in ('always', False):
+        model, _ = attached(dict(block(a=loss('neck.0', projector=dict(type=Random))), device_check=value))
+        runs.append(model(inputs=images(), mode='loss')['loss_srd_a'])
+    assert torch.equal(*runs)
+
+
+@pytest.mark.parametrize('kind', ['forward', 'norm'])
+def test_what_a_model_was_comes_back(kind):
+    """Also where a module has a forward pass of its own; fused layers are what they were."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
+    if kind == 'forward':
+        model[1].forward = lambda x: x + 1
+    x = torch.randn(1, 3, 4, 4)
+    expected = model(x)
+    original = speedup.OriginalModel(model)
+    model[0].to(torch.bfloat16)
+    model[1] = torch.nn.Identity()
+    model.forward = lambda x: x
+    original.restore()
+    assert torch.equal(model(x), expected)
+
+
+def test_levels_of_one_row_are_no_wrong_speedup():
+    """Statistics of one row are zero whatever it is; bfloat16 changes it by a percent at most."""
+    plain = dict(neck=[torch.randn(1, 64, 1, 1)])
+    assert feature_alignment(dict(neck=[plain['neck'][0].bfloat16()]), plain) > 0.99
+    assert feature_alignment(dict(neck=[-plain['neck'][0]]), plain) < 0
+
+
+def test_nothing_is_kept_where_nothing_is_checked(student, distill, batch):
+    """The original of a teacher on a CPU is let go of in the first step; a model with a distiller can be pickled."""
+    distiller = first_step(student, distill, batch)
+    with pytest.raises(AssertionError, match='it is kept for this'):
+        distiller.teacher.speed_up_by(InferenceConfig())
+    assert isinstance(pickle.loads(pickle.dumps(StepTimes(3))), StepTimes)
+
+
+def test_fused_layers_stay_fused_under_autocast(student, fast, batch):
+    """The comparison that decides on fusing runs in float32, whatever the student runs in."""
+    count = 0
+    for value in ('always', False):
+        copied = copy.deepcopy(student)
+        distiller = mmsrd.attach(copied, dict(fast, device_check=value))
+        with torch.autocast('cpu', torch.bfloat16):
+            copied(**batch(copied))
+        norms = sum(isinstance(module, torch.nn.BatchNorm2d) for module in distiller.teacher.model.modules())
+        count = norms if value == 'always' else count
+    assert count == norms
 
 
 def test_alignment_of_features():

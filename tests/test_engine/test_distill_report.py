@@ -18,7 +18,8 @@ from helpers.weights import same
 from PIL import Image
 
 from mmsrd.compat.torch_versions import TORCH
-from mmsrd.config.hook_config import ReportConfig, read_optional
+from mmsrd.config.checks import read_optional
+from mmsrd.config.distill_config import ReportConfig
 from mmsrd.engine.hooks import DistillReportHook, TeacherCheckHook, distill_report_hook
 from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
 from mmsrd.report import PAGE

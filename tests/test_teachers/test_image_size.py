@@ -10,7 +10,8 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 import mmsrd
-from mmsrd.distillers import read_block
+from mmsrd.config import LossConfig
+from mmsrd.distillers import LevelPair, match_shapes, read_block
 from mmsrd.errors import ConfigError, ConfigTypeError, TeacherError
 from mmsrd.teachers.image_size import ImageSize
 
@@ -148,3 +149,17 @@ def test_images_that_become_too_small():
     with pytest.raises(TeacherError, match=r"distill.teacher.scale = 0.25: the student's images of 64x64 become 32x32, "
                                            r'less than one position of the teacher.s level of stride 128'):
         distiller.teacher.features(torch.randn(1, 3, 64, 64), None)
+
+
+def test_tokens_meet_a_teacher_of_another_size():
+    """Tokens of the student's image become a map of its proportions, those of the teacher one of its own."""
+    config = LossConfig('a', {}, 'x', 'y', tokens='patch')
+    pair = LevelPair(0, 0, (1, 64, 8), (1, 16, 8), teacher_size=(64, 64))
+    tokens = torch.arange(8 * 32.0).reshape(1, 256, 1).expand(1, 256, 8)  # of an image of 128x512
+    student, teacher = match_shapes(tokens, torch.zeros(1, 16, 8), pair, config, (128, 512))
+    assert student.shape == (1, 8, 8, 32)
+    assert teacher.shape == (1, 8, 8, 32)
+    student, teacher = match_shapes(tokens, torch.zeros(1, 8, 4, 4), pair, config, (128, 512))
+    assert student.shape == teacher.shape == (1, 8, 8, 32)
+    student, _ = match_shapes(tokens, torch.zeros(1, 256, 8), pair, config, (128, 512))
+    assert student.shape == (1, 8, 8, 32)

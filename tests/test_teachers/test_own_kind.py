@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import mmsrd
+from mmsrd.config import InferenceConfig
 from mmsrd.distillers import read_block
 from mmsrd.errors import ConfigError, UnknownKeyError
 from mmsrd.registry import TEACHERS
-from mmsrd.teachers import Teacher
+from mmsrd.teachers import PretrainedTeacher, Teacher
 
 LOSSES = dict(neck=dict(student='neck', teacher='neck'))
 
@@ -63,14 +64,47 @@ def test_mistakes(teacher, kind, message):
         read_block(dict(teacher=teacher, losses=LOSSES))
 
 
-def test_the_built_in_kinds_by_name():
-    config = read_block(dict(teacher=dict(type='EMATeacher', ema=dict(momentum=0.1)), losses=LOSSES))
+@pytest.mark.parametrize('options', [dict(ema=dict(momentum=0.1)), dict(momentum=0.1)])
+def test_the_built_in_kinds_by_name(options):
+    config = read_block(dict(teacher=dict(type='EMATeacher', **options), losses=LOSSES))
     assert config.teachers[''].momentum == 0.1
+    config = read_block(dict(teacher=dict(type='PretrainedTeacher', config='c', checkpoint='f'), losses=LOSSES))
+    assert config.teachers[''].checkpoint == 'f'
+
+
+def test_a_kind_with_a_scope_and_one_that_derives_from_another(student, distill, monkeypatch):
+    class Loud(PretrainedTeacher):
+        """A trained teacher."""
+
+    monkeypatch.setitem(TEACHERS.module_dict, 'Loud', Loud)
+    for kind in ('mmsrd.Loud', Loud):
+        distiller = mmsrd.attach(student, dict(distill, teacher=dict(distill['teacher'], type=kind)))
+        assert isinstance(distiller.teacher, Loud)
+        mmsrd.detach(student)
+    with pytest.raises(ConfigError, match='distill.teacher.checkpoint = None: the teacher would have random weights'):
+        read_block(dict(teacher=dict(type='Loud', config='c'), losses=LOSSES))
+
+
+def test_a_kind_without_a_student(monkeypatch):
+    class Alone(Teacher):
+        def __init__(self, key):
+            super().__init__(torch.nn.Linear(1, 1), key, 'alone')
+
+    monkeypatch.setitem(TEACHERS.module_dict, 'Alone', Alone)
+    with pytest.raises(ConfigError, match="distill.teacher.type = 'Alone': is built with `key` and `student`"):
+        read_block(dict(teacher=dict(type='Alone'), losses=LOSSES))
+
+
+def test_its_speedups_are_taken_back(student, batch):
+    distiller = mmsrd.attach(student, dict(teacher=dict(type='FrozenCopy'), losses=LOSSES, device_check='always'))
+    distiller.teacher.speed_up_by(InferenceConfig(precision='bf16'))
+    losses = student(**batch(student))
+    assert torch.isfinite(losses['loss_srd_neck'])
 
 
 def test_an_argument_that_is_missing(monkeypatch):
     class Needy(FrozenCopy):
-        def __init__(self, key, student, factor):
+        def __init__(self, key, student, *, factor):
             super().__init__(key, student, factor)
 
     monkeypatch.setitem(TEACHERS.module_dict, 'Needy', Needy)

@@ -19,8 +19,8 @@ from mmsrd.teachers.build_model import build_model
 from mmsrd.utils.zoo import config_path
 
 
-def report(costs: Costs, batch: int) -> str:
-    """The costs as lines of text."""
+def report(costs: Costs, batch: int, interval: int = 1) -> str:
+    """The costs as lines of text; the teacher runs in every ``interval``-th step."""
     lines = [f'projectors: {costs.projectors / 1e6:.3f} M parameters, trained with the student']
     for name, part in costs.flops_to_tap.items():
         if part is None:
@@ -31,6 +31,8 @@ def report(costs: Costs, batch: int) -> str:
             '; its whole forward pass needs annotations'
         lines.append(f'teacher{" " + name if name else ""}: {part / 1e9 / batch:.1f} GFLOPs per image to its deepest '
                      f'tap{share}; a multiply-add counts 2')
+    if interval > 1:
+        lines.append(f'interval {interval}: a step costs {1 / interval:.0%} of that on average')
     mib, kept = 2**20, costs.saved / 2**20
     lines.append(f'memory at batch {batch}, float32: {costs.memory / mib:.0f} MiB more than the student alone '
                  f'(teacher weights {costs.teacher_weights / mib:.0f}, its features {costs.features / mib:.0f}, kept '
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for teacher in distiller.teachers.values():
         teacher.record()  # no weights are read
     images = torch.randn(args.batch, distiller.plan.recording.channels, *args.shape)
-    print(report(measure_costs(student, images), args.batch))
+    print(report(measure_costs(student, images), args.batch, block.schedule.interval))
 
 
 if __name__ == '__main__':

@@ -29,6 +29,7 @@ train=("$python" tools/train.py configs/quickstart/srd_neck_fcos-w32_fcos-w8_dig
   train_dataloader.dataset.data_root=data/gpu_suite/ val_dataloader.dataset.data_root=data/gpu_suite/
   val_evaluator.ann_file=data/gpu_suite/annotations/val.json)
 
+step check 4 "$python" -m mmsrd.env --check
 step kernels 4 "$python" tools/benchmarks/kernels_on_device.py ${SHAPE:+--shape $SHAPE} --device "$device"
 [ -f data/gpu_suite/annotations/val.json ] || timeout 2m "$python" tools/compose_digits.py data/gpu_suite --train 200 --val 50 > "$out/data.log" 2>&1
 step train-fp16 3 "${train[@]}" optim_wrapper.dtype=float16 --work-dir "$out/train-fp16"

@@ -20,7 +20,7 @@ from pairs import DEFAULTS, PAIRS, Case
 from worker import Worker
 
 RECORDS = Path(__file__).resolve().parents[2] / 'docs' / 'results' / 'performance'
-VARIANTS = ('plain', 'ours', 'no balance', 'ended')
+VARIANTS = ('plain', 'ours', 'no balance', 'ended', 'scale 0.5', 'interval 2')
 
 
 def measure(case: Case, turns: int) -> list[dict[str, float]]:
@@ -34,7 +34,9 @@ def measure(case: Case, turns: int) -> list[dict[str, float]]:
         times = {}
         for variant in (*VARIANTS[first:], *VARIANTS[:first]):
             worker = workers[variant]
-            times[variant] = worker.time(lambda worker=worker: worker.steps(1), 1)  # type: ignore[misc]
+            steps = 2 if variant == 'interval 2' else 1  # one that is distilled, and one that is not
+            times[variant] = worker.time(
+                lambda worker=worker, steps=steps: worker.steps(steps), 1) / steps  # type: ignore[misc]
         batch = batches[turn % len(batches)]
         times['teacher'] = worker.time(lambda: teacher.features(batch['inputs'], batch['data_samples']), 1)  # noqa: B023
         results.append(times)
@@ -46,6 +48,10 @@ def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
     return {
         'distilled step / (plain step + teacher alone)': [t['ours'] / (t['plain'] + t['teacher']) for t in turns],
         'with balance / with constant weights': [t['ours'] / t['no balance'] for t in turns],
+        'scale 0.5: added to the plain step / teacher alone': [
+            (t['scale 0.5'] - t['plain']) / t['teacher'] for t in turns if 'scale 0.5' in t],
+        'interval 2: added to the plain step / teacher alone': [
+            (t['interval 2'] - t['plain']) / t['teacher'] for t in turns if 'interval 2' in t],
         'after `schedule.end` / plain step': [t['ended'] / t['plain'] for t in turns],
     }
 

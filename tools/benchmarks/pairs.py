@@ -12,8 +12,8 @@ from mmsrd.compat.mmcv_ext import has_compiled_ops
 from mmsrd.config import PLAIN
 from mmsrd.utils.zoo import load_config
 
-OURS = ('ours', 'naive', 'ended', 'no balance', 'no stream', 'compiled teacher', 'no fold', 'no channels last',
-        'fp32 teacher', 'autograd loss', 'offload')
+OURS = ('ours', 'naive', 'ended', 'scale 0.5', 'interval 2', 'no balance', 'no stream', 'compiled teacher', 'no fold',
+        'no channels last', 'fp32 teacher', 'autograd loss', 'offload')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
 CLASSIFICATION = ('torchdistill SRD',)
 CONTROL = 'plain again'
@@ -127,6 +127,10 @@ def distill_block(teacher: Config, variant: str) -> dict[str, Any]:
     inference.update(switched.get(variant, {}))
     if variant == 'ended':
         block['schedule'] = dict(end=1)
+    if variant == 'interval 2':
+        block['schedule'] = dict(interval=2)
+    if variant == 'scale 0.5':
+        block['teacher']['scale'] = 0.5
     if variant == 'offload':
         block['teacher']['offload'] = True
     return block

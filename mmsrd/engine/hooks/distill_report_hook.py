@@ -17,7 +17,7 @@ from torch import nn
 
 from ...compat import load_checkpoint_file
 from ...config.checks import read
-from ...config.hook_config import ReportConfig
+from ...config.distill_config import ReportConfig
 from ...distillers import HEADER
 from ...errors import ConfigError
 from ...registry import HOOKS

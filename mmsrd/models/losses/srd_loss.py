@@ -87,6 +87,12 @@ class SRDLoss(BaseDistillLoss):
         other.backend = backend
         return other
 
+    def backend_for(self, levels: Sequence[tuple[Tensor, Tensor]]) -> str:
+        """Return the name of the class that computes the loss of some levels."""
+        students, teachers = zip(*levels)
+        chosen = choose_backend(self.backend, students, teachers)
+        return 'autograd' if chosen is None else chosen.__name__
+
     @property
     def shares_rows(self) -> bool:
         """See :class:`BaseDistillLoss`; statistics of an image are its own."""
