@@ -73,9 +73,14 @@ def test_the_report(installed):
     assert len(lines) < 30  # one screen
 
 
-def test_the_check():
+def test_the_command():
     done = python('-m', 'mmsrd.env', '--check', cwd=ROOT)
-    lines = done.stdout.splitlines()
+    printed, lines = done.stdout, done.stdout.splitlines()
+    assert 'RuntimeWarning' not in done.stderr
+    assert printed.startswith('torch ')
+    assert f'Interpreter: {sys.executable}' in printed
+    assert 'CUDA available: ' in printed
+    assert 'SRD loss: ' in printed
     assert lines[-1] == 'All right'
     for part in ('SRDLoss, elementwise, float32', 'SRDLoss, correlation, bfloat16', 'teacher, bfloat16', 'processes'):
         assert any(line.startswith(part) for line in lines), part
@@ -93,13 +98,3 @@ def test_the_check_fails_where_something_is_wrong(monkeypatch):
     assert re.search(r'TorchBackend: level \d \(float32\): gradient of norm', table)
     assert 'RuntimeError: no port' in table
     assert table.splitlines()[-1].startswith('Wrong on this device, and switched off in a training: SRDLoss, ')
-
-
-def test_the_command():
-    done = python('-m', 'mmsrd.env', cwd=ROOT)
-    printed = done.stdout
-    assert 'RuntimeWarning' not in done.stderr
-    assert printed.startswith('torch ')
-    assert f'Interpreter: {sys.executable}' in printed
-    assert 'CUDA available: ' in printed
-    assert 'SRD loss: ' in printed

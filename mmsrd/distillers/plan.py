@@ -56,6 +56,8 @@ class DistillPlan:
         lines = [f'Distillation from {name + ": " if name else ""}{teacher}' for name, teacher in self.teachers.items()]
         lines += [f'  images of the teacher {name}: {each.conversion.image_size}'.replace(' :', ':')
                   for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
+        if self.schedule.interval > 1:
+            lines.append(f'  teachers and losses: one of {self.schedule.interval} optimisation steps')
         lines += [f'  layers the student starts with: {StudentInit.text(each.init_parts)}'
                   for each in self.teacher_plans.values() if each.init_parts]
         lines += [f'  {name}: {what}' for name, what, _ in losses]

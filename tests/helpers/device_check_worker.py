@@ -1,11 +1,12 @@
-"""One of several processes whose first step is checked; in the second something is wrong.
+"""One of two processes whose first step is checked, once for each thing that is wrong in the second.
 
-Arguments: what is wrong, file for what was found.
+Argument: file for what was found.
 """
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +17,7 @@ from mmsrd.models.losses import srd_loss
 from mmsrd.ops.torch_backend import TorchBackend
 from mmsrd.teachers import PretrainedTeacher
 
+choose_backend, apply_speedups = srd_loss.choose_backend, PretrainedTeacher._apply_speedups
 CONFIG = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 
 
@@ -33,28 +35,22 @@ class Failing(TorchBackend):
         raise RuntimeError('out of memory')
 
 
-def main() -> None:
-    wrong, out = sys.argv[1:]
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo')
-    rank = dist.get_rank()
-    if rank == 1 and wrong == 'loss':
-        real = srd_loss.choose_backend
-        srd_loss.choose_backend = lambda name, *levels: WrongGradient if name == 'auto' else real(name, *levels)
-    if rank == 1 and wrong == 'failure':
-        real = srd_loss.choose_backend
-        srd_loss.choose_backend = lambda name, *levels: Failing if name == 'auto' else real(name, *levels)
-    if rank == 1 and wrong == 'teacher':
-        apply = PretrainedTeacher._apply_speedups
+def spoil(kind: type[TorchBackend]) -> Any:
+    """Choose a wrong backend where any will do."""
+    return lambda name, *levels: kind if name == 'auto' else choose_backend(name, *levels)
 
-        def spoil(self, *args):  # type: ignore[no-untyped-def]
-            applied = apply(self, *args)
-            if self.inference.precision != 'fp32':
-                for parameter in self.model.neck.fpn_convs.parameters():
-                    parameter.data = -parameter.data
-            return applied
 
-        PretrainedTeacher._apply_speedups = spoil
+def apply_wrongly(self: PretrainedTeacher, *args: Any) -> Any:
+    """Make the teacher fast, and wrong in half precision."""
+    applied = apply_speedups(self, *args)
+    if self.inference.precision != 'fp32':
+        for parameter in self.model.neck.fpn_convs.parameters():
+            parameter.data = -parameter.data
+    return applied
+
+
+def checked(rank: int) -> dict[str, Any]:
+    """What the check has found in a first step."""
     student = build_zoo(CONFIG)
     teacher = dict(config=CONFIG, allow_random=True, inference=dict(precision='bf16', stream=False))
     distiller = mmsrd.attach(student, dict(
@@ -64,9 +60,21 @@ def main() -> None:
     distiller.recorders.start()
     student.neck(student.backbone(batch[0]))
     distiller.compute_losses([batch])
-    found = dict(findings=sorted(distiller.device_check.findings), precision=distiller.teacher.inference.precision,
-                 backends=[loss.criterion.backend for loss in distiller.feature_losses])
-    with open(f'{out}.{rank}', 'w') as file:
+    return dict(findings=sorted(distiller.device_check.findings), precision=distiller.teacher.inference.precision,
+                backends=[loss.criterion.backend for loss in distiller.feature_losses])
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group('gloo')
+    rank = dist.get_rank()
+    found = {}
+    for wrong in ('nothing', 'loss', 'failure', 'teacher'):
+        kind = {'loss': WrongGradient, 'failure': Failing}.get(wrong)
+        srd_loss.choose_backend = spoil(kind) if rank == 1 and kind is not None else choose_backend
+        PretrainedTeacher._apply_speedups = apply_wrongly if rank == 1 and wrong == 'teacher' else apply_speedups
+        found[wrong] = checked(rank)
+    with open(f'{sys.argv[1]}.{rank}', 'w') as file:
         json.dump(found, file)
     dist.destroy_process_group()
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.models import build_zoo
 from mmdet.structures import DetDataSample
+from mmpretrain.structures import DataSample
 from PIL import Image
 from torch.nn.functional import interpolate
 
@@ -163,3 +164,20 @@ def test_tokens_meet_a_teacher_of_another_size():
     assert student.shape == teacher.shape == (1, 8, 8, 32)
     student, _ = match_shapes(tokens, torch.zeros(1, 256, 8), pair, config, (128, 512))
     assert student.shape == (1, 8, 8, 32)
+
+
+CLASSIFIER = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+
+
+@pytest.mark.parametrize('scale', [0.5, 2])
+def test_the_preset_of_classifiers(scale):
+    """Features are pooled, so the size of the teacher's images matters to nothing else."""
+    student = build_zoo(CLASSIFIER)
+    teacher = dict(config=CLASSIFIER, allow_random=True, scale=scale)
+    distiller = mmsrd.attach(student, dict(teacher=teacher))
+    images = torch.randn(4, 3, 32, 32)
+    sizes = []
+    distiller.teacher.model.backbone.register_forward_pre_hook(lambda module, args: sizes.append(args[0].shape[-1]))
+    losses = student(images, [DataSample().set_gt_label(i) for i in range(4)], mode='loss')
+    assert sizes[-1] == 32 * scale
+    assert {'loss_srd_feature', 'loss_srd_logits'} < set(losses)

@@ -106,3 +106,12 @@ def test_toolboxes_beside_it(student_config):
     import mmpretrain.models
     assert issubclass(mmpretrain.models.ImageClassifier, nn.Module)
     assert build_detector(student_config.model).backbone
+
+
+def test_images_of_another_size(student, batch, folders):
+    """At half the size its strides of 4 to 32 are 8 to 64 on the student's image."""
+    teacher = dict(config=f'transformers::{folders[0] / "convnext"}', checkpoint='auto', scale=0.5)
+    mmsrd.attach(student, dict(teacher=teacher))
+    loss, = student.distiller.feature_losses
+    assert [(pair.student, pair.teacher) for pair in loss.pairs] == [(0, 0), (1, 1), (2, 2)]
+    assert torch.isfinite(student(**batch(student))['loss_srd_neck'])

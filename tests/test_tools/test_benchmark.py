@@ -164,8 +164,8 @@ def test_one_process(monkeypatch, capsys):
 
 
 def test_what_one_process_compares():
-    turn = dict(plain=10., teacher=5., ours=18., ended=11.) | {'no balance': 16.}
-    assert [values[0] for values in one_process.compared([turn]).values()] == [1.2, 1.125, 1.1]
+    turn = dict(plain=10., teacher=5., ours=18., ended=11.) | {'no balance': 16., 'scale 0.5': 12., 'interval 2': 13.}
+    assert [values[0] for values in one_process.compared([turn]).values()] == [1.2, 1.125, 1.1, 0.4, 0.6]
 
 
 @pytest.mark.slow
@@ -197,9 +197,9 @@ def test_profile(tmp_path, monkeypatch):
 def test_a_step_of_the_gpu_suite_that_fails_stops_no_other(tmp_path):
     done = run('bash', ROOT / 'tools/benchmarks/gpu_suite.sh', tmp_path, ok=False, PYTHON='false')
     steps = [line.partition(':')[0] for line in (tmp_path / 'summary.txt').read_text().splitlines()]
-    assert steps == ['kernels', 'train-fp16', 'train-bf16', 'nccl', 'benchmark-faster-rcnn', 'benchmark-retinanet',
-                     'benchmark-fcos', 'benchmark-resnet', 'profile', 'scaling']
-    assert f'10 steps failed; results are in {tmp_path}' in done.stdout
+    assert steps == ['check', 'kernels', 'train-fp16', 'train-bf16', 'nccl', 'benchmark-faster-rcnn',
+                     'benchmark-retinanet', 'benchmark-fcos', 'benchmark-resnet', 'profile', 'scaling']
+    assert f'11 steps failed; results are in {tmp_path}' in done.stdout
     chosen = run('bash', ROOT / 'tools/benchmarks/gpu_suite.sh', tmp_path, PYTHON='true', STEPS='nccl benchmark')
     assert [line.split()[0] for line in chosen.stdout.splitlines()[:2]] == ['nccl:', 'benchmark-faster-rcnn:']
 

@@ -29,14 +29,14 @@ train=("$python" tools/train.py configs/quickstart/srd_neck_fcos-w32_fcos-w8_dig
   train_dataloader.dataset.data_root=data/gpu_suite/ val_dataloader.dataset.data_root=data/gpu_suite/
   val_evaluator.ann_file=data/gpu_suite/annotations/val.json)
 
-step check 4 "$python" -m mmsrd.env --check
+step check 2 "$python" -m mmsrd.env --check
 step kernels 4 "$python" tools/benchmarks/kernels_on_device.py ${SHAPE:+--shape $SHAPE} --device "$device"
 [ -f data/gpu_suite/annotations/val.json ] || timeout 2m "$python" tools/compose_digits.py data/gpu_suite --train 200 --val 50 > "$out/data.log" 2>&1
 step train-fp16 3 "${train[@]}" optim_wrapper.dtype=float16 --work-dir "$out/train-fp16"
 step train-bf16 3 "${train[@]}" optim_wrapper.dtype=bfloat16 --work-dir "$out/train-bf16"
 step nccl 3 env PYTHON="$python" bash tools/dist_train.sh "${train[2]}" 1 "${train[@]:3}" --work-dir "$out/nccl"
 for pair in faster-rcnn retinanet fcos resnet; do
-  step "benchmark-$pair" 9 "$python" tools/benchmark.py --pair "$pair" --amp fp16 --minutes 7 --out "$out" \
+  step "benchmark-$pair" 8 "$python" tools/benchmark.py --pair "$pair" --amp fp16 --minutes 6 --out "$out" \
     --device "$device"
 done
 step profile 4 "$python" tools/benchmarks/profile_step.py --pair retinanet --amp fp16 --out "$out" --device "$device"

@@ -48,11 +48,9 @@ def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
     return {
         'distilled step / (plain step + teacher alone)': [t['ours'] / (t['plain'] + t['teacher']) for t in turns],
         'with balance / with constant weights': [t['ours'] / t['no balance'] for t in turns],
-        'scale 0.5: added to the plain step / teacher alone': [
-            (t['scale 0.5'] - t['plain']) / t['teacher'] for t in turns if 'scale 0.5' in t],
-        'interval 2: added to the plain step / teacher alone': [
-            (t['interval 2'] - t['plain']) / t['teacher'] for t in turns if 'interval 2' in t],
         'after `schedule.end` / plain step': [t['ended'] / t['plain'] for t in turns],
+        **{f'{variant}: (step - plain step) / teacher alone': [(t[variant] - t['plain']) / t['teacher'] for t in turns]
+           for variant in ('scale 0.5', 'interval 2')},
     }
 
 
