@@ -77,7 +77,7 @@ class DeviceCheck:
                 found: SpeedupCheck = check_speedups(teacher, batch, student_dtype, lambda x: _agree(x, 'min'))
             teacher.forget_original()
             for name, what in found.switched_off:
-                self._warn(f'{teacher.key}.inference.{name}', what, 'is switched off for this run')
+                self._warn(f'{teacher.key}.{name}', what, 'is switched off for this run')
             self.found.append(f'{teacher.key}: ' + (
                 f'not checked ({found.failure})' if found.alignment is None else f'alignment {found.alignment:.4f}'))
         self._seconds += time.perf_counter() - started

@@ -54,7 +54,7 @@ class EMATeacher(Teacher):
         self.average.store(dtype)
         return AppliedSpeedups(stored_dtype=dtype)
 
-    def speed_up_by(self, inference: InferenceConfig) -> None:
+    def speed_up_by(self, inference: InferenceConfig, offloads: bool = False) -> None:
         """See :class:`Teacher`."""
         self.average.store(torch.float32)
         self.inference, self._speedups = inference, None

@@ -54,6 +54,7 @@ class PretrainedTeacher(Teacher):
             model = self._build(config, scope)
         self.config = config
         self.inference = config.inference
+        self.offloads = config.offload
         self.swap_channels = config.swap_channels
         self.any_task = isinstance(model, LibraryModel)
         self.image_size = ImageSize.for_model(config.scale, config.size, model)
@@ -134,13 +135,8 @@ class PretrainedTeacher(Teacher):
         return asked if asked is not None else CHECK_IMAGES if same_task and not self.config.offload else 0
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
-        return apply_speedups(self.model, self.inference, self.config.offload, self._called, self._recorded_modules(),
+        return apply_speedups(self.model, self.inference, self.offloads, self._called, self._recorded_modules(),
                               device, dtype)
-
-    @property
-    def offloads(self) -> bool:
-        """See :class:`Teacher`."""
-        return self.config.offload
 
     def match_classes(self, student: nn.Module, names: Sequence[str] | None) -> ClassMatch:
         """See :class:`Teacher`."""

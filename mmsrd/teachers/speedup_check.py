@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, Sequence, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,9 @@ ALIGNED = 0.99
 """Alignment with the plain features below which a speed-up is switched off. bfloat16 has 0.999 and more."""
 REPEATS = 3
 """Passes on the side stream that are compared with one in order."""
-_OFF: Dict[str, Any] = {'compile': False, 'channels_last': False, 'precision': 'fp32', 'fold': False}
-"""Speed-ups in the order in which they are suspected, and what switches each of them off."""
+_OFF: Dict[str, Any] = {'inference.compile': False, 'inference.channels_last': False, 'inference.precision': 'fp32',
+                        'inference.fold': False, 'offload': False}
+"""Speed-ups in the order in which they are suspected, by config key, and what switches each of them off."""
 _UNKNOWN = -2.0
 
 
@@ -28,7 +29,7 @@ class SpeedupCheck:
 
     Attributes:
         alignment: Lowest alignment of a level with the plain features, as the teacher runs now; None if unknown.
-        switched_off: Speed-ups that had to be switched off: key of ``inference`` → what was found.
+        switched_off: Speed-ups that had to be switched off: config key below the teacher's → what was found.
         failure: Why the teacher could not be checked; empty where it was.
     """
 
@@ -51,14 +52,13 @@ def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
         student_dtype: Autocast dtype of the student; None for none.
         lowest: Lowest value among all processes, which decide together; that of this process by default.
     """
-    asked = teacher.inference
-    plain, failure = _attempt(teacher, InferenceConfig(**PLAIN), batch, None)
-
+    asked = _Way(teacher.inference, teacher.offloads)
+    plain, failure = _attempt(teacher, _Way(InferenceConfig(**PLAIN), False), batch, None)
     if plain is not None and not all(bool(x.isfinite().all()) for levels in plain.values() for x in levels):
         plain, failure = None, 'its plain features are not finite'
 
-    def alignment(inference: InferenceConfig) -> float:
-        found = _attempt(teacher, inference, batch, student_dtype)[0]
+    def alignment(way: _Way) -> float:
+        found = _attempt(teacher, way, batch, student_dtype)[0]
         try:
             value = -1.0 if found is None or plain is None else feature_alignment(found, plain)
         except Exception:  # out of memory
@@ -67,26 +67,38 @@ def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
 
     value = alignment(asked)
     if value == _UNKNOWN:
-        teacher.speed_up_by(asked)
+        teacher.speed_up_by(*asked)
         return SpeedupCheck(failure=failure or 'see the message of another process')
     switched: list[tuple[str, str]] = []
     if value < ALIGNED:
-        why = f'alignment {value:.4f} with the features of the plain teacher in float32'
-        found = 0.0
-        for name, off in _OFF.items():
-            if getattr(asked, name) != off and (found := alignment(replace(asked, **{name: off}))) >= ALIGNED:
-                asked, switched = replace(asked, **{name: off}), [(name, f'{why}; {found:.4f} without it')]
+        why, found = f'alignment {value:.4f} with the features of the plain teacher in float32', 0.0
+        for name in _OFF:
+            if asked.without(name) != asked and (found := alignment(asked.without(name))) >= ALIGNED:
+                asked, switched = asked.without(name), [(name, f'{why}; {found:.4f} without it')]
                 break
         else:
-            asked = replace(asked, **_OFF)
+            for name in _OFF:
+                asked = asked.without(name)
             found = alignment(asked)
             switched = [(', '.join(_OFF), f'{why}; {found:.4f} without all of them')]
         value = found
-    if asked.stream and lowest(float(_stream_is_right(teacher, batch, student_dtype))) < 1:
-        asked = replace(asked, stream=False)
-        teacher.inference = asked
-        switched.append(('stream', 'features differ from those computed in order'))
+    if asked.inference.stream and lowest(float(_stream_is_right(teacher, batch, student_dtype))) < 1:
+        teacher.inference = replace(asked.inference, stream=False)
+        switched.append(('inference.stream', 'features differ from those computed in order'))
     return SpeedupCheck(value, tuple(switched))
+
+
+class _Way(NamedTuple):
+    """One way to make a teacher fast."""
+
+    inference: InferenceConfig
+    offloads: bool
+
+    def without(self, name: str) -> _Way:
+        """Return the same without the speed-up of a config key."""
+        option = name.partition('.')[2]
+        return self._replace(inference=replace(self.inference, **{option: _OFF[name]})) if option else \
+            self._replace(offloads=False)
 
 
 def feature_alignment(features: Features, plain: Features) -> float:
@@ -114,11 +126,11 @@ def feature_alignment(features: Features, plain: Features) -> float:
     return lowest
 
 
-def _attempt(teacher: Teacher, inference: InferenceConfig, batch: tuple[Tensor, Sequence[Any] | None],
+def _attempt(teacher: Teacher, way: _Way, batch: tuple[Tensor, Sequence[Any] | None],
              student_dtype: torch.dtype | None) -> tuple[Features | None, str]:
     """Return the features of a teacher that is made fast in a way, or None and why there are none."""
     try:
-        teacher.speed_up_by(inference)
+        teacher.speed_up_by(*way)
         return teacher.compute(*batch, student_dtype), ''
     except Exception as e:  # out of memory, a compiler that fails
         return None, f'{type(e).__name__}: {e}'

@@ -78,6 +78,8 @@ class Teacher:
     """Size of the images that it sees."""
     model_config = ''
     """Text of the model's part of its config, preprocessing included; empty where it has none."""
+    offloads = False
+    """Whether its weights stay in host memory."""
     any_task = False
     """Whether it can teach students of every task, because it has features only."""
     is_average = False
@@ -319,23 +321,19 @@ class Teacher:
         if recorders and recorders.is_recording and recorders.num_calls == self.plan.recording.num_calls:
             raise AllRecordedSignal
 
-    @property
-    def offloads(self) -> bool:
-        """Return whether its weights stay in host memory."""
-        return False
-
-    def speed_up_by(self, inference: InferenceConfig) -> None:
+    def speed_up_by(self, inference: InferenceConfig, offloads: bool = False) -> None:
         """Take all that makes it fast back, and make it fast in another way from the next step on.
 
         Args:
             inference: The other way.
+            offloads: Whether its weights stay in host memory; False by default.
         """
         if self._speedups and self._speedups.offload:
             self._speedups.offload.remove()
         assert self._original is not None, 'it is kept for this'
         self._original.restore()
         self._device = self._speedups = None
-        self.inference = inference
+        self.inference, self.offloads = inference, offloads
         self.fuse()
 
     def forget_original(self) -> None:

@@ -143,31 +143,35 @@ def test_what_is_right_stays_on(student, fast, batch):
     assert distiller.device_check.done
 
 
-@pytest.mark.parametrize('name', ['precision', 'channels_last', 'fold', 'compile'])
+@pytest.mark.parametrize('name', ['precision', 'channels_last', 'fold', 'compile', 'offload'])
 def test_a_wrong_speedup_is_found_and_switched_off(student, fast, batch, monkeypatch, name):
     """Each is made wrong in turn: where it is on, the last layers of the neck have negative weights."""
     monkeypatch.setattr(speedup, 'compile_parts', lambda *args: [])
     asked = fast['teacher']['inference'] = dict(SPEEDUPS, compile=name == 'compile')
+    fast['teacher']['offload'] = name == 'offload'
     kind = mmsrd.teachers.PretrainedTeacher
     real = kind._apply_speedups
 
     def apply(self, *args):
         applied = real(self, *args)
-        if getattr(self.inference, name) not in (False, 'fp32'):
-            for parameter in self.model.neck.fpn_convs.parameters():
-                parameter.data = -parameter.data
+        if (self.offloads if name == 'offload' else getattr(self.inference, name)) not in (False, 'fp32'):
+            for module in self.model.neck.fpn_convs.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    module.weight.data = -module.weight.data
         return applied
 
     monkeypatch.setattr(kind, '_apply_speedups', apply)
     alone = copy.deepcopy(student)
     distiller = first_step(student, fast, batch)
-    key = f'distill.teacher.inference.{name}'
+    key = f'distill.teacher.{"" if name == "offload" else "inference."}{name}'
     assert list(distiller.device_check.findings) == [key]
     assert 'with the features of the plain teacher in float32' in distiller.device_check.findings[key]
-    assert distiller.teacher.inference == InferenceConfig(**{**asked, name: 'fp32' if name == 'precision' else False})
+    off = {} if name == 'offload' else {name: 'fp32' if name == 'precision' else False}
+    assert distiller.teacher.inference == InferenceConfig(**{**asked, **off})
+    assert not distiller.teacher.offloads
     data = batch(student)
     features = distiller.teacher.features(data['inputs'], data['data_samples'])
-    plain = mmsrd.attach(alone, dict(fast, teacher=dict(fast['teacher'], inference=PLAIN))).teacher
+    plain = mmsrd.attach(alone, dict(fast, teacher=dict(fast['teacher'], inference=PLAIN, offload=False))).teacher
     assert feature_alignment(features, plain.features(data['inputs'], data['data_samples'])) > 0.99
 
 
