@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 @torch.no_grad()
 def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device) -> dict[str, Any] | None:
-    """Run a teacher on the first images of the student's validation set.
+    """Run a teacher on images of the student's validation set, as far apart as possible: files may be in an order.
 
     Args:
         runner: The student's.
@@ -90,7 +90,7 @@ def _predict(teacher: Teacher, loader: Any, evaluator: Evaluator, images: int,
     All processes stop together, because the evaluator exchanges results; some have fewer batches than others.
     """
     ids: list[Any] = []
-    failure, started, batches, world_size = '', time.monotonic(), iter(loader), get_world_size()
+    failure, started, batches, world_size = '', time.monotonic(), spread_batches(loader, images), get_world_size()
     while True:
         batch = None
         try:
@@ -109,6 +109,23 @@ def _predict(teacher: Teacher, loader: Any, evaluator: Evaluator, images: int,
         count, failed, late_ones, ended = state.tolist()
         if failed or late_ones or ended == world_size or count >= images:
             return ids, next(filter(None, all_gather_object(failure)), '')
+
+
+def spread_batches(loader: Any, images: int) -> Iterator[Any]:
+    """Yield this process's batches of images that are spread over a data set; of all its images where it has no length.
+
+    Args:
+        loader: Data loader without workers.
+        images: How many images, in all processes together.
+    """
+    dataset, size = loader.dataset, getattr(loader, 'batch_size', None) or 1
+    if not hasattr(dataset, '__len__') or not hasattr(dataset, '__getitem__'):
+        yield from loader
+        return
+    count = min(images, len(dataset))
+    own = [i * len(dataset) // count for i in range(count)][get_rank()::get_world_size()]
+    for start in range(0, len(own), size):
+        yield loader.collate_fn([dataset[i] for i in own[start:start + size]])
 
 
 def _guarded(compute: Callable[[Any], dict[str, Any]], failures: list[str]) -> Callable[[Any], dict[str, Any]]:
