@@ -53,10 +53,16 @@ class Row:
     options: tuple[str, ...] = ()  # of the ``distill`` block besides
 
     def block(self, alike: bool) -> tuple[str, ...]:
-        """``--cfg-options`` of the row; only where the heads are alike can the student start with the teacher's."""
+        """``--cfg-options`` of the row.
+
+        Only where necks and heads are ``alike`` can the student start with the teacher's, and features be compared
+        without a projector.
+        """
         if self.loss is None:
             return self.options if self.start else (*self.options, 'distill.teacher.init_student=False')
         loss = {'student': 'neck', 'teacher': 'neck', **self.loss}
+        if not alike:
+            loss.pop('projector', None)
         return (*self.options, f'distill.teacher.init_student={self.start and alike}', 'distill.losses._delete_=True',
                 *(f'distill.losses.neck.{key}={value}' for key, value in loss.items()))
 
