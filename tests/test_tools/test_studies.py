@@ -16,7 +16,7 @@ import timm
 import torch
 import yaml
 from helpers.processes import ROOT, python
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification
@@ -32,15 +32,17 @@ import method
 import method_tables
 import plots
 import prepare_data
+import real
 import runs
 from records import between, read_lines, spread
 from study import Choice
 from tables import frame
 
+from mmsrd.distillers import read_block
 from mmsrd.teachers.libraries import build_library_model
 
 STUDIES = pytest.mark.parametrize('study', [classification.STUDY, detection.STUDY, coco.STUDY,
-                                            large_classifiers.STUDY], ids=lambda study: study.name)
+                                            large_classifiers.STUDY, real.STUDY], ids=lambda study: study.name)
 
 
 def record(job, metrics, alignment=None):
@@ -106,7 +108,7 @@ def test_rows_that_are_trained_in_another_way_are_compared_with_it(end, count, o
 @STUDIES
 def test_every_job_has_its_configs(study):
     jobs = study.everything()
-    assert len(jobs) == len(set(jobs)) > 50
+    assert len(jobs) == len(set(jobs)) > 30
     places = [(job.dataset, job.row, job.seed) for job in jobs]
     assert len(places) == len(set(places))  # each has a work directory of its own
     assert not [job.config for job in jobs if not (ROOT / job.config).is_file()]
@@ -496,3 +498,26 @@ def test_a_classifier_of_objects(coco, tmp_path, monkeypatch):
     assert model.model.fc.out_features == 10
     torch.manual_seed(0)
     assert not torch.equal(model.model.fc.weight, timm.create_model('resnet10t', num_classes=10).fc.weight)
+
+
+def test_rows_on_photographs_are_blocks_that_are_accepted(monkeypatch):
+    """Each training's config and options together; the photographs need not be there."""
+    monkeypatch.chdir(ROOT)
+    jobs = real.STUDY.everything()
+    assert {job.row for job in jobs} == {'teacher', 'student alone', *real.ROWS}
+    for job in jobs:
+        config = Config.fromfile(job.config)
+        given = [option.partition('=') for option in job.options]
+        config.merge_from_dict({key: DictAction._parse_iterable(value) for key, _, value in given})
+        assert ('distill' in config) == (job.row not in ('teacher', 'student alone'))
+        if 'distill' in config:
+            assert read_block(config.distill).teachers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['chess/lite2_lite0', 'coco/yolox-nano_r18w16'])
+def test_smoke_run_on_composed_images_in_the_layout_of_photographs(tmp_path, part):
+    printed = smoke('real.py', '--parts', part, '--work-dir', str(tmp_path))
+    records = read_lines(tmp_path / 'results.jsonl')
+    assert {r['row'] for r in records} - {'teacher'} == {'student alone', *real.PAIRS[part]}
+    assert printed.count(' 0 to run') == 2
