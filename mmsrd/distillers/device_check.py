@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ContextManager, Iterator, Sequence
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from torch import Tensor
 
@@ -282,9 +282,6 @@ def device_name(device: torch.device) -> str:
 
 def _agree(value: float, op: str) -> float:
     """Return the lowest (``'min'``) or highest (``'max'``) value of all processes."""
-    if get_world_size() == 1:
-        return value
-    device: Any = torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else None
-    agreed = torch.tensor(value, dtype=torch.float64, device=device)
+    agreed = torch.tensor(value, dtype=torch.float64)
     all_reduce(agreed, op)
     return float(agreed)

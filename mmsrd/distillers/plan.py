@@ -54,7 +54,7 @@ class DistillPlan:
             losses: Name of each loss, what it is, and its rows of the table (:data:`HEADER`).
         """
         lines = [f'Distillation from {name + ": " if name else ""}{teacher}' for name, teacher in self.teachers.items()]
-        lines += [f'  images of the teacher {name}: {each.conversion.image_size}'.replace(' :', ':')
+        lines += [f'  images of the teacher{" " + name if name else ""}: {each.conversion.image_size}'
                   for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
         if self.schedule.interval > 1:
             lines.append(f'  teachers and losses: one of {self.schedule.interval} optimisation steps')

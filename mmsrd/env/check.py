@@ -1,7 +1,7 @@
 """``python -m mmsrd.env --check``: the device check without data, on random features in the shapes of COCO."""
 from __future__ import annotations
 
-import os
+import tempfile
 import time
 from functools import partial
 from typing import Any, Callable, Iterator, NamedTuple
@@ -12,8 +12,9 @@ from mmengine.logging import MMLogger
 from torch import Tensor
 
 from ..distillers import attach, text_table
-from ..distillers.device_check import DeviceCheck, compare_with_reference, device_name
+from ..distillers.device_check import compare_with_reference, device_name
 from ..models.losses import SRDLoss
+from ..teachers.build_model import build_model
 from ..utils.zoo import load_config
 
 TEACHER = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
@@ -99,15 +100,12 @@ def _teacher(dtype: torch.dtype, device: torch.device) -> tuple[str, bool]:
         config = load_config(TEACHER, 'teacher')
     except Exception as e:
         return f'not tried ({e})', True
-    from mmengine.registry import MODELS, DefaultScope
-    with DefaultScope.overwrite_default_scope('mmdet'):
-        student: Any = MODELS.build(config.model)
-    student.to(device)
+    student = build_model(config, 'student').to(device)
     precision = {torch.float32: 'fp32', torch.bfloat16: 'bf16', torch.float16: 'fp16'}[dtype]
     distiller = attach(student, dict(teacher=dict(config=TEACHER, allow_random=True, inference=dict(
         precision=precision)), losses=dict(neck=dict(student='neck', teacher='neck')), device_check='always'))
     images, _, height, width = SIDES[device.type != 'cpu']
-    check = DeviceCheck(everywhere=True)
+    check: Any = distiller.device_check
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None),
                              None if dtype == torch.float32 else dtype)
@@ -117,25 +115,17 @@ def _teacher(dtype: torch.dtype, device: torch.device) -> tuple[str, bool]:
 def _processes(device: torch.device) -> tuple[str, bool]:
     count = torch.cuda.device_count() if device.type == 'cuda' else 2
     backend = 'nccl' if device.type == 'cuda' else 'gloo'
-    os.environ.setdefault('MASTER_ADDR', 'localhost')
-    os.environ['MASTER_PORT'] = str(_free_port())
     spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
-    spawn(_exchange, (count, backend), nprocs=count)
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_exchange, (count, backend, f'file://{folder}/meeting'), nprocs=count)
     return f'{backend}, {count} process(es): a sum over all of them is right', True
 
 
-def _free_port() -> int:
-    import socket
-    with socket.socket() as free:
-        free.bind(('', 0))
-        return int(free.getsockname()[1])
-
-
-def _exchange(rank: int, count: int, backend: str) -> None:
+def _exchange(rank: int, count: int, backend: str, meeting: str) -> None:
     device = torch.device('cuda', rank) if backend == 'nccl' else torch.device('cpu')
     if backend == 'nccl':
         torch.cuda.set_device(device)
-    dist.init_process_group(backend, rank=rank, world_size=count)
+    dist.init_process_group(backend, meeting, rank=rank, world_size=count)
     total = torch.full((1000,), float(rank + 1), device=device)
     dist.all_reduce(total)
     expected = count * (count + 1) / 2

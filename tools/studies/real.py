@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 from runs import ROOT, Job, markdown, spread
 from study import ALONE, TEACHER, UNTAUGHT, Choice, Shown, Study
-from tables import by_seed, gains
+from tables import by_seed, gains, of_row
 
 sys.path.insert(0, str(ROOT / 'tools'))
 import compose_digits
@@ -97,7 +97,7 @@ def _names(part: str) -> tuple[str, str, str]:
     return name, teacher, student
 
 
-def _options(choice: Choice, name: str, *backbones: str) -> tuple[str, ...]:
+def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
     if not choice.smoke:
         return choice.options
     data = choice.work_dir / f'data_{name}'
@@ -105,7 +105,7 @@ def _options(choice: Choice, name: str, *backbones: str) -> tuple[str, ...]:
     return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
             'model.test_cfg.score_thr=0', *roots,
             f'val_evaluator.ann_file={data}/annotations/instances_val.json',
-            *(['model.backbone.init_cfg=None'] if backbones[-1] in WEIGHTS else []), *choice.options)
+            *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []), *choice.options)
 
 
 def _detector(teacher: str) -> str:
@@ -160,20 +160,17 @@ def table(results: pd.DataFrame) -> str:
         shown = [(f'{name}/{teacher}', TEACHER), (f'{name}/{student}', ALONE), *((part, row) for row in rows)]
         for dataset, row in shown:
             values = by_seed(results, dataset, row, METRIC)
-            seconds = by_seconds(results, dataset, row)
             if len(values):
                 gain = '' if row in (TEACHER, ALONE) else spread(100 * gains(values, alone), '+', 1)
                 lines.append((SETS[name], f'{TITLES[teacher]} → {TITLES[student]}', row, len(values),
-                              spread(100 * values, digits=1), gain, seconds))
+                              spread(100 * values, digits=1), gain, processor_minutes(results, dataset, row)))
     return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
                     lines)
 
 
-def by_seconds(results: pd.DataFrame, dataset: str, row: str) -> str:
+def processor_minutes(results: pd.DataFrame, dataset: str, row: str) -> str:
     """Mean processor minutes of the trainings of a row."""
-    level = results.index.get_level_values
-    found = results[(level('dataset') == dataset) & (level('row') == row)]
-    seconds = found['processor_seconds'].dropna() if len(found) else pd.Series(dtype=float)
+    seconds = of_row(results, dataset, row).get('processor_seconds', pd.Series(dtype=float))
     return f'{seconds.mean() / 60:.0f}' if len(seconds) else ''
 
 
