@@ -40,11 +40,11 @@ def files(tmp_path):
 @pytest.mark.usefixtures('reader')
 def test_refused(files, tmp_path):
     for what, path in files.items():
-        before, began = peak_mib(), time.monotonic()
+        before, began = peak_mib(), time.process_time()
         assert path.name in refusal(load_checkpoint_file, str(path), 'resume'), what
         assert not (tmp_path / 'trace').exists(), what
         assert peak_mib() - before < 64, what  # a whole bomb is 256 MiB
-        assert time.monotonic() - began < 5, what
+        assert time.process_time() - began < 5, what
 
 
 @pytest.mark.parametrize('name', ['GLOBAL', 'STACK_GLOBAL', 'INST', 'OBJ', 'os.system', 'eval', 'exec', 'timeit',

@@ -23,6 +23,7 @@ import profile_step
 import scaling
 import startup
 from pairs import DEFAULTS, PAIRS, Case, configs_of, distill_block
+from torch.utils.flop_counter import FlopCounterMode
 
 RESULTS = sorted(path for path in (ROOT / 'docs/results/performance').glob('*.json')
                  if 'case' in json.loads(path.read_text()))
@@ -156,11 +157,26 @@ def test_host_time(monkeypatch):
     assert 0 < milliseconds < 1000
 
 
+def flops(worker, work, count):
+    """In place of milliseconds: operations of convolutions and matrix products in one ``work``."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
 def test_one_process(monkeypatch, capsys):
+    """Work is counted instead of timed, so that other processes do not matter."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(one_process.Worker, 'time', flops)
     one_process.main(['--pair', 'tiny', '--threads', '1', '--turns', '2'])
-    figures = [line.split(' | ')[1] for line in capsys.readouterr().out.splitlines()[-3:]]
-    assert all(0.2 < float(figure) < 5 for figure in figures)  # each compares like with like
+    lines = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-5:]]
+    figures = {what: float(median) for what, median, _ in lines}
+    assert list(figures) == list(one_process.compared([dict.fromkeys([*one_process.VARIANTS, 'teacher'], 1.)]))
+    ours, balance, ended, scaled, every_second = figures.values()
+    assert 1 < ours < 1.1  # the projectors
+    assert balance == ended == 1
+    assert 0.2 < scaled < 0.5  # a quarter of the pixels, and the projectors
+    assert 0.5 < every_second < 0.6
 
 
 def test_what_one_process_compares():
