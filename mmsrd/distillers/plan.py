@@ -54,6 +54,8 @@ class DistillPlan:
             losses: Name of each loss, what it is, and its rows of the table (:data:`HEADER`).
         """
         lines = [f'Distillation from {name + ": " if name else ""}{teacher}' for name, teacher in self.teachers.items()]
+        lines += [f'  forward pass of the teacher{" " + name if name else ""}: {each.recording.forward_text}'
+                  for name, each in self.teacher_plans.items()]
         lines += [f'  images of the teacher{" " + name if name else ""}: {each.conversion.image_size}'
                   for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
         if self.schedule.interval > 1:

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from ..errors import TapError
 from ..utils.random_state import preserved_random_state
-from .model_parts import channel_candidates, dummy_samples, evaluating, find_module, trained_part
+from .model_parts import (
+    EXTRACT_FEAT,
+    FORWARDS,
+    channel_candidates,
+    dummy_samples,
+    evaluating,
+    find_module,
+    run_forward,
+    trained_part,
+)
 from .output_recorder import as_levels, tensor_versions
 
 SIDES = (128, 224, 256, 384, 512, 336, 448, 32, 192, 299)
@@ -35,6 +44,7 @@ class DryRun:
         model: The model.
         image: Size (H, W) of the image.
         channels: Channels of the image.
+        forward: How the model was run, one of :data:`mmsrd.recorders.FORWARDS`.
         called: All modules that were called.
         calls: Calls of the modules that were looked at, in order.
         failure: What ended the forward pass early, if anything did.
@@ -43,6 +53,7 @@ class DryRun:
     model: nn.Module
     image: tuple[int, int] = (0, 0)
     channels: int = 3
+    forward: str = FORWARDS[-1]
     called: set[nn.Module] = field(default_factory=set)
     calls: list[ModuleCall] = field(default_factory=list)
     failure: Exception | None = None
@@ -100,6 +111,7 @@ class Recording:
         num_calls: Number of calls of each module in a forward pass, by path.
         image: Size (H, W) of the dry run's image.
         channels: Channels of it.
+        forward: How the model was run, one of :data:`mmsrd.recorders.FORWARDS`.
     """
 
     paths: Mapping[str, str] = field(default_factory=dict)
@@ -107,12 +119,18 @@ class Recording:
     num_calls: Mapping[str, int] = field(default_factory=dict)
     image: tuple[int, int] = (0, 0)
     channels: int = 3
+    forward: str = FORWARDS[-1]
 
     @classmethod
     def from_run(cls, run: DryRun, paths: Mapping[str, str]) -> Recording:
         """Return what a dry run in which the modules at ``paths`` were called shows of them."""
         return cls(paths, tuple(path for path in paths if run.is_overwritten(path)),
-                   {path: run.num_calls(path) for path in paths}, run.image, run.channels)
+                   {path: run.num_calls(path) for path in paths}, run.image, run.channels, run.forward)
+
+    @property
+    def forward_text(self) -> str:
+        """How the model is run, for people."""
+        return 'extract_feat, without the head' if self.forward == EXTRACT_FEAT else f'mode={self.forward!r}'
 
     def restrict(self, paths: Collection[str]) -> Recording:
         """Return the part of it that is at ``paths``."""
@@ -123,9 +141,10 @@ class Recording:
 
 def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tuple[int, int]] = SIDES,
             gradients: bool = False, everything: bool = False, partly: bool = False) -> DryRun:
-    """Run ``model`` on a random image in ``mode='tensor'`` and look at its modules.
+    """Run ``model`` on a random image and look at its modules.
 
-    Sizes and channels are tried until the modules at ``paths`` have all been called. The
+    Sizes and channels are tried until the modules at ``paths`` have all been called: by the model's own
+    ``extract_feat``, since heads may need more than images; where that does not reach them, in ``mode='tensor'``. The
     model is in ``eval()`` meanwhile, so no statistics change; its training flags and all
     random states are restored. A forward pass that fails after that (a head that wants
     annotations, say) is good enough.
@@ -135,7 +154,7 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tu
         paths: Dotted path → config key that named it.
         sides: Sides of the square image to try, in this order, or sizes (H, W).
         gradients: Whether to build the graph, to learn which outputs can be trained.
-        everything: Whether to look at all modules, beside those at ``paths``.
+        everything: Whether to look at all modules, beside those at ``paths``, in ``mode='tensor'``.
         partly: Whether a run in which some of ``paths`` are not called is better than none.
 
     Raises:
@@ -144,16 +163,17 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tu
     wanted = {path: find_module(model, path, key) for path, key in paths.items()}
     watched = {*model.modules()} if everything else {*wanted.values()}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    forwards = FORWARDS if hasattr(trained_part(model)[1], EXTRACT_FEAT) and not everything else FORWARDS[-1:]
     best: DryRun | None = None
     with evaluating(model), preserved_random_state(), torch.set_grad_enabled(gradients):
         torch.manual_seed(0)
-        for channels, side in itertools.product(channel_candidates(model), dict.fromkeys(sides)):
+        for channels, side, forward in itertools.product(channel_candidates(model), dict.fromkeys(sides), forwards):
             size = side if isinstance(side, tuple) else (side, side)
             images = torch.randn(1, channels, *size, device=device)
-            run = _attempt(model, watched, images)
+            run = _attempt(model, watched, images, forward)
             ran = [path for path in paths if run.num_calls(path)]
             if len(ran) == len(paths) and any(x.dim() == 1 for path in ran for x in _tensors(run, path, paths[path])):
-                run = _attempt(model, watched, images.repeat(2, 1, 1, 1))  # it squeezes a batch of one
+                run = _attempt(model, watched, images.repeat(2, 1, 1, 1), forward)  # it squeezes a batch of one
             if len(ran) == len(paths):
                 return run
             if best is None or len(ran) > sum(best.num_calls(path) > 0 for path in paths):
@@ -173,9 +193,9 @@ def _tensors(run: DryRun, path: str, key: str) -> list[Tensor]:
         return []
 
 
-def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor) -> DryRun:
+def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor, forward: str) -> DryRun:
     """Run one forward pass."""
-    run = DryRun(model, (images.size(-2), images.size(-1)), images.size(1))
+    run = DryRun(model, (images.size(-2), images.size(-1)), images.size(1), forward)
 
     def note(module: nn.Module, args: Any) -> None:
         run.called.add(module)
@@ -186,7 +206,7 @@ def _attempt(model: nn.Module, watched: set[nn.Module], images: Tensor) -> DryRu
     handles = [module.register_forward_pre_hook(note) for module in model.modules()]
     handles += [module.register_forward_hook(record) for module in watched]
     try:
-        trained_part(model)[1](inputs=images, data_samples=dummy_samples(images), mode='tensor')
+        run_forward(model, forward, images, dummy_samples(images))
     except Exception as e:  # any architecture may fail in its own way
         run.failure = e.with_traceback(None)  # its frames would keep the outputs alive
     finally:

@@ -2,12 +2,16 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
 
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..errors import TapError, did_you_mean
+
+EXTRACT_FEAT = 'extract_feat'
+FORWARDS = (EXTRACT_FEAT, 'tensor')
+"""Ways to run a model: backbone and neck by its own ``extract_feat``, or all of it by ``mode='tensor'``."""
 
 
 def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
@@ -57,6 +61,22 @@ def trained_part(model: nn.Module) -> tuple[str, nn.Module]:
     """
     inner = getattr(model, 'student', None)
     return ('student.', inner) if isinstance(inner, nn.Module) and hasattr(inner, 'backbone') else ('', model)
+
+
+def run_forward(model: nn.Module, forward: str, images: Tensor, data_samples: Any = None) -> None:
+    """Run the trained part of ``model`` without a loss, for what it calls on the way.
+
+    Args:
+        model: Model in MMEngine's calling convention.
+        forward: One of :data:`FORWARDS`.
+        images: Normalised images (N, C, H, W).
+        data_samples: Their data samples; ``extract_feat`` needs none.
+    """
+    inner: Any = trained_part(model)[1]
+    if forward == EXTRACT_FEAT:
+        inner.extract_feat(images)
+    else:
+        inner(inputs=images, data_samples=data_samples, mode='tensor')
 
 
 def channel_candidates(model: nn.Module) -> list[int]:

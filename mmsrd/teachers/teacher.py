@@ -21,6 +21,7 @@ from ..recorders import (
     Recording,
     dry_run,
     dummy_samples,
+    run_forward,
     trained_part,
 )
 from ..utils.random_state import preserved_random_state
@@ -321,5 +322,5 @@ class Teacher(TeacherKind):
             offload = self._speedups.offload if self._speedups else None
             visits = offload.forward_pass() if offload else contextlib.nullcontext()
             with contextlib.suppress(AllRecordedSignal), visits:
-                trained_part(self.model)[1](inputs=images, data_samples=data_samples, mode='tensor')
+                run_forward(self.model, self.plan.recording.forward, images, data_samples)
             return self._recorders.pop_outputs()

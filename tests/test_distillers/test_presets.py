@@ -150,13 +150,14 @@ def test_what_was_chosen_is_a_table(model):
     distiller = mmsrd.attach(student, dict(teacher=dict(config=FASTER, allow_random=True)))
     lines = distiller.describe().splitlines()
     assert lines[0] == f'Distillation from {FASTER} (FasterRCNN)'
-    assert str(distiller.plan).splitlines()[1] == '  neck: SRDLoss(alpha=4.0)'
-    assert str(distiller.plan).splitlines()[3].split()[-1] == 'auto'  # what that is, the built one says
-    assert lines[2].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
+    assert str(distiller.plan).splitlines()[1:3] == ['  forward pass of the teacher: extract_feat, without the head',
+                                                     '  neck: SRDLoss(alpha=4.0)']
+    assert str(distiller.plan).splitlines()[4].split()[-1] == 'auto'  # what that is, the built one says
+    assert lines[3].split() == ['loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape',
                                 'projector']
-    assert lines[3].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
+    assert lines[4].split() == ['neck', 'balance', '1', 'neck[0]', '8', '256x16x16', 'neck[1]', '8', '256x16x16',
                                 '65.5', 'k']
-    assert len(lines) == 7
+    assert len(lines) == 8
 
 
 def test_columns_have_one_width():
