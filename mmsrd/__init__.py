@@ -25,8 +25,8 @@ _FOLDERS = {
     'engine.hooks': ('DistillHook', 'DistillReportHook', 'ProjectorDiagnosticsHook'),
     'engine.runners': ('DistillFlexibleRunner', 'DistillMixin', 'DistillRunner'),
     'resume': ('PreemptionHook', 'ResumeMixin'),
-    'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'FeatureMSELoss', 'KLDivLoss', 'PKDLoss', 'SRDLoss',
-                      'VkDLoss'),
+    'models.losses': ('BaseDistillLoss', 'BinaryKLDivLoss', 'CWDLoss', 'DISTLoss', 'FeatureMSELoss', 'KLDivLoss',
+                      'LDLoss', 'PKDLoss', 'SRDLoss', 'VkDLoss'),
     'models.projectors': ('BaseProjector', 'LinearProjector', 'MLPProjector', 'OrthogonalProjector'),
 }
 _FOLDER_OF = {name: room for room, names in _FOLDERS.items() for name in names}

@@ -21,7 +21,7 @@ OWN_KEYS = ('student', 'teacher', 'from_teacher', 'weight', 'balance', 'levels',
 """Keys of a loss that are not arguments of its module."""
 _OTHER_NAMES = {'loss_weight': 'weight', 'tau': 'temperature'}
 """What OpenMMLab's losses and other toolboxes call a key."""
-_TEMPERED = ('KLDivLoss', 'BinaryKLDivLoss')
+_TEMPERED = ('KLDivLoss', 'BinaryKLDivLoss', 'CWDLoss', 'DISTLoss', 'LDLoss')
 
 
 def _levels(key: str, value: Any) -> list[tuple[int, int]] | str:

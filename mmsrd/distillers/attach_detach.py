@@ -9,7 +9,7 @@ from torch import nn
 from ..compat.torch_versions import register_final_hook, register_state_dict_hook
 from ..config import DistillConfig
 from ..errors import ConfigError
-from ..recorders import trained_part
+from ..recorders import find_modules, trained_part
 from ..teachers import TeacherGroup
 from ..teachers.class_names import names_in
 from .distiller import ProjectorDistiller
@@ -102,8 +102,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
     student.add_module(CHILD, distiller.to(next(student.parameters()).device))
     distiller.handles = [
         student.register_forward_pre_hook(distiller.before_student, with_kwargs=True),
-        *(student.get_submodule(path).register_forward_hook(distiller.after_recorded)
-          for path in distiller.recorders.keys),
+        *(module.register_forward_hook(distiller.after_recorded)
+          for path, key in distiller.recorders.keys.items() for module in find_modules(student, path, key)),
         register_final_hook(student, distiller.after_student),
         register_state_dict_hook(student, _hide_state),
         student.register_load_state_dict_post_hook(_ignore_missing)]  # type: ignore[no-untyped-call]

@@ -42,7 +42,8 @@ class FeatureLoss(nn.Module):
 
     Raises:
         ConfigError: The loss or its projector is none, or an argument is not accepted.
-        FeatureMismatchError: There is to be no projector, and the channels of a pair differ.
+        FeatureMismatchError: The loss cannot compare such features; or there is to be no projector, and the channels
+            of a pair differ.
     """
 
     class_order: Tensor | None
@@ -93,7 +94,7 @@ class FeatureLoss(nn.Module):
 
     @property
     def compares_logits(self) -> bool:
-        """Return whether channels are classes."""
+        """Return whether channels have a meaning of their own, such as classes."""
         return bool(getattr(self.criterion, 'compares_logits', False))
 
     @property
@@ -115,17 +116,25 @@ class FeatureLoss(nn.Module):
 
     def _projector(self, pair: LevelPair) -> nn.Module:
         options, key = self.projector_config, self.config.key
+        if isinstance(self.criterion, BaseDistillLoss):
+            pooled = pair.teacher_shape[0], pair.channels[1]
+            projected = torch.empty(pooled if self.config.pool else pair.teacher_shape, device='meta')
+            try:
+                self.criterion.check(projected, projected)
+            except FeatureMismatchError as e:
+                raise FeatureMismatchError(f'{key}, levels ({pair.student}, {pair.teacher}): {e}') from e
         if options is not None:
             return build_projector(f'{key}.projector', options, *pair.channels)
         if pair.channels[0] == pair.channels[1]:
             return nn.Identity()
-        if self.compares_logits:
+        if self.compares_classes:
             raise FeatureMismatchError(
                 f'{key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
                 'only be compared where the classes are the same. Features can still be distilled')
         raise FeatureMismatchError(
             f'{key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
-            f'{pair.teacher} {pair.teacher_shape} have different channels; leave `projector` out for a LinearProjector')
+            f'{pair.teacher} {pair.teacher_shape} have different channels'
+            + ('' if self.compares_logits else '; leave `projector` out for a LinearProjector'))
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor],
                 image_size: tuple[int, int] | None = None) -> LossAndLogs:
@@ -260,7 +269,8 @@ class FeatureLoss(nn.Module):
     @property
     def compares_classes(self) -> bool:
         """Return whether channels of both are classes, one by one: no projector maps them."""
-        return self.compares_logits and self.projector_config is None
+        return self.compares_logits and getattr(self.criterion, 'channels_are_classes', True) \
+            and self.projector_config is None
 
     def reorder_classes(self, order: Sequence[int], device: torch.device) -> bool:
         """Put the teacher's channels into the order of the student's classes.

@@ -6,7 +6,7 @@ from .model_parts import (
     channel_candidates,
     dummy_samples,
     evaluating,
-    find_module,
+    find_modules,
     fixed_sides,
     run_forward,
     trained_part,
@@ -15,5 +15,5 @@ from .model_parts import (
 from .output_recorder import AllRecordedSignal, OutputRecorder, RecorderManager, as_levels
 
 __all__ = ['EXTRACT_FEAT', 'FORWARDS', 'SIDES', 'AllRecordedSignal', 'DryRun', 'OutputRecorder', 'RecorderManager',
-           'Recording', 'as_levels', 'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_module',
+           'Recording', 'as_levels', 'channel_candidates', 'dry_run', 'dummy_samples', 'evaluating', 'find_modules',
            'fixed_sides', 'run_forward', 'trained_part', 'unique_paths']

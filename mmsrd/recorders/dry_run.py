@@ -16,7 +16,7 @@ from .model_parts import (
     channel_candidates,
     dummy_samples,
     evaluating,
-    find_module,
+    find_modules,
     run_forward,
     trained_part,
 )
@@ -59,9 +59,9 @@ class DryRun:
     failure: Exception | None = None
 
     def calls_of(self, path: str) -> list[ModuleCall]:
-        """Return the calls of the module at ``path``."""
-        module = self.model.get_submodule(path)
-        return [call for call in self.calls if call.module is module]
+        """Return the calls of the module at ``path``, or of the members of a list there."""
+        modules = find_modules(self.model, path, path)
+        return [call for call in self.calls if call.module in modules]
 
     def levels(self, path: str, key: str) -> list[Tensor]:
         """Return the outputs of the module at ``path``.
@@ -129,7 +129,7 @@ class Recording:
 
     @property
     def forward_text(self) -> str:
-        """How the model is run, for people."""
+        """Way in which the model is run, for people."""
         return 'extract_feat, without the head' if self.forward == EXTRACT_FEAT else f'mode={self.forward!r}'
 
     def restrict(self, paths: Collection[str]) -> Recording:
@@ -160,8 +160,8 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tu
     Raises:
         TapError: A path does not exist, or no image made all of them run; the message has the model's error.
     """
-    wanted = {path: find_module(model, path, key) for path, key in paths.items()}
-    watched = {*model.modules()} if everything else {*wanted.values()}
+    wanted = [module for path, key in paths.items() for module in find_modules(model, path, key)]
+    watched = {*(model.modules() if everything else wanted)}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
     forwards = FORWARDS if hasattr(trained_part(model)[1], EXTRACT_FEAT) and not everything else FORWARDS[-1:]
     best: DryRun | None = None

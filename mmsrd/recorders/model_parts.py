@@ -14,8 +14,8 @@ FORWARDS = (EXTRACT_FEAT, 'tensor')
 """Ways to run a model: backbone and neck by its own ``extract_feat``, or all of it by ``mode='tensor'``."""
 
 
-def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
-    """Return the submodule of ``model`` at dotted ``path``.
+def find_modules(model: nn.Module, path: str, key: str) -> list[nn.Module]:
+    """Return what is called at dotted ``path``: the submodule, or the members of a ``ModuleList``, one for each level.
 
     Args:
         model: The model.
@@ -28,7 +28,8 @@ def find_module(model: nn.Module, path: str, key: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     modules.pop('', None)
     if path in modules:
-        return modules[path]
+        found = modules[path]
+        return list(found) if isinstance(found, nn.ModuleList) else [found]
     parent = path
     while parent and parent not in modules:
         parent = parent.rpartition('.')[0]

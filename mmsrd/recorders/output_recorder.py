@@ -9,7 +9,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import no_compile
 from ..errors import TapError
-from .model_parts import find_module
+from .model_parts import find_modules
 
 
 def as_levels(output: Any, key: str, path: str) -> list[Tensor]:
@@ -62,26 +62,26 @@ class AllRecordedSignal(Exception):  # noqa: N818  not an error
 
 
 class OutputRecorder:
-    """Records what one module returns, while recording.
+    """Records what one module returns, or the members of a list of modules, while recording.
 
     The hook is a bound method so that a deep copy of the model (EMA) carries a
     deep copy of its recorders instead of writing into the original's.
 
     Args:
-        module: The module.
+        modules: The module; or several whose outputs are levels, in the order of their calls.
         path: Its dotted path.
         key: Config key that named it, for messages.
         clones: Whether to record copies, because the model goes on to write into the output.
     """
 
-    def __init__(self, module: nn.Module, path: str, key: str, clones: bool = False) -> None:
+    def __init__(self, modules: Iterable[nn.Module], path: str, key: str, clones: bool = False) -> None:
         self.path = path
         self.key = key
         self.clones = clones
         self.recording = False
         self._outputs: list[Any] = []
         self._versions: list[list[int]] = []
-        self._handle: RemovableHandle = module.register_forward_hook(self._record)
+        self._handles: list[RemovableHandle] = [module.register_forward_hook(self._record) for module in modules]
 
     @no_compile
     def _record(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -119,7 +119,8 @@ class OutputRecorder:
 
     def remove(self) -> None:
         """Take the hook off the module, and forget what was recorded."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         self.clear()
 
 
@@ -148,10 +149,10 @@ class RecorderManager:
     """
 
     def __init__(self, model: nn.Module, paths: Mapping[str, str], clones: Iterable[str] = ()) -> None:
-        found = {path: find_module(model, path, key) for path, key in paths.items()}
+        found = {path: find_modules(model, path, key) for path, key in paths.items()}
         clones = set(clones)
-        self._recorders = {path: OutputRecorder(module, path, paths[path], path in clones)
-                           for path, module in found.items()}
+        self._recorders = {path: OutputRecorder(modules, path, paths[path], path in clones)
+                           for path, modules in found.items()}
 
     @property
     def keys(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from ..recorders import (
     Recording,
     dry_run,
     dummy_samples,
+    find_modules,
     run_forward,
     trained_part,
 )
@@ -204,7 +205,8 @@ class Teacher(TeacherKind):
                       f'features by {change:.1e}', logger='current')
 
     def _recorded_modules(self) -> set[nn.Module]:
-        return {self.model.get_submodule(path) for path in self.plan.recording.paths}
+        return {module for path, key in self.plan.recording.paths.items()
+                for module in find_modules(self.model, path, key)}
 
     @no_compile
     def _stop_if_complete(self, module: nn.Module, args: Any, output: Any) -> None:

@@ -119,7 +119,7 @@ WRONG = [
     (block(losses__neck__tokens=None), ConfigError, 'distill.losses.neck.tokens = None: must be one of'),
     (block(losses__neck__type='SRDLos'), ConfigError, r"type = 'SRDLos': is not a registered loss \(did you mean"),
     (block(losses__neck__type='MobileNetV1'), ConfigError, r"type = 'MobileNetV1': is not a registered loss; mmsrd has "
-     'BinaryKLDivLoss, FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss$'),
+     'BinaryKLDivLoss, CWDLoss, DISTLoss, FeatureMSELoss, KLDivLoss, LDLoss, PKDLoss, SRDLoss, VkDLoss$'),
     (block(losses__neck__type='LinearProjector'), ConfigError, "type = 'LinearProjector': is not a registered loss"),
     (block(losses__neck__projector=dict(type='CifarVGG')), ConfigError,
      r"projector\.type = 'CifarVGG': is not a registered projector; mmsrd has LinearProjector, MLPProjector, "

@@ -6,7 +6,18 @@ import torch
 from helpers.two_levels import TwoLevels, attached, block, loss, total
 from torch import nn
 
-from mmsrd import BaseDistillLoss, BinaryKLDivLoss, FeatureMSELoss, KLDivLoss, PKDLoss, SRDLoss, VkDLoss
+from mmsrd import (
+    BaseDistillLoss,
+    BinaryKLDivLoss,
+    CWDLoss,
+    DISTLoss,
+    FeatureMSELoss,
+    KLDivLoss,
+    LDLoss,
+    PKDLoss,
+    SRDLoss,
+    VkDLoss,
+)
 from mmsrd.models.projectors import LinearProjector
 from mmsrd.ops import has_triton
 
@@ -51,6 +62,23 @@ def test_other_levels_count_as_before(options):
     torch.testing.assert_close(value, expected / 2)
     torch.testing.assert_close(levels[1].grad, alone.grad)
     assert not levels[0].grad.any()
+
+
+@pytest.mark.parametrize(('criterion', 'shape'), [(DISTLoss(), (3, 5)), (DISTLoss(), (1, 5, 1, 3)),
+                                                   (CWDLoss(), (1, 5, 1, 3))])
+def test_other_statistics_of_too_few_rows(criterion, shape):
+    student, teacher = features(shape)
+    student.requires_grad_()
+    value, logs = criterion(student, teacher)
+    value.backward()
+    assert float(value) == 0
+    assert not student.grad.any()
+    assert all(log.isfinite() for log in logs.values())
+
+
+def test_one_position_is_enough_for_a_distribution():
+    assert LDLoss(bins=5)(*features((1, 20)))[0] > 0
+    assert CWDLoss(standardize=False)(*features((1, 5, 1, 3)))[0] > 0
 
 
 @pytest.mark.parametrize('kind', [KLDivLoss, BinaryKLDivLoss, VkDLoss, FeatureMSELoss])

@@ -8,7 +8,16 @@ from helpers import srd_oracle as oracle
 from helpers.features import SHAPES, feature_pair
 
 from mmsrd.errors import ConfigError, FeatureMismatchError
-from mmsrd.models.losses import BinaryKLDivLoss, FeatureMSELoss, PKDLoss, SRDLoss, VkDLoss
+from mmsrd.models.losses import (
+    BinaryKLDivLoss,
+    CWDLoss,
+    DISTLoss,
+    FeatureMSELoss,
+    LDLoss,
+    PKDLoss,
+    SRDLoss,
+    VkDLoss,
+)
 from mmsrd.models.projectors import MLPProjector
 
 
@@ -62,6 +71,78 @@ def test_binary_kl_divergence_of_certain_logits():
     loss.backward()
     assert float(loss) == pytest.approx(200)
     torch.testing.assert_close(s.grad, torch.tensor([[0.0, 0.0, -1.0]]))  # sigmoid(s) - sigmoid(t)
+
+
+@pytest.mark.parametrize('shape', SHAPES[1:])
+@pytest.mark.parametrize('standardize', [True, False])
+def test_channel_wise_divergence(shape, standardize):
+    """Against the divergence of categorical distributions over the positions of each channel of each image."""
+    s, t = feature_pair(shape)
+    loss, logs = CWDLoss(3.0, standardize)(s, t)
+    sides = [oracle.rows(x.numpy()) for x in (t, s)]
+    if standardize:
+        sides = [oracle.batch_norm(x, 1e-4) for x in sides]
+    # rows are image by image, so (images, positions, channels) → one distribution for each image and channel
+    sides = [torch.from_numpy(x).reshape(shape[0], -1, x.shape[1]).transpose(1, 2) / 3 for x in sides]
+    each = torch.distributions.kl_divergence(*(torch.distributions.Categorical(logits=x) for x in sides))
+    assert float(loss) == pytest.approx(float(9 * each.mean()), rel=1e-10)
+    assert float(logs['alignment']) == pytest.approx(oracle.alignment(s.numpy(), t.numpy()), rel=1e-10)
+
+
+def test_channel_wise_divergence_needs_positions():
+    with pytest.raises(FeatureMismatchError, match=r'vectors \(8, 4\) have none'):
+        CWDLoss()(torch.zeros(8, 4), torch.zeros(8, 4))
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('temperature', [1.0, 4.0])
+def test_relations_of_classes(shape, temperature):
+    """Against NumPy's correlation coefficients of rows and of columns."""
+    s, t = feature_pair(shape)
+    loss, logs = DISTLoss(temperature, beta=0.5, gamma=2.0)(s, t)
+    p, q = (torch.from_numpy(oracle.rows(x.numpy()) / temperature).softmax(1).numpy() for x in (s, t))
+    between = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p, q)])
+    within = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(p.T, q.T)])
+    expected = temperature ** 2 * (0.5 * (1 - between) + 2 * (1 - within))
+    assert float(loss) == pytest.approx(expected, rel=1e-10)
+    assert float(logs['between']) == pytest.approx(temperature ** 2 * (1 - between), rel=1e-9)
+    assert float(logs['within']) == pytest.approx(temperature ** 2 * (1 - within), rel=1e-9)
+
+
+def test_relations_of_classes_that_are_all_equal():
+    """A head that begins with zeros has no correlations, and no gradient that explodes."""
+    s = torch.zeros(8, 5, requires_grad=True)
+    loss, _ = DISTLoss()(s, torch.randn(8, 5))
+    loss.backward()
+    assert float(loss) == 2
+    assert not s.grad.any()
+
+
+@pytest.mark.parametrize('shape', [(6, 12), (3, 7, 12), (2, 12, 4, 3)])
+def test_distributions_of_edges(shape):
+    """Against MMDetection's loss for rows of one edge, which divides by the bins."""
+    from mmdet.models.losses import KnowledgeDistillationKLDivLoss
+    s, t = feature_pair(shape)
+    loss, logs = LDLoss(bins=3, temperature=2.0)(s, t)
+    edges = [torch.from_numpy(oracle.rows(x.numpy())).reshape(-1, 3) for x in (s, t)]
+    assert float(loss) == pytest.approx(3 * float(KnowledgeDistillationKLDivLoss(T=2)(*edges)), rel=1e-10)
+    assert logs == {}
+
+
+def test_a_head_without_bins():
+    with pytest.raises(FeatureMismatchError, match=r'LDLoss with bins=17 compares 68 channels, .* but got 4'):
+        LDLoss()(torch.zeros(2, 4, 3, 3), torch.zeros(2, 4, 3, 3))
+
+
+@pytest.mark.parametrize('loss', [DISTLoss(2.0), CWDLoss(), CWDLoss(standardize=False), LDLoss(3),
+                                  LDLoss(3, 1.0)])
+@pytest.mark.parametrize('shape', [(3, 7, 12), (2, 12, 4, 3)])
+def test_gradients_of_distributions(loss, shape):
+    s, t = feature_pair(shape)
+    t.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: loss(x, t)[0], s.requires_grad_())
+    loss(s, t)[0].backward()
+    assert t.grad is None
 
 
 @pytest.mark.parametrize('loss', [PKDLoss(), FeatureMSELoss(), VkDLoss(), BinaryKLDivLoss(2.0), SRDLoss(norm='none'),

@@ -15,14 +15,15 @@ from typing import Any
 import pandas as pd
 from detection_rows import (
     ABLATED,
+    ALL_PAIRS_OF,
     CROPS,
     DEFAULT,
     INIT,
     LAST_NORMS,
     LONGER,
     MAIN,
+    OF_GFL,
     OPTIMIZER,
-    PAIRS_OF,
     ROWS,
     SETTINGS,
     SGD,
@@ -70,12 +71,19 @@ def students(choice: Choice) -> list[Job]:
             jobs += [Job(f'{size}/{student}', row, seed, _config(student, setting.student, setting),
                          (*_training(row, setting), *common))
                      for row in ALONE_ROWS if choice.has(row) and (whole or row == ALONE)]
-            rows = ROWS if whole else MAIN
+            rows = rows_of(teacher, student)
             config = f'srd_neck_{teacher}-{setting.teacher}_{student}-{setting.student}_{setting.name}.py'
             jobs += [Job(part, row, seed, f'configs/composed/{config}',
                          (*_block(row), *_weights(row, size, teacher, choice), *_training(row, setting), *common))
                      for row in rows if choice.has(row)]
     return list(dict.fromkeys(jobs))
+
+
+def rows_of(teacher: str, student: str) -> list[str]:
+    """Rows of a pair: all that there are for the one that is ablated, the main ones for others."""
+    if (teacher, student) == ABLATED:
+        return [row for row in ROWS if row not in OF_GFL]
+    return [*MAIN, *(OF_GFL if teacher == student == 'gfl' else ())]
 
 
 def _names(part: str) -> tuple[str, str, str]:
@@ -149,7 +157,7 @@ def table(results: pd.DataFrame) -> str:
     shown = [(size, TITLES[name], f'{size}/{name}', row)
              for size in SETTINGS for name in TITLES for row in (TEACHER, *ALONE_ROWS)]
     shown += [(size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}', row)
-              for size in SETTINGS for teacher, student in PAIRS_OF[size] for row in ROWS]
+              for size in SETTINGS for teacher, student in ALL_PAIRS_OF[size] for row in ROWS]
     lines = []
     for size, title, dataset, row in sorted(shown, key=lambda line: list(SETTINGS).index(line[0])):
         values, distilled = by_seed(results, dataset, row, METRIC), row in ROWS
@@ -179,7 +187,7 @@ def prepare(choice: Choice) -> None:
 
 
 PARTS = {f'{size}/{teacher}_{student}': size == 'reduced' for size in SETTINGS
-         for teacher, student in PAIRS_OF[size]}
+         for teacher, student in ALL_PAIRS_OF[size]}
 STUDY = Study('detection', Path('configs/composed/README.md'), PARTS, [*ALONE_ROWS, *ROWS], (0, 1, 2), students,
               teacher_of, table, Shown(DEFAULT, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 

@@ -65,6 +65,8 @@ BALANCED_PKD = 5.2, 1.2, 1e-5
 BACKBONE = {'student': 'backbone', 'teacher': 'backbone'}
 LOGITS = dict(type='BinaryKLDivLoss', student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', levels='stride',
               balance=1.0)
+CWD = dict(type='CWDLoss', student='neck', teacher='neck', weight=1.0)  # MMYOLO's recipe for RTMDet
+LD = dict(type='LDLoss', student='bbox_head.scales', teacher='bbox_head.scales', balance=1.0)
 MAIN: dict[str, dict[str, Any]] = {
     DEFAULT: SRD,
     f'PKD, balance 1{INIT}': balanced(PKD),
@@ -101,6 +103,9 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     'SRD, balance 1, stride 16 alone': {**SRD, 'levels': [1]},
     'SRD, balance 1, stride 32 alone': {**SRD, 'levels': [2]},
     'SRD, weight 0.17, without stride 32': {**CONSTANT, 'weight': 0.17, 'levels': [0, 1]},  # 0.25 × 2 / 3
+    'CWD, balance 1': balanced(CWD),
+    f'CWD, balance 1{INIT}': balanced(CWD),
+    'CWD, weight 1': CWD,
     'VkD, balance 1': balanced(VKD),
     'VkD, weight 1': VKD,
     # The gradient of weight × log(mean(|d| ** alpha)) grows with weight × alpha, which is 1 in all of these.
@@ -143,6 +148,9 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     f'MSE, projector, balance 1{LONG}': balanced(MSE),
 }
 """Row → the losses of its ``distill.losses`` block; one, or a tuple of several."""
+OF_GFL = {f'LD, balance 1{INIT}': LD, f'SRD and LD, balance 1{INIT}': (SRD, LD)}
+"""Rows of students whose boxes are distributions, beside :data:`MAIN`."""
+ROWS.update(OF_GFL)
 # Teacher and student; the ablation is made with the first, the others have the rows of MAIN.
 ABLATED = ('fcos', 'fcos')
 PAIRS = (ABLATED, ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rcnn', 'faster-rcnn'),
@@ -150,7 +158,10 @@ PAIRS = (ABLATED, ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rc
 # Heads that no choice has been made with.
 NEW_PAIRS = (('atss', 'atss'), ('yolox', 'yolox'))
 PAIRS_OF = {'reduced': (*PAIRS, *NEW_PAIRS), 'full': PAIRS, 'emoji': (ABLATED,)}
-TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN', 'atss': 'ATSS', 'yolox': 'YOLOX'}
+"""Setting → pairs that the method page compares."""
+ALL_PAIRS_OF = {**PAIRS_OF, 'reduced': (*PAIRS_OF['reduced'], ('gfl', 'gfl'))}
+TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN', 'atss': 'ATSS', 'yolox': 'YOLOX',
+          'gfl': 'GFL'}
 
 
 def losses_of(row: str) -> tuple[dict[str, Any], ...]:

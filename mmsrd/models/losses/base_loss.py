@@ -54,7 +54,8 @@ class BaseDistillLoss(nn.Module):
             the loss is that of one process with the whole batch.
 
     Attributes:
-        compares_logits: Whether the channels are classes, so that a projector makes no sense.
+        compares_logits: Whether the channels have a meaning of their own, so that a projector makes no sense.
+        channels_are_classes: Whether that meaning is one class each.
         min_rows: Rows from which on a level counts, in all processes that share the loss; with fewer it gives zero.
 
     Raises:
@@ -72,6 +73,7 @@ class BaseDistillLoss(nn.Module):
     """
 
     compares_logits = False
+    channels_are_classes = True
     min_rows = 1
 
     def __init__(self, sync: bool = True) -> None:

@@ -168,6 +168,70 @@ def binary_kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 
     return _softened(total, temperature, student, reduce)
 
 
+def spatial_kl_divergence(student: Tensor, teacher: Tensor, temperature: float = 1.0, reduce: Reduce = None) -> Tensor:
+    """``T² · mean over images and channels of KL(softmax over positions(teacher / T) || … student)`` (CWD, eq. 4).
+
+    Args:
+        student: Feature (N, C, H, W), or (N, L, C) whose positions are tokens.
+        teacher: Feature of the same shape.
+        temperature: T, above 0.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        Tensor: Scalar.
+    """
+    s, t = (x.flatten(2) if x.dim() == 4 else x.transpose(1, 2) for x in (student, teacher))
+    total = F.kl_div(F.log_softmax(s / temperature, 2), F.log_softmax(t / temperature, 2), reduction='sum',
+                     log_target=True)
+    return _softened(total, temperature, s[..., 0], reduce) / s.size(1)
+
+
+def class_relations(student: Tensor, teacher: Tensor, temperature: float = 1.0,
+                    reduce: Reduce = None) -> tuple[Tensor, Tensor]:
+    """Distances of class probabilities from being correlated, ``T² · (1 - mean correlation)`` (DIST, eq. 8 to 10).
+
+    Rows and classes whose probabilities are all equal have the correlation 0.
+
+    Args:
+        student: Logits (N, C), (N, L, C) or (N, C, H, W).
+        teacher: Logits of the same shape.
+        temperature: T, above 0.
+        reduce: Sum over processes; None for this process alone.
+
+    Returns:
+        tuple: Between the classes of each row, and within each class over all rows; scalars.
+    """
+    dim = channel_dim(student)
+    s, t = ((x / temperature).softmax(dim).movedim(dim, -1).flatten(0, -2) for x in (student, teacher))
+    rows = row_count(s, reduce)
+
+    def over_classes(x: Tensor) -> Tensor:
+        return x.sum(1, keepdim=True)
+
+    def over_rows(x: Tensor) -> Tensor:
+        total = x.sum(0, keepdim=True)
+        return reduce(total) if reduce else total
+
+    total = _correlations(s, t, over_classes, s.size(1)).sum()
+    between = (reduce(total) if reduce else total) / rows
+    within = _correlations(s, t, over_rows, rows).mean()
+    return temperature**2 * (1 - between), temperature**2 * (1 - within)
+
+
+def _correlations(s: Tensor, t: Tensor, sums: Callable[[Tensor], Tensor], count: int | Tensor) -> Tensor:
+    """Correlations of probabilities along what ``sums`` adds; 0 without a gradient where one side is constant there."""
+    sides, scales = [], []
+    for x in (s, t):
+        mean = sums(x) / count
+        away = x - mean
+        # What is left of equal values is rounding, and divided by itself.
+        away = away.masked_fill(away.abs() <= 32 * torch.finfo(x.dtype).eps * mean, 0)
+        square = sums(away.square())
+        sides.append(away)
+        scales.append(torch.rsqrt(square.masked_fill(square == 0, float('inf'))))
+    return sums(sides[0] * sides[1]) * scales[0] * scales[1]
+
+
 def _softened(total: Tensor, temperature: float, logits: Tensor, reduce: Reduce) -> Tensor:
     """A divergence summed in this process: its mean over the rows of ``logits``, scaled with T²."""
     return temperature**2 * (reduce(total) if reduce else total) / row_count(logits, reduce)
