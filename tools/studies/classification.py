@@ -64,6 +64,9 @@ BALANCES: dict[str, tuple[str, ...]] = {
     f'SRD, balance {balance:g}': (NO_KL, *replaced('SRDLoss', alpha=4.0, balance=balance))
     for balance in (0.3, 1.0, 3.0)}
 OTHERS = {'PKD': 'PKDLoss', 'MSE': 'FeatureMSELoss', 'VkD': 'VkDLoss'}
+# As published for ImageNet.
+DIST = 'distill.losses.logits.type=DISTLoss', 'distill.losses.logits.weight=2'
+RELATIONS: dict[str, tuple[str, ...]] = {'DIST': ('distill.losses.feature.weight=0', *DIST), 'SRD + DIST': DIST}
 VKD = {'projector__type': 'OrthogonalProjector'}
 COMPARED: dict[str, tuple[str, ...]] = {
     f'{name}, {key} 1': (NO_KL, *replaced(kind, **{key: 1.0}, **(VKD if name == 'VkD' else {})))
@@ -76,7 +79,7 @@ PARTS = {
     'fashion_mnist_full': Part('Fashion-MNIST, 60,000 labels', 'fashion_mnist', 'resnet8_fashion-mnist',
                                'resnet20_fashion-mnist', 5, RECIPE, 'fashion_mnist'),
     'digits': Part('digits, 100 labels', 'digits', 'resnet8_digits-100', 'resnet20_digits', 30,
-                   {**RECIPE, **BALANCES, **COMPARED, **ABLATION}),
+                   {**RECIPE, **BALANCES, **COMPARED, **RELATIONS, **ABLATION}),
     'digits_wide': Part('digits, 100 labels, last stage of 64', 'digits', 'resnet8-64_digits-100', 'resnet20_digits',
                         30, PROJECTOR, 'digits'),
     'digits_small_teacher': Part('digits, 100 labels, from ResNet-8', 'digits', 'resnet8_digits-100',
