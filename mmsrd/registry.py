@@ -4,6 +4,7 @@ MMEngine imports ``mmsrd.registry`` by itself when a config names the scope
 ``mmsrd`` (``runner_type='mmsrd.DistillRunner'``), and imports ``locations`` when
 a registry is asked for a name: a config needs no ``custom_imports``.
 """
+from mmengine.registry import DATASETS as ENGINE_DATASETS
 from mmengine.registry import HOOKS as ENGINE_HOOKS
 from mmengine.registry import MODELS as ENGINE_MODELS
 from mmengine.registry import RUNNERS as ENGINE_RUNNERS
@@ -12,6 +13,8 @@ from mmengine.registry import Registry
 MODELS = Registry('model', parent=ENGINE_MODELS, scope='mmsrd',
                   locations=['mmsrd.models'])
 """Losses, projectors and small models."""
+
+DATASETS = Registry('dataset', parent=ENGINE_DATASETS, scope='mmsrd', locations=['mmsrd.datasets'])
 
 HOOKS = Registry('hook', parent=ENGINE_HOOKS, scope='mmsrd', locations=['mmsrd.engine.hooks', 'mmsrd.resume'])
 

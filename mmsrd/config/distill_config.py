@@ -10,7 +10,7 @@ from .checks import ROOT, mapping, of_type, read, read_optional, setting, text
 from .loss_config import LossConfig, parse_losses
 from .preemption_config import PreemptionConfig
 from .schedule import Schedule, parse_schedule
-from .teacher_config import TeacherConfig, parse_teachers
+from .teacher_config import EMATeacherConfig, TeacherConfig, parse_teachers
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class DistillConfig:
         losses: None where a preset is to choose them.
         preset: The preset, or None for the one that fits.
         schedule: When distillation acts.
+        labels: Whether the student's own losses train it, too; False to learn from the teachers' features alone.
         report: The page that is written while training; None for none.
         device_check: Whether the first distilled step is checked: True on accelerators, ``'always'`` on a CPU, too.
         exact_resume: Whether checkpoints keep random states and the place in the data.
@@ -52,12 +53,30 @@ class DistillConfig:
     losses: Optional[List[LossConfig]]
     preset: Optional[str] = setting(text('the name of a preset'), None)
     schedule: Schedule = field(default_factory=Schedule, metadata=dict(check=parse_schedule))
+    labels: bool = True
     report: Optional[ReportConfig] = field(default_factory=ReportConfig,
                                            metadata=dict(check=partial(read_optional, ReportConfig)))
     device_check: Union[bool, str] = setting(_always, True)
     exact_resume: bool = True
     preemption: Optional[PreemptionConfig] = field(default_factory=PreemptionConfig,
                                                    metadata=dict(check=partial(read_optional, PreemptionConfig)))
+
+
+def _check_without_labels(schedule: Schedule, teachers: Mapping[str, TeacherConfig]) -> None:
+    """Say why a student cannot learn without labels, if so.
+
+    Raises:
+        ConfigError: A step would have no loss, or a teacher is an average of the student.
+    """
+    for option, usual in (('start', 0), ('end', None), ('interval', 1)):
+        value = getattr(schedule, option)
+        if value != usual:
+            raise ConfigError.at(f'{ROOT}.schedule.{option}', value, f'with {ROOT}.labels=False, steps without '
+                                 'distillation would have no loss; remove it')
+    for teacher in teachers.values():
+        if isinstance(teacher, EMATeacherConfig):
+            raise ConfigError(f'{teacher.key}: with {ROOT}.labels=False, an average of the student has nothing to '
+                              'teach it; name a trained model')
 
 
 _PARTS = ('schedule', 'report', 'preemption')
@@ -83,7 +102,7 @@ def parse_distill(block: Any) -> DistillConfig:
         Traceback (most recent call last):
         ...
         mmsrd.errors.UnknownKeyError: distill: unknown key 'tacher' (did you mean 'teacher' or 'teachers'?). Known \
-keys: device_check, exact_resume, losses, preemption, preset, report, schedule, teacher, teachers
+keys: device_check, exact_resume, labels, losses, preemption, preset, report, schedule, teacher, teachers
     """
     if block is None:
         raise ConfigError(f"{ROOT}: the config has no `{ROOT}` block; add {ROOT}=dict(teacher=dict(config=..., "
@@ -98,5 +117,7 @@ keys: device_check, exact_resume, losses, preemption, preset, report, schedule, 
         raise ConfigError.at(f'{ROOT}.preset', config.preset, f'cannot be combined with `{ROOT}.losses`; give one of '
                              'them')
     teachers = parse_teachers(options)
+    if not config.labels:
+        _check_without_labels(config.schedule, teachers)
     return replace(config, teachers=teachers,
                    losses=None if losses is None else parse_losses(losses, list(teachers)))

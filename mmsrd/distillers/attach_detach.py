@@ -15,6 +15,7 @@ from ..teachers.class_names import names_in
 from .distiller import ProjectorDistiller
 from .plan import plan, read_block
 from .shared_classes import take_classes
+from .without_labels import UnlabelledForward
 
 CHILD = 'distiller'
 """Name of the distiller in the student."""
@@ -107,6 +108,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
         register_final_hook(student, distiller.after_student),
         register_state_dict_hook(student, _hide_state),
         student.register_load_state_dict_post_hook(_ignore_missing)]  # type: ignore[no-untyped-call]
+    if planned.untrained is not None:
+        distiller.handles.append(UnlabelledForward(student, planned.recording.forward, planned.untrained))
     backbone = getattr(trained_part(student)[1], 'backbone', None)
     if isinstance(backbone, nn.Module):
         distiller.handles.append(backbone.register_forward_pre_hook(distiller.before_backbone))

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from ..compat.torch_versions import autocast_dtype, no_compile
 from ..config import Progress
 from ..errors import ConfigError
-from ..recorders import RecorderManager
+from ..recorders import AllRecordedSignal, RecorderManager
 from ..teachers import Features, StudentInit, Teacher, TeacherGroup
 from .balance import update_balances
 from .device_check import DeviceCheck
@@ -20,6 +20,7 @@ from .finite_check import FiniteCheck
 from .gradient_taps import GradientTaps
 from .plan import DistillPlan, build_losses
 from .student_batches import Batch, arguments_of, batches_of, split_by_batch
+from .without_labels import UnlabelledForward
 
 FP16_PATIENCE = 20
 """Steps in a row that may overflow under fp16: the loss scaler skips them and halves the scale."""
@@ -49,7 +50,7 @@ class ProjectorDistiller(nn.Module):
         self.progress = Progress(planned.schedule)
         self.teachers = TeacherGroup()
         self.recorders = RecorderManager(self, {})
-        self.handles: list[RemovableHandle] = []
+        self.handles: list[RemovableHandle | UnlabelledForward] = []
         self.finite = FiniteCheck()
         self.device_check = DeviceCheck(planned.device_check == 'always') if planned.device_check else None
         self._num_calls = planned.recording.num_calls
@@ -139,9 +140,11 @@ class ProjectorDistiller(nn.Module):
 
         The student's head comes next: many small kernels that leave the device idle for a teacher.
         """
-        if self.recorders.is_recording and self._batch is not None and self._taught is None \
-                and self.recorders.num_calls == self._num_calls:
-            self._taught = self._teach(self._batch)
+        if self.recorders.is_recording and self._batch is not None and self.recorders.num_calls == self._num_calls:
+            if self._taught is None:
+                self._taught = self._teach(self._batch)
+            if self.plan.untrained is not None:
+                raise AllRecordedSignal  # to UnlabelledForward
 
     def _teach(self, batch: Batch) -> dict[str, Features]:
         dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)

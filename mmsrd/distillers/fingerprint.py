@@ -20,6 +20,8 @@ def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[st
     for loss in distiller.feature_losses:
         fingerprint.update({f'{loss.config.key}.{option}': _plain(value)
                             for option, value in loss.fingerprint().items()})
+    if distiller.plan.untrained is not None:
+        fingerprint[f'{ROOT}.labels'] = False
     schedule = asdict(distiller.progress.schedule)
     # Records of earlier versions do not have these.
     schedule = {option: value for option, value in schedule.items() if (option, value) not in _LATER}

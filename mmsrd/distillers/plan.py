@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, replace
-from typing import Any, Mapping, Sequence, Union
+from typing import Any, Mapping, Optional, Sequence, Union
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
 from .level_matching import LevelPair
 from .presets import check_preset, choose_preset, preset_for
+from .without_labels import unreached
 
 HEADER = ('loss', 'weight', 'student', 'stride', 'shape', 'teacher', 'stride', 'shape', 'projector')
 """Columns of the table of a plan."""
@@ -32,6 +33,7 @@ class DistillPlan:
         recording: Which modules of the student are recorded.
         schedule: When distillation acts.
         teachers_first: Whether the teachers start before the student, instead of once its features are recorded.
+        untrained: Without labels, names of the student's parameters that no loss reaches; None with labels.
         device_check: Whether the first step is checked: True on accelerators, ``'always'`` on a CPU, too.
     """
 
@@ -41,6 +43,7 @@ class DistillPlan:
     recording: Recording
     schedule: Schedule
     teachers_first: bool = False
+    untrained: Optional[Sequence[str]] = None
     device_check: Union[bool, str] = True
 
     def __str__(self) -> str:
@@ -60,6 +63,9 @@ class DistillPlan:
                   for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
         if self.schedule.interval > 1:
             lines.append(f'  teachers and losses: one of {self.schedule.interval} optimisation steps')
+        if self.untrained is not None:
+            lines.append(f'  without labels: the student runs by {self.recording.forward_text}; parameters that stay '
+                         f'as they are: {len(self.untrained)}')
         lines += [f'  layers the student starts with: {StudentInit.text(each.init_parts)}'
                   for each in self.teacher_plans.values() if each.init_parts]
         lines += [f'  {name}: {what}' for name, what, _ in losses]
@@ -124,11 +130,15 @@ def plan(student: nn.Module, teachers: TeacherGroup, config: DistillConfig, keep
         strides = [pair.strides[1] or 0 for _, pairs in matched for pair in pairs]
         planned = _plan_teacher(teacher, student, other, _paths(chosen, 'teacher'), run.channels, default)
         teacher_plans[name] = replace(planned, stride=max(strides, default=0) * teacher.image_size.scale)
+    if not config.labels:  # there is nothing to be balanced with
+        losses = [(replace(loss, balance=None), pairs) for loss, pairs in losses]
+        given = [replace(loss, balance=None) for loss in given]
     configs = [loss for loss, _ in losses] if preset else given
     ordered = sorted(losses, key=lambda entry: configs.index(entry[0]))  # as the block names them
     return DistillPlan({name: f'{teacher.name} ({type(teacher.model).__name__})' for name, teacher in teachers.items()},
                        teacher_plans, ordered, Recording.from_run(run, _paths(configs, 'student')), config.schedule,
-                       preset_for(student).teachers_first, config.device_check)
+                       preset_for(student).teachers_first, None if config.labels else unreached(student, run, losses),
+                       config.device_check)
 
 
 def build_losses(planned: DistillPlan) -> list[FeatureLoss]:
