@@ -48,8 +48,9 @@ def _model_config(key: str, value: Any) -> str | Config:
         raise ConfigError(f'{key}: is required: a config file, "mmdet::..." or a whole config; or write ema=dict() to '
                           'distil from a moving average of the student')
     if isinstance(value, Mapping) and not isinstance(value, Config):
-        value = Config(mapping(key, value))
-    of_type(key, value, (str, Config), 'a config name or a whole config')
+        whole = mapping(key, value)
+        value = Config(dict(model=whole) if 'type' in whole and 'model' not in whole else whole)
+    of_type(key, value, (str, Config), 'a config name, a whole config, or a model')
     if isinstance(value, Config) and 'model' not in value:
         raise ConfigError(f'{key}: defines no model; it has {", ".join(sorted(value.keys())) or "nothing"}')
     return value
@@ -83,7 +84,7 @@ class PretrainedTeacherConfig:
 
     Attributes:
         key: Where it stands in the config.
-        config: Config name (path or ``package::name``) or a whole config.
+        config: Config name (path or ``package::name``), a whole config, or its ``model``.
         checkpoint: Path, URL or ``'auto'``; None for random weights.
         allow_random: Whether random weights are meant.
         scale: Size of the images that it sees, as a multiple of the student's.
@@ -203,9 +204,10 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     options = mapping(key, block)
     if options.get('type') is not None:
         kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'a kind of teacher')
-        if kind == EMATeacherConfig.kind:
+        own = _name_of_own_kind(kind)
+        if own == EMATeacherConfig.kind:
             options = options if 'ema' in options else dict(ema=options)
-        elif kind != PretrainedTeacherConfig.kind:
+        elif own != PretrainedTeacherConfig.kind:
             return OwnTeacherConfig(key, kind, options)
     if options.get('ema') is not None:
         given = [name for name in options if name != 'ema' and options[name]]
@@ -213,6 +215,12 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
             raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
         return read(EMATeacherConfig, f'{key}.ema', options['ema'], key=key)
     return read_pretrained(key, options)
+
+
+def _name_of_own_kind(kind: str | type) -> str:
+    """Return the name of a kind of this package that is given as name, with scope, or as class; else nothing."""
+    scope, _, name = (kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__qualname__}').rpartition('.')
+    return name if scope.partition('.')[0] in ('', 'mmsrd') else ''
 
 
 def read_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacherConfig:

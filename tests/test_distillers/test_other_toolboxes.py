@@ -54,6 +54,8 @@ def test_a_training_step(pair, package, preset, losses):
     assert preset_for(model).name == preset
     distiller = mmsrd.attach(model, dict(teacher=dict(config=teacher, allow_random=True)))
     assert set(distiller.losses) == losses
+    # Logits of a segmentor are made by its head, which runs with the whole model only.
+    assert distiller.plan.teacher_plans[''].recording.forward == ('tensor' if 'logits' in losses else 'extract_feat')
     with DefaultScope.overwrite_default_scope(config.default_scope):
         result = model(**batch_for(package, model, config, 128), mode='loss')
     total, _ = model.parse_losses(result)

@@ -10,6 +10,7 @@ from torch import nn
 import mmsrd
 from mmsrd.errors import CheckpointError, TeacherError
 from mmsrd.teachers.libraries import build_library_model
+from mmsrd.utils.zoo import load_config
 
 KEY, CHECKPOINT = 'distill.teacher.config', 'distill.teacher.checkpoint'
 SMALL = {
@@ -106,6 +107,35 @@ def test_toolboxes_beside_it(student_config):
     import mmpretrain.models
     assert issubclass(mmpretrain.models.ImageClassifier, nn.Module)
     assert build_detector(student_config.model).backbone
+
+
+@pytest.fixture(scope='module')
+def language_model(tmp_path_factory):
+    """Folder of a BERT of one layer, with random weights and a vocabulary of letters."""
+    folder = tmp_path_factory.mktemp('bert')
+    vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *'abcdefghijklmnopqrstuvwxyz']
+    (folder / 'vocab.txt').write_text('\n'.join(vocabulary))
+    config = transformers.BertConfig(vocab_size=len(vocabulary), num_hidden_layers=1, num_attention_heads=2,
+                                     intermediate_size=16)
+    transformers.BertModel(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / 'vocab.txt')).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize('name', ['grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m.py',
+                                  'glip/glip_atss_swin-t_a_fpn_dyhead_pretrain_obj365.py'])
+def test_detectors_that_want_text(student, batch, language_model, name):
+    """Their heads cannot run without it, and are not needed."""
+    config = load_config(f'mmdet::{name}', KEY)
+    config.model.language_model.name = language_model
+    config.model.backbone.update(embed_dims=24, depths=[1, 1, 1, 1], init_cfg=None)
+    config.model.neck.in_channels = [48, 96, 192]
+    if 'lang_model_name' in config.model.bbox_head:
+        config.model.bbox_head.lang_model_name = language_model
+    mmsrd.attach(student, dict(teacher=dict(config=config, allow_random=True)))
+    assert 'forward pass of the teacher: extract_feat' in student.distiller.describe()
+    student(**batch(student))['loss_srd_neck'].backward()
+    assert all(parameter.grad is not None for parameter in student.distiller.parameters())
 
 
 def test_images_of_another_size(student, batch, folders):
