@@ -42,7 +42,7 @@ def shrink(config: Config, coco: Path, work_dir: Path) -> Config:
 
 
 def test_the_configs_are_there():
-    assert len(NAMES) == 12
+    assert len(NAMES) == 13
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -52,14 +52,14 @@ def test_name_and_weights(name):
     teacher = config.distill.teacher.config
     if teacher.startswith('timm::'):
         assert teacher[len('timm::'):] in timm.list_models(pretrained=True)
-    else:
+    elif not teacher.startswith('transformers::'):  # of which only the hub knows the names
         assert zoo_weights(teacher, 'k').endswith('.pth')
     assert name.split('_')[0] == 'srd'
     assert set(config.distill) == {'teacher'}  # the preset does the rest
 
 
 @pytest.mark.parametrize('name', [pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow])
-                                  for name in NAMES])
+                                  for name in NAMES if 'rtdetr' not in name])  # it is in transformers_cases.py
 def test_one_step(name, coco, tmp_path):
     config = shrink(Config.fromfile(str(FOLDER / f'{name}.py')), coco, tmp_path)
     config.visualizer.name = config.experiment_name = name

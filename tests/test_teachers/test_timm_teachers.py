@@ -2,14 +2,13 @@
 from __future__ import annotations
 
 import copy
-import http.server
 import json
 import math
-import threading
 
 import pytest
 import timm
 import torch
+from helpers.hub import hub
 from helpers.processes import ROOT, python
 from mmengine.registry import RUNNERS
 from torch.nn import functional
@@ -127,40 +126,13 @@ def test_layouts(kind, tmp_path, monkeypatch):
 def test_auto_is_the_librarys_download(tmp_path):
     """From a server that answers as the hub does, into an empty cache."""
     save_file(small_vit().state_dict(), tmp_path / 'model.safetensors')
-    asked = []
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def answer(self, body):
-            asked.append(self.path)
-            file = tmp_path / self.path.rpartition('/')[2]
-            if not file.is_file():
-                self.send_error(404)
-                return
-            self.send_response(200)
-            for key, value in {'X-Repo-Commit': 40 * '1', 'ETag': '"1"', 'Content-Length': file.stat().st_size}.items():
-                self.send_header(key, str(value))
-            self.end_headers()
-            if body:
-                self.wfile.write(file.read_bytes())
-
-        def do_HEAD(self):
-            self.answer(False)
-
-        def do_GET(self):
-            self.answer(True)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(('localhost', 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     script = f'''
 from mmsrd.teachers.libraries import build_library_model
 model = build_library_model('timm::{VIT}.augreg_in21k_ft_in1k', '{KEY}')
 model.read_weights('auto', 'distill.teacher.checkpoint')
 print(float(model.model.head.weight.sum()))'''
-    done = python('-c', script, HF_ENDPOINT=f'http://localhost:{server.server_port}', HF_HOME=str(tmp_path / 'cache'))
-    server.shutdown()
+    with hub(tmp_path) as (address, asked):
+        done = python('-c', script, HF_ENDPOINT=address, HF_HOME=str(tmp_path / 'cache'))
     assert float(done.stdout.splitlines()[-1]) == float(small_vit().head.weight.sum())
     assert any(path.endswith('model.safetensors') for path in asked)
 

@@ -2,15 +2,16 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Callable
 
 from ...errors import MissingPackageError, TeacherError
 from ...utils.random_state import preserved_random_state
 from .library_model import LibraryModel
 from .timm_model import TimmModel
-from .transformers_model import TransformersModel
+from .transformers_model import transformers_model
 
-_LIBRARIES: dict[str, type[TimmModel] | type[TransformersModel]] = {
-    kind.library: kind for kind in (TimmModel, TransformersModel)}
+_LIBRARIES: dict[str, Callable[[str, str], LibraryModel]] = {
+    'timm': TimmModel, 'transformers': transformers_model}
 
 
 def is_library_model(config: object) -> bool:
