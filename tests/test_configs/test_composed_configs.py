@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob('srd_*.py'))
 
 
 def test_the_configs_are_there():
-    assert len(NAMES) == 14
+    assert len(NAMES) == 16
 
 
 # The networks of the full setting take a few seconds each.

@@ -22,6 +22,7 @@ from detection_rows import (
     LAST_NORMS,
     LONGER,
     MAIN,
+    MASKS,
     OF_GFL,
     OPTIMIZER,
     ROWS,
@@ -43,7 +44,7 @@ import crop_classifier
 from compose_digits import SceneConfig
 from compose_emoji import EmojiConfig
 
-METRIC = 'coco/bbox_mAP'
+METRIC, MASK_METRIC = 'coco/bbox_mAP', 'coco/segm_mAP'
 ALONE_ROWS = (ALONE, *(ALONE + end for end in (*LONGER, SGD)))
 SMOKE = ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'default_hooks.checkpoint.interval=2',
          'train_dataloader.batch_size=2',
@@ -83,6 +84,8 @@ def rows_of(teacher: str, student: str) -> list[str]:
     """Rows of a pair: all that there are for the one that is ablated, the main ones for others."""
     if (teacher, student) == ABLATED:
         return [row for row in ROWS if row not in OF_GFL]
+    if student in MASKS:
+        return [DEFAULT]
     return [*MAIN, *(OF_GFL if teacher == student == 'gfl' else ())]
 
 
@@ -153,7 +156,7 @@ def alone_of(dataset: str, row: str) -> tuple[str, str]:
 
 
 def table(results: pd.DataFrame) -> str:
-    """Markdown table of box AP and alignment, a row for each setting, pair and loss."""
+    """Markdown table of box AP, mask AP and alignment, a row for each setting, pair and loss."""
     shown = [(size, TITLES[name], f'{size}/{name}', row)
              for size in SETTINGS for name in TITLES for row in (TEACHER, *ALONE_ROWS)]
     shown += [(size, f'{TITLES[teacher]} → {TITLES[student]}', f'{size}/{teacher}_{student}', row)
@@ -161,14 +164,18 @@ def table(results: pd.DataFrame) -> str:
     lines = []
     for size, title, dataset, row in sorted(shown, key=lambda line: list(SETTINGS).index(line[0])):
         values, distilled = by_seed(results, dataset, row, METRIC), row in ROWS
+        masks, alone = by_seed(results, dataset, row, MASK_METRIC), alone_of(dataset, row)
         if len(values):
             lines.append((
                 size, title, row, len(values), spread(100 * values, digits=1),
-                spread(100 * gains(values, by_seed(results, *alone_of(dataset, row), METRIC)), '+', 1)
-                if distilled else '', spread(100 * by_seed(results, dataset, row, f'{METRIC}_50'), digits=1),
+                spread(100 * gains(values, by_seed(results, *alone, METRIC)), '+', 1) if distilled else '',
+                spread(100 * by_seed(results, dataset, row, f'{METRIC}_50'), digits=1),
+                spread(100 * masks, digits=1) if len(masks) else '',
+                spread(100 * gains(masks, by_seed(results, *alone, MASK_METRIC)), '+', 1)
+                if distilled and len(masks) else '',
                 alignment(results, dataset, row, losses_of(row)[0]['student']) if distilled else ''))
     return markdown(('setting', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'mAP50 (%)',
-                     'alignment'), lines)
+                     'masks, mAP (%)', 'over alone', 'alignment'), lines)
 
 
 def prepare(choice: Choice) -> None:

@@ -159,9 +159,11 @@ PAIRS = (ABLATED, ('retinanet', 'retinanet'), ('fcos', 'retinanet'), ('faster-rc
 NEW_PAIRS = (('atss', 'atss'), ('yolox', 'yolox'))
 PAIRS_OF = {'reduced': (*PAIRS, *NEW_PAIRS), 'full': PAIRS, 'emoji': (ABLATED,)}
 """Setting → pairs that the method page compares."""
-ALL_PAIRS_OF = {**PAIRS_OF, 'reduced': (*PAIRS_OF['reduced'], ('gfl', 'gfl'))}
+MASKS = ('mask-rcnn', 'rtmdet-ins')
+"""Detectors that give masks, too: alone and with the preset."""
+ALL_PAIRS_OF = {**PAIRS_OF, 'reduced': (*PAIRS_OF['reduced'], ('gfl', 'gfl'), *((name, name) for name in MASKS))}
 TITLES = {'fcos': 'FCOS', 'retinanet': 'RetinaNet', 'faster-rcnn': 'Faster R-CNN', 'atss': 'ATSS', 'yolox': 'YOLOX',
-          'gfl': 'GFL'}
+          'gfl': 'GFL', 'mask-rcnn': 'Mask R-CNN', 'rtmdet-ins': 'RTMDet-Ins'}
 
 
 def losses_of(row: str) -> tuple[dict[str, Any], ...]:
