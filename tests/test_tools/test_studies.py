@@ -74,11 +74,12 @@ def test_detectors_of_other_kinds_are_compared_with_the_same_student_alone():
     alone, = (job for job in jobs if job.row == 'student alone')
     mixed, = (job for job in jobs if (job.dataset, job.row) == ('reduced/faster-rcnn_fcos', 'SRD'))
     assert detection.teacher_of(mixed, choice)[0].config == 'configs/composed/faster-rcnn_r18w32_128.py'
-    records = {alone: record(alone, {'coco/bbox_mAP': 0.4, 'coco/bbox_mAP_50': 0.5}),
-               mixed: record(mixed, {'coco/bbox_mAP': 0.425, 'coco/bbox_mAP_50': 0.625}, dict(neck=0.75))}
+    records = {alone: record(alone, {'coco/bbox_mAP': 0.4, 'coco/bbox_mAP_50': 0.5, 'coco/segm_mAP': 0.3}),
+               mixed: record(mixed, {'coco/bbox_mAP': 0.425, 'coco/bbox_mAP_50': 0.625, 'coco/segm_mAP': 0.31},
+                             dict(neck=0.75))}
     assert detection.table(frame(records)).splitlines()[2:] == [
-        '| reduced | FCOS | student alone | 1 | 40.0 |  | 50.0 |  |',
-        '| reduced | Faster R-CNN → FCOS | SRD | 1 | 42.5 | +2.5 | 62.5 | 0.75 |']
+        '| reduced | FCOS | student alone | 1 | 40.0 |  | 50.0 | 30.0 |  |  |',
+        '| reduced | Faster R-CNN → FCOS | SRD | 1 | 42.5 | +2.5 | 62.5 | 31.0 | +1.0 | 0.75 |']
 
 
 def test_the_record_of_a_row_shows_its_whole_block():
