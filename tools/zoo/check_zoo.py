@@ -124,7 +124,8 @@ def _count(mine: Sequence[dict[str, Any]]) -> int:
 
 def _relative(name: Any, folder: str) -> str:
     """A config's path below the folder of its row."""
-    return str(name or '').partition('::')[2][len(folder) + 1:]
+    path = str(name or '').partition('::')[2]
+    return path[len(folder) + 1:] if path.startswith(f'{folder}/') else Path(path).name
 
 
 def _cell(outcome: str | None) -> str:

@@ -24,6 +24,8 @@ OTHER_TEACHER = dict(mmdet='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
                      mmpose='mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py',
                      mmrotate='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py',
                      mmyolo='mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+OTHER_TASKS = dict(mmdet=['rtmdet/rtmdet-ins'])
+"""Configs of another task than the first one of their folder, by the beginning of their names."""
 SIDES = dict(mmdet=(128, 256, 320, 512), mmpretrain=(224, 32, 256, 384, 299, 192, 448), mmseg=(128, 256, 512),
              mmpose=(256,), mmrotate=(128, 256, 512), mmyolo=(128, 256, 320, 640))
 # Of the configs of a folder the first in this order: small models are quicker, and all are built the same way.
@@ -34,16 +36,17 @@ _MIDDLE = _ORDER.index('')
 
 
 def folders(package: str) -> list[str]:
-    """Config folders of an installed toolbox; of MMPose ``task/algorithm``."""
+    """Config folders of an installed toolbox, of MMPose ``task/algorithm``; and beginnings of names in them."""
     root = package_files(package) / 'configs'
     found = (p.relative_to(root) for p in root.glob('*/*' if package == 'mmpose' else '*') if p.is_dir())
-    return sorted(str(p) for p in found if not p.parts[0].startswith('_'))
+    return sorted([*(str(p) for p in found if not p.parts[0].startswith('_')), *OTHER_TASKS.get(package, ())])
 
 
 def configs_of(package: str, folder: str) -> list[str]:
     """Zoo names of the configs of a folder that define a model to train, small models first."""
     root = package_files(package) / 'configs'
-    found = [p for p in sorted((root / folder).rglob('*.py')) if not {'_base_', '__pycache__', 'deploy'} & set(p.parts)]
+    paths = (root / folder).rglob('*.py') if (root / folder).is_dir() else root.glob(f'{folder}*.py')
+    found = [p for p in sorted(paths) if not {'_base_', '__pycache__', 'deploy'} & set(p.parts)]
     found.sort(key=lambda p: _rank(p.stem))
     return [f'{package}::{p.relative_to(root)}' for p in found]
 
