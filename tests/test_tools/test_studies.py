@@ -21,6 +21,7 @@ from mmengine.config import Config, DictAction
 sys.path.insert(0, str(ROOT / 'tools' / 'studies'))
 import classification
 import coco
+import coco_subset
 import command_line
 import compose_digits
 import crop_classifier
@@ -505,12 +506,13 @@ def test_rows_on_photographs_are_blocks_that_are_accepted(monkeypatch):
     """Each training's config and options together; the photographs need not be there."""
     monkeypatch.chdir(ROOT)
     jobs = real.STUDY.everything()
-    assert {job.row for job in jobs} == {'teacher', 'student alone', *real.ROWS}
+    assert {job.row for job in jobs} == {'teacher', *real.STUDY.rows}
     for job in jobs:
         config = Config.fromfile(job.config)
         given = [option.partition('=') for option in job.options]
         config.merge_from_dict({key: DictAction._parse_iterable(value) for key, _, value in given})
-        assert ('distill' in config) == (job.row not in ('teacher', 'student alone'))
+        assert ('distill' in config) == (job.row not in (
+            'teacher', 'student alone', real.TENTH, real.TENTH_PRETRAINED))
         if 'distill' in config:
             assert read_block(config.distill).teachers
 
@@ -522,3 +524,35 @@ def test_smoke_run_on_composed_images_in_the_layout_of_photographs(tmp_path, par
     records = read_lines(tmp_path / 'results.jsonl')
     assert {r['row'] for r in records} - {'teacher'} == {'student alone', *real.PAIRS[part]}
     assert printed.count(' 0 to run') == 2
+
+
+def test_the_subset_of_coco(tmp_path, monkeypatch):
+    """Of official COCO: the photographs that are listed, smaller, with their boxes."""
+    listed = coco_subset.names()
+    assert {split: len(paths) for split, paths in listed.items()} == dict(train=2636, val=575)
+    assert not {*listed['train']} & {*listed['val']}
+    assert all(path.startswith('val2017/') for path in listed['val'])
+    for number, split in enumerate(('train2017', 'val2017')):
+        (tmp_path / split).mkdir()
+        images = [dict(id=10 * number + i, file_name=f'{i}.jpg', width=640, height=480) for i in range(2)]
+        for image in images:
+            cv2.imwrite(str(tmp_path / split / image['file_name']), np.full((480, 640, 3), 5 * image['id'], np.uint8))
+        objects = [dict(id=100 * number + i, image_id=image['id'], category_id=18, iscrowd=i, bbox=[10, 20, 100, 60],
+                        area=3000.) for i, image in enumerate(images)]
+        (tmp_path / 'annotations').mkdir(exist_ok=True)
+        (tmp_path / f'annotations/instances_{split}.json').write_text(json.dumps(dict(
+            images=images, annotations=objects, categories=[dict(id=18, name='dog')])))
+    (tmp_path / 'names.txt').write_text('# these\n[train]\ntrain2017/1.jpg\nval2017/0.jpg\n[val]\nval2017/1.jpg\n')
+    monkeypatch.setattr(coco_subset, 'NAMES', tmp_path / 'names.txt')
+    assert coco_subset.is_coco(tmp_path)
+    assert not coco_subset.is_coco(tmp_path / 'val2017')
+    coco_subset.make(tmp_path, tmp_path / 'out')
+    train, val = (json.loads((tmp_path / f'out/annotations/instances_{split}.json').read_text())
+                  for split in ('train', 'val'))
+    assert [image['file_name'] for image in train['images']] == ['train2017_1.jpg', 'val2017_0.jpg']
+    assert val['images'] == [dict(id=11, file_name='val2017_1.jpg', width=320, height=240)]
+    assert val['annotations'] == [dict(id=101, image_id=11, category_id=18, iscrowd=1, bbox=[5, 10, 50, 30], area=750)]
+    assert cv2.imread(str(tmp_path / 'out/train/train2017_1.jpg')).shape == (240, 320, 3)
+    (tmp_path / 'names.txt').write_text('[val]\nval2017/7.jpg\n')
+    with pytest.raises(SystemExit, match='has no val2017/7.jpg'):
+        coco_subset.make(tmp_path, tmp_path / 'other')

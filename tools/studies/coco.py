@@ -7,6 +7,8 @@ are recorded in ``docs/results/coco.jsonl``, and the tables of ``configs/detecti
 """
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -104,5 +106,12 @@ STUDY = Study('coco', FOLDER / 'README.md', {part: part in BY_DEFAULT for part i
               students, lambda job, choice: None, table, Shown('SRD', METRIC, 100, 'Object Detection', 'box AP'),
               as_configured=lambda job: not PARTS[job.dataset][1], for_gpus=True, estimate=cost)
 
+SUBSET = '--subset'
+"""Instead of all that: the rows of ``real.py`` on its subset of COCO, which is made of ``data/coco``."""
+
 if __name__ == '__main__':
+    if SUBSET in sys.argv:
+        others = [argument for argument in sys.argv[1:] if argument != SUBSET]
+        sys.exit(subprocess.run([sys.executable, str(ROOT / 'tools/studies/real.py'), '--data', str(ROOT / 'data/coco'),
+                                 '--parts', 'coco/yolox-nano_r18w16', *others], check=False).returncode)
     STUDY.main(__doc__)

@@ -4,7 +4,7 @@
 Each training is ``tools/train.py`` on a config of ``configs/photographs``; rows differ in the ``distill`` block.
 Results are recorded in ``docs/results/real.jsonl``, and what is recorded is not run again. The sets are not part of
 this repository: ``--data DIR`` is a folder with their archives, which are unpacked into ``data/`` (the README of the
-configs says where each can be had).
+configs says where each can be had), or with COCO itself.
 """
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import coco_subset
 import pandas as pd
 from runs import ROOT, Job, markdown, spread
 from study import ALONE, TEACHER, UNTAUGHT, Choice, Shown, Study
@@ -83,10 +84,21 @@ ROWS = {
     'preset, scale 1.3': Row(options=('distill.teacher.scale=1.3',)),  # 416 pixels, as YOLOX-nano was trained
     'preset, interval 2': Row(options=('distill.schedule.interval=2',)),
 }
+ROWS['CWD, balance 1'] = Row(dict(type='CWDLoss', levels='stride', balance=1.0))
+UNLABELLED = 'unlabelled'  # part of a path on the command line, so without a space
+ROWS[UNLABELLED] = Row(options=('distill.labels=False',))
+TENTH, TENTH_PRESET = 'a tenth of the labels', 'a tenth of the labels, preset'
+TENTH_PRETRAINED = 'a tenth of the labels, after training without labels'
+ROWS[TENTH_PRESET] = Row()
+FEW_LABELS = (UNLABELLED, TENTH, TENTH_PRESET, TENTH_PRETRAINED)
+"""As many iterations as the other rows; those on a tenth of the labels see fewer images more often."""
+IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
-PAIRS = {'chess/lite2_r18w16': tuple(row for row in ROWS if row != 'preset, scale 1.3'),
+SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.3', *FEW_LABELS))
+PAIRS = {'chess/lite2_r18w16': (*SCREENED, *FEW_LABELS),
          'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
-         'coco/yolox-nano_r18w16': (*MAIN, 'preset, scale 1.3', 'preset, interval 2')}
+         'coco/yolox-nano_r18w16': (*MAIN, 'preset, scale 1.3', 'preset, interval 2', 'CWD, balance 1',
+                                    *FEW_LABELS)}
 """Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
 
 
@@ -132,20 +144,42 @@ def students(choice: Choice) -> list[Job]:
     jobs = []
     for seed in choice.seeds:
         for part in choice.parts:
-            name, teacher, student = _names(part)
+            name, _, student = _names(part)
             common = _options(choice, name, student)
+            alone = f'{FOLDER}/fcos_{student}_{name}.py'
             if choice.has(ALONE):
-                jobs.append(Job(f'{name}/{student}', ALONE, seed, f'{FOLDER}/fcos_{student}_{name}.py', common))
-            jobs += [Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_fcos-{student}_{name}.py',
-                         (*_weights(name, teacher, choice), *ROWS[row].block(teacher not in TRAINED), *common))
-                     for row in PAIRS[part] if choice.has(row)]
+                jobs.append(Job(f'{name}/{student}', ALONE, seed, alone, common))
+            for row in (row for row in PAIRS[part] if choice.has(row)):
+                fewer = (f'train_dataloader.dataset.indices={IMAGES[name] // 10}',)
+                tenth = fewer if TENTH in row and not choice.smoke else ()
+                if row in (TENTH, TENTH_PRETRAINED):
+                    start = () if row == TENTH else (f'load_from={_pretrained(part, seed, choice)}',)
+                    jobs.append(Job(part, row, seed, alone, (*start, *tenth, *common)))
+                else:
+                    jobs.append(_distilled(part, row, seed, choice, (*tenth, *common)))
     return list(dict.fromkeys(jobs))
 
 
+def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[str, ...]) -> Job:
+    """Training of a student with its teacher."""
+    name, teacher, student = _names(part)
+    return Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_fcos-{student}_{name}.py',
+               (*_weights(name, teacher, choice), *ROWS[row].block(teacher not in TRAINED), *options))
+
+
+def _pretrained(part: str, seed: int, choice: Choice) -> Path:
+    """Last checkpoint of the student that was trained without labels."""
+    steps = 2 if choice.smoke else 4000 if part.startswith('coco') else STEPS[_names(part)[2]]
+    return choice.work_dir / part / UNLABELLED / f'seed{seed}' / f'iter_{steps}.pth'
+
+
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
-    """Training of the teacher of a distilled student, and its last checkpoint."""
-    name, teacher, _ = _names(job.dataset)
-    if job.row == ALONE or teacher in TRAINED:
+    """Training that another needs, and its last checkpoint: of the teacher, or of the student without labels."""
+    name, teacher, student = _names(job.dataset)
+    if job.row == TENTH_PRETRAINED:
+        return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
+                _pretrained(job.dataset, job.seed, choice))
+    if job.row in (ALONE, TEACHER, TENTH) or teacher in TRAINED:
         return None
     return (Job(f'{name}/{teacher}', TEACHER, 0, f'{FOLDER}/fcos_{teacher}_{name}.py', _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
@@ -197,6 +231,9 @@ def _unpack(name: str) -> None:
     if Path('data', name).is_dir():
         return
     archive = ARGS.data / f'{name}.tar.gz' if ARGS.data else None
+    if name == ARCHIVES['coco'] and ARGS.data and coco_subset.is_coco(ARGS.data):
+        coco_subset.make(ARGS.data, Path('data', name))
+        return
     if archive is None or not archive.is_file():
         raise SystemExit(f'data/{name} is not there, and no archive {name}.tar.gz; give its folder with --data '
                          f'({FOLDER}/README.md says where the sets can be had)')
@@ -255,8 +292,9 @@ def compose_like(out: Path, name: str) -> None:
         (out / f'annotations/instances_{split}.json').write_text(json.dumps(content))
 
 
-STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True), [ALONE, *ROWS], (0,), students, teacher_of,
-              table, Shown(PRESET, METRIC, 100, 'Object Detection', 'box AP'), prepare)
+STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True),
+              [ALONE, *ROWS, TENTH, TENTH_PRETRAINED], (0,), students, teacher_of, table,
+              Shown(PRESET, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 ARGS = argparse.Namespace(data=None)
 
 if __name__ == '__main__':

@@ -58,7 +58,7 @@ class Study:
     rows: Sequence[str]  # rows that ``--rows`` takes
     seeds: tuple[int, ...]  # seeds of the README's table
     students: Callable[[Choice], list[Job]]  # trainings of a choice, but for the teachers'
-    # the training of a student's teacher and the checkpoint that it leaves; None for a student alone
+    # the training that another one needs, of a student's teacher for instance, and the checkpoint that it leaves
     teacher_of: Callable[[Job, Choice], tuple[Job, Path] | None]
     table: Callable[[pd.DataFrame], str]  # Markdown of the results
     shown: Shown  # what the metafile shows
@@ -81,7 +81,7 @@ class Study:
         seeds = {*self.seeds, *(record['seed'] for record in read_lines(ROOT / self.results))}
         choice = Choice(Path('work_dirs/studies') / self.name, parts=tuple(self.parts), seeds=tuple(sorted(seeds)))
         students = self.students(choice)
-        return [*self._teachers(students, choice), *students]
+        return list(dict.fromkeys([*self._teachers(students, choice), *students]))
 
     def recorded(self) -> dict[Job, dict[str, Any]]:
         """The newest record of each training that the README's table shows."""
@@ -91,9 +91,23 @@ class Study:
         """The README's table, from what is recorded."""
         return self.table(frame(self.recorded()))
 
+    def _before(self, job: Job, choice: Choice) -> tuple[Job, Path] | None:
+        """The training that one needs; a teacher's needs none."""
+        return None if job.row == TEACHER else self.teacher_of(job, choice)
+
     def _teachers(self, students: Iterable[Job], choice: Choice) -> dict[Job, Path]:
-        """Trainings of the teachers of these students, and the checkpoints that they leave."""
-        return dict(found for job in students if (found := self.teacher_of(job, choice)) is not None)
+        """Trainings that these need, and the checkpoints that they leave; each after those that it needs itself."""
+        needed: dict[Job, Path] = {}
+        for job in students:
+            found = self._before(job, choice)
+            if found is not None:
+                needed.update({**self._teachers([found[0]], choice), found[0]: found[1]})
+        return needed
+
+    def _depth(self, job: Job, choice: Choice) -> int:
+        """How many trainings have to come before one, one after the other."""
+        found = self._before(job, choice)
+        return 0 if found is None else 1 + self._depth(found[0], choice)
 
     def main(self, doc: str | None, argv: Sequence[str] | None = None) -> None:
         """Train what is chosen and not recorded yet, print the table, renew it in the README."""
@@ -120,7 +134,9 @@ class Study:
                 return
             self.prepare(choice)
             launcher = Launcher(args.processes, args.slurm, self.for_gpus)
-            for jobs in (teachers, students):
+            depths = {job: self._depth(job, choice) for job in teachers}
+            for jobs in (*([job for job in teachers if depths[job] == depth] for depth in sorted({*depths.values()})),
+                         students):
                 run(jobs, results, work_dir, args.jobs, args.gpus, needed, launcher)
         print(self.table(frame(recorded([*teachers, *students], results))))
         if results == self.results and not another:
