@@ -186,7 +186,10 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
 
 
 def table(results: pd.DataFrame) -> str:
-    """Markdown table of box AP: teachers and students alone, then each pair's rows with what they gain."""
+    """Markdown table of box AP: teachers and students alone, then each pair's rows with what they gain.
+
+    Rows on a tenth of the labels are compared with the student alone on as many.
+    """
     lines = []
     for part, rows in PAIRS.items():
         name, teacher, student = _names(part)
@@ -195,7 +198,8 @@ def table(results: pd.DataFrame) -> str:
         for dataset, row in shown:
             values = by_seed(results, dataset, row, METRIC)
             if len(values):
-                gain = '' if row in (TEACHER, ALONE) else spread(100 * gains(values, alone), '+', 1)
+                other = by_seed(results, dataset, TENTH, METRIC) if row in (TENTH_PRESET, TENTH_PRETRAINED) else alone
+                gain = '' if row in (TEACHER, ALONE, TENTH) else spread(100 * gains(values, other), '+', 1)
                 lines.append((SETS[name], f'{TITLES[teacher]} → {TITLES[student]}', row, len(values),
                               spread(100 * values, digits=1), gain, processor_minutes(results, dataset, row)))
     return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
