@@ -49,7 +49,7 @@ def _model_config(key: str, value: Any) -> str | Config:
                           'distil from a moving average of the student')
     if isinstance(value, Mapping) and not isinstance(value, Config):
         whole = mapping(key, value)
-        value = Config(dict(model=whole) if 'type' in whole and 'model' not in whole else whole)
+        value = Config(dict(model=whole) if 'type' in whole else whole)
     of_type(key, value, (str, Config), 'a config name, a whole config, or a model')
     if isinstance(value, Config) and 'model' not in value:
         raise ConfigError(f'{key}: defines no model; it has {", ".join(sorted(value.keys())) or "nothing"}')

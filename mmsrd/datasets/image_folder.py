@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from mmengine.dataset import BaseDataset
+from PIL import Image
 
 from ..errors import ConfigError
 from ..registry import DATASETS
@@ -17,8 +18,8 @@ EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 class ImageFolder(BaseDataset):
     """All images in a folder and the folders in it, by name, for a student that is trained without labels.
 
-    It works with the pipelines of all toolboxes, as long as they ask for no labels: transforms that look for boxes
-    (``FilterAnnotations``, crops around objects) find none.
+    It works with the pipelines of all toolboxes. ``LoadAnnotations`` finds no boxes, so transforms that need some
+    (``FilterAnnotations``, crops around objects) have to go.
 
     Args:
         data_root: The folder.
@@ -46,4 +47,11 @@ class ImageFolder(BaseDataset):
         if not paths:
             raise ConfigError.at('data_root', str(self.data_root), 'there are no images in this folder '
                                  f'({", ".join(EXTENSIONS)})')
-        return [dict(img_path=str(path), img_id=number) for number, path in enumerate(paths)]
+        return [dict(img_path=str(path), img_id=number, instances=[]) for number, path in enumerate(paths)]
+
+    def get_data_info(self, idx: int) -> Dict[str, Any]:
+        """Return what is known of an image, with the width and height that samplers of detectors ask for."""
+        info: Dict[str, Any] = super().get_data_info(idx)
+        with Image.open(info['img_path']) as image:  # its header alone
+            info['width'], info['height'] = image.size
+        return info

@@ -131,10 +131,12 @@ class FeatureLoss(nn.Module):
             raise FeatureMismatchError(
                 f'{key}: the student has {pair.channels[0]} classes and the teacher {pair.channels[1]}; logits can '
                 'only be compared where the classes are the same. Features can still be distilled')
+        where = key if self.compares_logits else f'{key}.projector = None'
         raise FeatureMismatchError(
-            f'{key}.projector = None: student level {pair.student} {pair.student_shape} and teacher level '
+            f'{where}: student level {pair.student} {pair.student_shape} and teacher level '
             f'{pair.teacher} {pair.teacher_shape} have different channels'
-            + ('' if self.compares_logits else '; leave `projector` out for a LinearProjector'))
+            + (f', which {type(self.criterion).__name__} compares one by one' if self.compares_logits else
+               '; leave `projector` out for a LinearProjector'))
 
     def forward(self, student: Sequence[Tensor], teacher: Sequence[Tensor],
                 image_size: tuple[int, int] | None = None) -> LossAndLogs:

@@ -9,6 +9,8 @@ from .distiller import ProjectorDistiller
 
 _MEANING = ('student', 'teacher', 'levels', 'pool', 'resize', 'tokens', 'projector', 'from_teacher', 'model', 'weights')
 """Last parts of the keys that say what a projector maps from and to."""
+LABELS = f'{ROOT}.labels'
+"""Recorded where a student has none."""
 _LATER = (('decay', None), ('interval', 1))
 
 
@@ -21,7 +23,7 @@ def fingerprint_of(distiller: ProjectorDistiller, num_processes: int) -> dict[st
         fingerprint.update({f'{loss.config.key}.{option}': _plain(value)
                             for option, value in loss.fingerprint().items()})
     if distiller.plan.untrained is not None:
-        fingerprint[f'{ROOT}.labels'] = False
+        fingerprint[LABELS] = False
     schedule = asdict(distiller.progress.schedule)
     # Records of earlier versions do not have these.
     schedule = {option: value for option, value in schedule.items() if (option, value) not in _LATER}
@@ -50,7 +52,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[
     fatal: list[str] = []
     notable: list[str] = []
     for key in {**saved, **now}:
-        old, new = saved.get(key), now.get(key)
+        old, new = (side.get(key, True if key == LABELS else None) for side in (saved, now))
         if old == new:
             continue
         text = f'{key} was {old!r} and is now {new!r}'

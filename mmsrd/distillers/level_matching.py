@@ -152,10 +152,12 @@ def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
     ranks = [len(shape) for shape in (pair.student_shape, pair.teacher_shape)]
     if not set(ranks) <= {2, 3, 4}:
         raise FeatureMismatchError(f'{config.key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
-    regions = [shape[0] for shape in (pair.student_shape, pair.teacher_shape) if len(shape) == 2 and shape[0] > 2]
-    if regions:  # the dry run has one image, or two
-        raise FeatureMismatchError(f'{config.key}: {shapes} are vectors of {regions[0]} regions of an image, which '
-                                   'each model proposes for itself, so they cannot be compared; choose maps')
+    # The dry run has an image, or two, and few models have branches.
+    regions = [shape[0] for shape in (pair.student_shape, pair.teacher_shape) if len(shape) != 3 and shape[0] > 16]
+    if regions:
+        raise FeatureMismatchError(f'{config.key}: {shapes} are of {regions[0]} regions of an image, which each model '
+                                   'proposes for itself, so they cannot be compared; choose features of whole images, '
+                                   'such as those of neck or backbone')
     if config.pool:
         return
     if ranks[1] == 3 and pair.teacher_size and len(set(pair.teacher_size)) > 1:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..config import DistillConfig, LossConfig, Schedule, parse_distill
 from ..errors import ConfigError, TapError, TeacherError
-from ..recorders import SIDES, DryRun, Recording, dry_run, fixed_sides, unique_paths
+from ..recorders import FORWARDS, SIDES, DryRun, Recording, dry_run, fixed_sides, unique_paths
 from ..teachers import StudentInit, Teacher, TeacherGroup, TeacherPlan, kind_of
 from ..utils.random_state import preserved_random_state
 from .feature_loss import FeatureLoss
@@ -64,8 +64,8 @@ class DistillPlan:
         if self.schedule.interval > 1:
             lines.append(f'  teachers and losses: one of {self.schedule.interval} optimisation steps')
         if self.untrained is not None:
-            lines.append(f'  without labels: the student runs by {self.recording.forward_text}; parameters that stay '
-                         f'as they are: {len(self.untrained)}')
+            lines.append(f'  without labels: the student runs by {self.recording.forward_text}; losses have a weight '
+                         f'instead of a balance; parameters that stay as they are: {len(self.untrained)}')
         lines += [f'  layers the student starts with: {StudentInit.text(each.init_parts)}'
                   for each in self.teacher_plans.values() if each.init_parts]
         lines += [f'  {name}: {what}' for name, what, _ in losses]
@@ -110,7 +110,9 @@ def plan(student: nn.Module, teachers: TeacherGroup, config: DistillConfig, keep
              for side in fixed_sides(model)] + list(SIDES)
     everything = preset is not None and preset.needs_everything
     own_paths = _paths(given, 'student') if preset is None else preset.paths(student)
-    run = dry_run(student, own_paths, sides, True, everything, partly=preset is not None)
+    # With labels its head runs as well, and may write into what is recorded.
+    forwards = FORWARDS[::-1] if config.labels else FORWARDS
+    run = dry_run(student, own_paths, sides, True, everything, partly=preset is not None, forwards=forwards)
     losses: list[tuple[LossConfig, Sequence[LevelPair]]] = []
     teacher_plans: dict[str, TeacherPlan] = {}
     default = preset is not None and preset.init_student and len(teachers) == 1 and not (

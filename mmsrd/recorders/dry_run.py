@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
-from typing import Any, Collection, Mapping, Sequence
+from typing import Any, Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class DryRun:
 
     def calls_of(self, path: str) -> list[ModuleCall]:
         """Return the calls of the module at ``path``, or of the members of a list there."""
-        modules = find_modules(self.model, path, path)
+        modules = set(find_modules(self.model, path, path))
         return [call for call in self.calls if call.module in modules]
 
     def levels(self, path: str, key: str) -> list[Tensor]:
@@ -130,7 +130,8 @@ class Recording:
     @property
     def forward_text(self) -> str:
         """Way in which the model is run, for people."""
-        return 'extract_feat, without the head' if self.forward == EXTRACT_FEAT else f'mode={self.forward!r}'
+        way = 'extract_feat' if self.forward == EXTRACT_FEAT else f'mode={self.forward!r}'
+        return f'{way}, up to the last recorded module'
 
     def restrict(self, paths: Collection[str]) -> Recording:
         """Return the part of it that is at ``paths``."""
@@ -140,7 +141,8 @@ class Recording:
 
 
 def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tuple[int, int]] = SIDES,
-            gradients: bool = False, everything: bool = False, partly: bool = False) -> DryRun:
+            gradients: bool = False, everything: bool = False, partly: bool = False,
+            forwards: Sequence[str] = FORWARDS, begin: Callable[[], None] = lambda: None) -> DryRun:
     """Run ``model`` on a random image and look at its modules.
 
     Sizes and channels are tried until the modules at ``paths`` have all been called: by the model's own
@@ -156,6 +158,8 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tu
         gradients: Whether to build the graph, to learn which outputs can be trained.
         everything: Whether to look at all modules, beside those at ``paths``, in ``mode='tensor'``.
         partly: Whether a run in which some of ``paths`` are not called is better than none.
+        forwards: Ways to run the model, tried in this order.
+        begin: Called before each attempt.
 
     Raises:
         TapError: A path does not exist, or no image made all of them run; the message has the model's error.
@@ -163,16 +167,19 @@ def dry_run(model: nn.Module, paths: Mapping[str, str], sides: Sequence[int | tu
     wanted = [module for path, key in paths.items() for module in find_modules(model, path, key)]
     watched = {*(model.modules() if everything else wanted)}
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
-    forwards = FORWARDS if hasattr(trained_part(model)[1], EXTRACT_FEAT) and not everything else FORWARDS[-1:]
+    if everything or not hasattr(trained_part(model)[1], EXTRACT_FEAT):
+        forwards = FORWARDS[-1:]
     best: DryRun | None = None
     with evaluating(model), preserved_random_state(), torch.set_grad_enabled(gradients):
         torch.manual_seed(0)
         for channels, side, forward in itertools.product(channel_candidates(model), dict.fromkeys(sides), forwards):
             size = side if isinstance(side, tuple) else (side, side)
             images = torch.randn(1, channels, *size, device=device)
+            begin()
             run = _attempt(model, watched, images, forward)
             ran = [path for path in paths if run.num_calls(path)]
             if len(ran) == len(paths) and any(x.dim() == 1 for path in ran for x in _tensors(run, path, paths[path])):
+                begin()
                 run = _attempt(model, watched, images.repeat(2, 1, 1, 1), forward)  # it squeezes a batch of one
             if len(ran) == len(paths):
                 return run

@@ -15,7 +15,7 @@ FORWARDS = (EXTRACT_FEAT, 'tensor')
 
 
 def find_modules(model: nn.Module, path: str, key: str) -> list[nn.Module]:
-    """Return what is called at dotted ``path``: the submodule, or the members of a ``ModuleList``, one for each level.
+    """Return what is called at dotted ``path``: the submodule, or the members of a list that has no forward pass.
 
     Args:
         model: The model.
@@ -28,8 +28,7 @@ def find_modules(model: nn.Module, path: str, key: str) -> list[nn.Module]:
     modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
     modules.pop('', None)
     if path in modules:
-        found = modules[path]
-        return list(found) if isinstance(found, nn.ModuleList) else [found]
+        return list(dict.fromkeys(_members(modules[path])))  # a member may be in a list several times
     parent = path
     while parent and parent not in modules:
         parent = parent.rpartition('.')[0]
@@ -37,6 +36,14 @@ def find_modules(model: nn.Module, path: str, key: str) -> list[nn.Module]:
     raise TapError.at(
         key, path, f'{type(model).__name__} has no such module{did_you_mean(path, modules)}. '
         f'Modules of {parent or type(model).__name__}: {", ".join(children) or "none"}')
+
+
+def _members(module: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(module, nn.ModuleList) and type(module).forward is nn.Module.forward:
+        for member in module:
+            yield from _members(member)
+    else:
+        yield module
 
 
 def unique_paths(named: Iterable[tuple[str, str]]) -> dict[str, str]:

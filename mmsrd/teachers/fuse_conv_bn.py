@@ -33,8 +33,9 @@ class ConvBNFinder:
 
     @contextlib.contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
-        """Look at the forward passes inside of the block."""
-        handles = [model.register_forward_pre_hook(self._begin)]
+        """Look at forward passes inside of the block; :meth:`begin` comes before each but the first."""
+        self.begin()
+        handles: list[Any] = []
         for module in model.modules():
             if type(module) in _CONVOLUTIONS and _has_plain_weight(module):
                 handles.append(module.register_forward_hook(self._after_convolution))
@@ -48,7 +49,8 @@ class ConvBNFinder:
             for handle in handles:
                 handle.remove()
 
-    def _begin(self, module: nn.Module, args: Any) -> None:
+    def begin(self) -> None:
+        """Forget the forward pass before."""
         self._outputs.clear()
         self._calls.clear()
         self._found.clear()

@@ -113,7 +113,7 @@ class Teacher(TeacherKind):
         size = self.image_size.size
         with self._finder.watch(trained_part(self.model)[1]):
             run = dry_run(self.model, paths, sides if size is None else [size], everything=everything,
-                          partly=partly or size is not None)
+                          partly=partly or size is not None, begin=self._finder.begin)
         for path in paths if size is not None else ():
             if run.failure is not None and not run.num_calls(path):
                 raise TeacherError.at(f'{self.key}.size', size, f'{self.name} does not run on such images '

@@ -2,16 +2,19 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
 from helpers.processes import ROOT, run
 from helpers.weight_zero_worker import Bfloat16OptimWrapper
 from helpers.weights import same
+from mmengine.registry import RUNNERS
 
 from mmsrd.compat import load_checkpoint_file
 from mmsrd.datasets import ImageFolder
 from mmsrd.errors import ConfigError
+from mmsrd.utils.zoo import load_config
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(64, 64)), dict(type='RandomFlip', prob=0.5),
             dict(type='PackDetInputs')]
@@ -38,11 +41,45 @@ def test_a_folder_of_images(tmp_path, coco):
     for name in ('a/1.JPG', 'b/2.png', 'b/notes.txt'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b'')
+    shutil.copy(next((coco / 'train').iterdir()), tmp_path / 'a/1.JPG')
     data = ImageFolder(str(tmp_path))
-    assert [data.get_data_info(i)['img_path'] for i in range(len(data))] == [
-        str(tmp_path / 'a/1.JPG'), str(tmp_path / 'b/2.png')]
+    assert len(data) == 2
+    info = data.get_data_info(0)
+    assert (info['img_path'], info['width'], info['height']) == (str(tmp_path / 'a/1.JPG'), 64, 64)
     with pytest.raises(ConfigError, match=r"data_root = '.*empty': there are no images in this folder"):
         ImageFolder(str(tmp_path / 'empty'))
+
+
+@pytest.mark.parametrize(('name', 'annotations'), [
+    ('mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', False), ('mmdet::yolox/yolox_tiny_8xb8-300e_coco.py', True)])
+def test_configs_of_the_zoo(name, annotations, block, coco, tmp_path):
+    """As the guide has it: samplers ask for width and height, augmentations of a batch for boxes."""
+    config = load_config(name, 'student')
+    config.model.backbone.init_cfg = None
+    labels = [dict(type='LoadAnnotations', with_bbox=True)] if annotations else []
+    config.merge_from_dict({
+        'train_dataloader.dataset': dict(_delete_=True, type='mmsrd.ImageFolder', data_root=str(coco / 'train'),
+                                         pipeline=[PIPELINE[0], *labels, *PIPELINE[1:]]),
+        'train_dataloader.num_workers': 0, 'train_dataloader.persistent_workers': False,
+        'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1, 'custom_hooks': [], 'log_level': 'ERROR',
+        'param_scheduler': None, 'runner_type': 'mmsrd.DistillRunner', 'distill': block, 'work_dir': str(tmp_path),
+        **{f'{split}_{part}': None for split in ('val', 'test') for part in ('cfg', 'dataloader', 'evaluator')}})
+    config.visualizer.name = config.experiment_name = tmp_path.name
+    runner = RUNNERS.build(config)
+    runner.train()
+    assert runner.iter == 2
+    assert runner.message_hub.get_scalar('train/loss').current() != 0
+
+
+def test_a_labelled_run_that_is_resumed_without(make_runner, block, options, tmp_path):
+    """It is said what has changed."""
+    options = {key: value for key, value in options.items() if key.startswith('default_hooks')}
+    losses = dict(neck=dict(student='neck', teacher='neck'))
+    make_runner('labelled', dict(block, labels=True, losses=losses), **options).train()
+    make_runner('unlabelled', dict(block, losses=losses), resume=True, load_from=str(tmp_path / 'labelled/iter_4.pth'),
+                log_level='INFO', **options).train()
+    text = next((tmp_path / 'unlabelled').glob('*/*.log')).read_text()
+    assert 'distill.labels was True and is now False' in text
 
 
 def test_resumed(make_runner, block, options, tmp_path):

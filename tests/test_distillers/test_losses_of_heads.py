@@ -66,8 +66,11 @@ def test_heads_that_do_not_fit(path, options, message):
         mmsrd.attach(gfl(), dict(teacher=TEACHER, losses=dict(x=loss)))
 
 
-def test_regions_are_not_compared():
+@pytest.mark.parametrize('loss', [dict(type='DISTLoss', student='roi_head.bbox_head.fc_cls'),
+                                  dict(student='roi_head.bbox_roi_extractor'),
+                                  dict(student='roi_head.bbox_roi_extractor', pool=True)], ids=str)
+def test_regions_are_not_compared(loss):
     """Each model proposes its own."""
-    loss = dict(type='DISTLoss', student='roi_head.bbox_head.fc_cls', teacher='roi_head.bbox_head.fc_cls')
-    with pytest.raises(FeatureMismatchError, match=r'distill.losses.x: .* vectors of \d+ regions of an image'):
+    loss = dict(loss, teacher=loss['student'])
+    with pytest.raises(FeatureMismatchError, match=r'distill.losses.x: .* are of \d+ regions of an image'):
         mmsrd.attach(build_zoo(FASTER), dict(teacher=dict(config=FASTER, allow_random=True), losses=dict(x=loss)))

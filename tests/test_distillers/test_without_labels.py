@@ -73,6 +73,14 @@ def test_the_loss_is_that_of_a_student_with_labels(student, batch, block):
     assert 'without labels: the student runs by extract_feat' in student.distiller.describe()
 
 
+def test_a_balance_is_left_out(student, batch, block):
+    losses = dict(a=dict(student='neck', teacher='neck', balance=3.0),
+                  b=dict(student='backbone', teacher='backbone', weight=2.0))
+    mmsrd.attach(student, dict(block, losses=losses))
+    assert [(loss.balance, loss.config.weight) for loss in student.distiller.feature_losses] == [(None, 1), (None, 2)]
+    assert 'losses have a weight instead of a balance' in student.distiller.describe()
+
+
 def test_other_modes_are_the_students(student, batch, block):
     images = batch(student.eval(), mode='tensor')
     expected = student(**images)

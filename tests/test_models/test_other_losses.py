@@ -118,6 +118,22 @@ def test_relations_of_classes_that_are_all_equal():
     assert not s.grad.any()
 
 
+@pytest.mark.parametrize('logit', [-20.0, -35.0, -60.0, -90.0])
+def test_relations_of_a_class_that_nothing_looks_like(logit):
+    """Squares of its probabilities are smaller than float32 has; the correlation has no scale."""
+    generator = torch.Generator().manual_seed(0)
+    s, t = (torch.randn(8, 10, generator=generator) for _ in range(2))
+    s[:, 3] += logit
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        x = s.clone().to(dtype).requires_grad_()
+        loss, _ = DISTLoss()(x, t.to(dtype))
+        loss.backward()
+        gradients.append(x.grad.double())
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)  # float32's rounding of correlations
+    assert gradients[0][:, 3].any()
+
+
 @pytest.mark.parametrize('shape', [(6, 12), (3, 7, 12), (2, 12, 4, 3)])
 def test_distributions_of_edges(shape):
     """Against MMDetection's loss for rows of one edge, which divides by the bins."""

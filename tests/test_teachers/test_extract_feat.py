@@ -14,6 +14,7 @@ from torch import nn
 import mmsrd
 from mmsrd.recorders import dry_run
 from mmsrd.teachers.build_model import build_model
+from mmsrd.teachers.fuse_conv_bn import ConvBNFinder
 
 RESNET = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
@@ -80,6 +81,59 @@ def test_classifiers(losses, forward):
     assert f'forward pass of the teacher: {"extract_feat" if forward != "tensor" else "mode=" + repr(forward)}' in \
         distiller.describe()
     student.train()(torch.rand(2, 3, 64, 64), [], mode='tensor')
+
+
+class Own(nn.Module):
+    """A detector of a user's.
+
+    Args:
+        inplace: Whether its head writes into what the neck returns.
+        side: Smallest map that its neck takes.
+    """
+
+    def __init__(self, inplace=False, side=0):
+        super().__init__()
+        self.side = side
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 8, 8), nn.BatchNorm2d(8))
+        self.neck = nn.Conv2d(8, 8, 1)
+        self.bbox_head = nn.Sequential(nn.ReLU(inplace), nn.Conv2d(8, 1, 1))
+
+    def extract_feat(self, inputs):
+        x = self.backbone(inputs)
+        if x.shape[-1] < self.side:
+            raise ValueError('too small')
+        return self.neck(x)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = self.bbox_head(self.extract_feat(inputs))
+        return dict(loss=x.mean()) if mode == 'loss' else x
+
+
+MODELS.register_module(name='OwnOfATest', module=Own)
+
+
+def test_a_head_that_writes_into_the_neck():
+    """The student's runs in training, so its dry run has to show that."""
+    block = dict(teacher=dict(config=dict(type='OwnOfATest'), allow_random=True),
+                 losses=dict(x=dict(student='neck', teacher='neck')))
+    student = Own(inplace=True)
+    mmsrd.attach(student, block)
+    images = torch.randn(2, 3, 64, 64)
+    expected = student.neck(student.backbone(images)).detach()
+    recorded = []
+    student.distiller.feature_losses[0].register_forward_pre_hook(lambda m, args: recorded.append(args[0][0]))
+    student(images, mode='loss')
+    torch.testing.assert_close(recorded[0].detach(), expected)  # as they were before the head
+
+
+def test_normalisation_is_fused_after_attempts_that_failed():
+    """Of two that failed for the size of the image nothing is left."""
+    finders = ConvBNFinder(), ConvBNFinder()
+    model = Own(side=17).eval()
+    for finder, sides in zip(finders, ((64, 128, 224), (224,))):
+        with finder.watch(model):
+            assert dry_run(model, {'neck': 'k'}, sides, begin=finder.begin).image == (224, 224)
+    assert finders[0].pairs(set()) == finders[1].pairs(set()) == [(model.backbone[0], model.backbone[1])]
 
 
 def test_an_extract_feat_of_another_kind():

@@ -179,6 +179,24 @@ def test_the_decoder_does_not_run(student, batch, detector, name):
     assert set(called) == {'encoder'}
 
 
+def test_weights_in_host_memory(student, batch, detector):
+    """Each is taken to the device and back once, by one name."""
+    config, _ = detector('rt-detr')
+    inputs = batch(student)
+    losses = []
+    for offload in (False, True):
+        distiller = mmsrd.attach(student, dict(teacher=dict(config=config, checkpoint='auto', offload=offload)))
+        model = distiller.teacher.model
+        assert not any(name.startswith('inner') for name in model.state_dict())
+        places = {key: value.data_ptr() for key, value in model.state_dict(keep_vars=True).items()}
+        for _ in range(2):
+            losses.append(float(student(**inputs)['loss_srd_neck'].detach()))
+        if offload:
+            assert {key: value.data_ptr() for key, value in model.state_dict(keep_vars=True).items()} == places
+        mmsrd.detach(student)
+    assert losses[0] == losses[2]
+
+
 @pytest.mark.parametrize('name', ['rt-detr', 'deformable detr', 'yolos'])
 def test_maps_of_detectors_are_the_librarys(detector, name):
     """Against what the model itself returns, of images that are not square."""

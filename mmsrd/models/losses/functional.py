@@ -224,8 +224,10 @@ def _correlations(s: Tensor, t: Tensor, sums: Callable[[Tensor], Tensor], count:
     for x in (s, t):
         mean = sums(x) / count
         away = x - mean
-        # What is left of equal values is rounding, and divided by itself.
+        # What is left of equal values is rounding, which would be divided by itself.
         away = away.masked_fill(away.abs() <= 32 * torch.finfo(x.dtype).eps * mean, 0)
+        size = sums(away.abs()).detach()  # a correlation has no scale, and squares of tiny probabilities underflow
+        away = away / size.masked_fill(size == 0, float('inf'))
         square = sums(away.square())
         sides.append(away)
         scales.append(torch.rsqrt(square.masked_fill(square == 0, float('inf'))))

@@ -151,7 +151,6 @@ class TransformersDetector(TransformersModel):
             config.use_pretrained_backbone = False  # a download in a constructor; the checkpoint has these weights
         model = transformers.AutoModelForObjectDetection.from_config(config)
         super().__init__(name, key, source, config, model, _DETECTORS_SIDE)
-        self.inner: Any = getattr(model, 'model', model.base_model)
         self._sizes: list[tuple[int, int]] = []
         parts = [getattr(self.inner, part, None) for part in ('backbone', 'encoder')]
         self.has_pyramid = all(isinstance(part, nn.Module) for part in parts)
@@ -162,6 +161,11 @@ class TransformersDetector(TransformersModel):
         elif not hasattr(config, 'num_detection_tokens'):
             raise TeacherError.at(key, f'transformers::{name}', f'{type(model).__name__} has no backbone and encoder '
                                   'whose maps could be recorded, and no patches; choose another model')
+
+    @property
+    def inner(self) -> Any:
+        """The detector without its heads."""
+        return getattr(self.model, 'model', self.model.base_model)
 
     def run(self, images: Tensor) -> Any:
         """See :class:`LibraryModel`; returns what the detector without its heads does."""
