@@ -92,6 +92,9 @@ TENTH_PRETRAINED = 'a tenth of the labels, after training without labels'
 ROWS[TENTH_PRESET] = Row()
 FEW_LABELS = (UNLABELLED, TENTH, TENTH_PRESET, TENTH_PRETRAINED)
 """As many iterations as the other rows; those on a tenth of the labels see fewer images more often."""
+EQUAL_TIME = 'student alone, in the time of the preset'
+LONGER = {'chess/r18w16': 2.3}
+"""Student → processor time of a step with the preset, as a multiple of that of a step alone."""
 IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
 SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.3', *FEW_LABELS))
@@ -149,6 +152,12 @@ def students(choice: Choice) -> list[Job]:
             alone = f'{FOLDER}/fcos_{student}_{name}.py'
             if choice.has(ALONE):
                 jobs.append(Job(f'{name}/{student}', ALONE, seed, alone, common))
+            if choice.has(EQUAL_TIME) and f'{name}/{student}' in LONGER:
+                steps = round(STEPS[student] * LONGER[f'{name}/{student}'])
+                longer = () if choice.smoke else (
+                    f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}',
+                    f'param_scheduler.1.end={steps}')
+                jobs.append(Job(f'{name}/{student}', EQUAL_TIME, seed, alone, (*longer, *common)))
             for row in (row for row in PAIRS[part] if choice.has(row)):
                 fewer = (f'train_dataloader.dataset.indices={IMAGES[name] // 10}',)
                 tenth = fewer if TENTH in row and not choice.smoke else ()
@@ -179,7 +188,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     if job.row == TENTH_PRETRAINED:
         return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
                 _pretrained(job.dataset, job.seed, choice))
-    if job.row in (ALONE, TEACHER, TENTH) or teacher in TRAINED:
+    if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH) or teacher in TRAINED:
         return None
     return (Job(f'{name}/{teacher}', TEACHER, 0, f'{FOLDER}/fcos_{teacher}_{name}.py', _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
@@ -194,7 +203,8 @@ def table(results: pd.DataFrame) -> str:
     for part, rows in PAIRS.items():
         name, teacher, student = _names(part)
         alone = by_seed(results, f'{name}/{student}', ALONE, METRIC)
-        shown = [(f'{name}/{teacher}', TEACHER), (f'{name}/{student}', ALONE), *((part, row) for row in rows)]
+        shown = [(f'{name}/{teacher}', TEACHER), *((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)),
+                 *((part, row) for row in rows)]
         for dataset, row in shown:
             values = by_seed(results, dataset, row, METRIC)
             if len(values):
@@ -297,7 +307,7 @@ def compose_like(out: Path, name: str) -> None:
 
 
 STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True),
-              [ALONE, *ROWS, TENTH, TENTH_PRETRAINED], (0,), students, teacher_of, table,
+              [ALONE, EQUAL_TIME, *ROWS, TENTH, TENTH_PRETRAINED], (0,), students, teacher_of, table,
               Shown(PRESET, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 ARGS = argparse.Namespace(data=None)
 
