@@ -32,10 +32,11 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
         device: Where the teacher runs.
 
     Returns:
-        dict: ``images`` that were evaluated and their ``metrics``; None where it could not be done, with a warning.
+        dict: ``images`` that were evaluated, ``of`` how many, and
+            ``metrics``; None where it could not be done, with a warning.
     """
     home = next(teacher.model.parameters()).device
-    size = 0
+    size = whole = 0
     metrics: dict[str, Any] = {}
     failures: list[str] = []
     try:
@@ -46,7 +47,8 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
             ids, failure = _predict(teacher, loader, evaluator, images, device)
             failures.append(failure)
             seen = sorted({image for part in all_gather_object(ids) for image in part})
-            size = min(len(seen), len(loader.dataset))
+            whole = len(loader.dataset)
+            size = min(len(seen), whole)
             for metric in evaluator.metrics if not failure and seen else ():
                 if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
                     metric.img_ids = seen
@@ -62,7 +64,7 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
                   f'({failure or "it gives no figure"}). Training goes on; set check=False in its block to skip this',
                   logger='current', level=logging.WARNING)
         return None
-    return dict(images=size, metrics=figures)
+    return dict(images=size, of=whole, metrics=figures)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):
     assert 0.2 < expected['coco/bbox_mAP'] < 0.98
     runner = make_runner('run', dict(teacher=block), **ONE_EPOCH)
     runner.train()
-    assert found_by(runner) == [dict(images=4, metrics=pytest.approx(expected))]
+    assert found_by(runner) == [dict(images=4, of=4, metrics=pytest.approx(expected))]
     figure = f"distill.teacher on 4 images of the student's validation set: teacher/coco/bbox_mAP " \
         f'{expected["coco/bbox_mAP"]:.4g}'
     assert figure in log_of(runner)
@@ -71,7 +71,9 @@ def test_some_images(make_runner, teacher, coco, tmp_path):
     expected = two.val()
     runner = make_runner('run', dict(teacher=dict(block, check=dict(images=2))), **ONE_EPOCH)
     runner.train()
-    assert found_by(runner) == [dict(images=2, metrics=pytest.approx(expected))]
+    assert found_by(runner) == [dict(images=2, of=4, metrics=pytest.approx(expected))]
+    assert "distill.teacher on 2 of 4 images of the student's validation set: " in log_of(runner)
+    assert 'AP on a part is higher than on the whole set' in log_of(runner)
     assert expected['coco/bbox_mAP'] != pytest.approx(own.val()['coco/bbox_mAP'])
 
 

@@ -40,7 +40,7 @@ class TeacherCheckHook(Hook):
 
     Attributes:
         same_task: Names of the teachers whose predictions can be compared with the student's.
-        found: Name of a teacher → number of ``images`` and ``metrics``.
+        found: Name of a teacher → number of ``images``, ``of`` how many, and ``metrics``.
     """
 
     priority = 'LOW'
@@ -86,8 +86,13 @@ class TeacherCheckHook(Hook):
             with contextlib.suppress(OSError):  # then a resume does it again
                 write_whole(cache, json.dumps({**known[0], key: found}, indent=1) + '\n')
         scalars = {f'{name}_teacher/{metric}'.lstrip('_'): value for metric, value in found['metrics'].items()}
-        print_log(f'{teacher.key} on {found["images"]} images of the student\'s validation set: '
-                  + ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items()), logger='current')
+        images, figures = found['images'], ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items())
+        note = ''
+        if images < found.get('of', 0):  # a file of an earlier version does not say
+            images = f'{images} of {found["of"]}'
+            note = '. AP on a part is higher than on the whole set' if 'mAP' in figures else ''
+        print_log(f'{teacher.key} on {images} images of the student\'s validation set: {figures}{note}',
+                  logger='current')
         # Tools that read scalars.json would take the figure for the student's: they look at the end of its name.
         for backend in services(runner):
             backend.add_scalars(scalars, step=0)
