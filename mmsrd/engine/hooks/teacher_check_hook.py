@@ -86,12 +86,12 @@ class TeacherCheckHook(Hook):
             with contextlib.suppress(OSError):  # then a resume does it again
                 write_whole(cache, json.dumps({**known[0], key: found}, indent=1) + '\n')
         scalars = {f'{name}_teacher/{metric}'.lstrip('_'): value for metric, value in found['metrics'].items()}
-        images, figures = found['images'], ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items())
+        seen, figures = str(found['images']), ', '.join(f'{metric} {value:.4g}' for metric, value in scalars.items())
         note = ''
-        if images < found.get('of', 0):  # a file of an earlier version does not say
-            images = f'{images} of {found["of"]}'
+        if found['images'] < found.get('of', 0):  # a file of an earlier version does not say
+            seen += f' of {found["of"]}'
             note = '. AP on a part is higher than on the whole set' if 'mAP' in figures else ''
-        print_log(f'{teacher.key} on {images} images of the student\'s validation set: {figures}{note}',
+        print_log(f'{teacher.key} on {seen} images of the student\'s validation set: {figures}{note}',
                   logger='current')
         # Tools that read scalars.json would take the figure for the student's: they look at the end of its name.
         for backend in services(runner):
