@@ -67,6 +67,7 @@ def test_the_page(make_runner, teacher, coco):
     runner = make_runner('run', dict(teacher=block, report=dict(images=3, baseline=alone.work_dir)), **SHORT)
     runner.train()
     assert 'could not be' not in log_of(runner)
+    assert 'nothing to learn' not in log_of(runner)
     page = Page(Path(runner.work_dir, PAGE))
     assert not page.links
     assert page.after('Student, distilled') == f'{metric_of(runner):.1f}'
@@ -88,6 +89,22 @@ def test_the_page(make_runner, teacher, coco):
                for column in ('ground truth', 'teacher', 'student')}
     # Before MMDetection 3.1 the visualizer resamples the image, which changes some pixels without a box.
     assert min(differs['ground truth'], differs['teacher']) > 3 * differs['student'], differs
+
+
+def test_a_teacher_that_is_no_better_than_the_baseline(make_runner, teacher, tmp_path):
+    """It is said before training."""
+    written = tmp_path / 'alone/20260101_000000/vis_data/scalars.json'
+    written.parent.mkdir(parents=True)
+    written.write_text(''.join(json.dumps({'coco/bbox_mAP': value, 'time': 0.1, 'step': step}) + '\n'
+                               for step, value in ((4, 0.99), (8, 0.01))))
+    report = dict(images=0, baseline=str(tmp_path / 'alone'))
+    runner = make_runner('run', dict(teacher=teacher[0], report=report), **SHORT)
+    runner.train()
+    text = log_of(runner)
+    said = re.search(r'The teacher .* has coco/bbox_mAP = 0\.\d+ on 4 validation images, and the student alone .* has '
+                     r'reached 0\.99: there may be nothing to learn from it', text)
+    assert said
+    assert text.index(said[0]) < text.index('Epoch(train)')
 
 
 def boxes_drawn(page, column):

@@ -8,8 +8,8 @@ import classification
 import pandas as pd
 from detection import METRIC
 from detection_rows import CROPS, DEFAULT, INIT, LAST_NORMS, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
-from runs import markdown, spread
-from tables import ALONE, TEACHER, by_seed, counted, gains, of_row
+from runs import ROOT, markdown, read_lines, spread
+from tables import ALONE, TEACHER, by_seed, counted, frame, gains, of_row
 
 FCOS, DIGITS = 'reduced/fcos_fcos', 'digits'
 LINEAR, CONSTANT = 'SRD', 'SRD, weight 0.25'
@@ -41,6 +41,10 @@ CHOICES = (DEFAULT, f'student alone{INIT}', 'SRD', 'SRD, balance 0.3', 'SRD, bal
            'VkD, weight 1')
 WITH_INIT = tuple(row for row in MAIN if INIT in row)
 WITHOUT_INIT = ('SRD', 'PKD, balance 1', 'MSE, projector, balance 1', CONSTANT, 'PKD')
+REMOVED = ROOT / 'docs/results/removed.jsonl'
+"""Records of what is no longer in the package."""
+THROUGH = ('through the head, SRD', 'through the head, MSE', 'through the head, binary KL',
+           'neck, and through the head, binary KL')
 ALIVE = 0.01
 """A singular value counts as alive above this share of the largest."""
 
@@ -102,6 +106,18 @@ def pairs_table(results: pd.DataFrame, rows: Sequence[str]) -> str:
     return markdown(('teacher → student', 'student alone (seeds)', *rows), lines)
 
 
+def removed_table() -> str:
+    """Markdown table of what was tried on one seed and removed: features through the teacher's head."""
+    results = frame(dict(enumerate(read_lines(REMOVED))))  # type: ignore[arg-type]
+    columns = (DEFAULT, *(f'{row}{INIT}' for row in THROUGH))
+    lines = []
+    for teacher, student in product(('fcos', 'gfl'), repeat=2):
+        found = [by_seed(results, f'reduced/{teacher}_{student}', row, METRIC) for row in columns]
+        lines.append((f'{TITLES[teacher]} → {TITLES[student]}',
+                      *(spread(100 * values, digits=1) if len(values) else 'not measured' for values in found)))
+    return markdown(('teacher → student', 'preset', *THROUGH), lines)
+
+
 def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Tables of the pages, by page and by their names in its marks."""
     alone = f'{FCOS.partition("/")[0]}/fcos'
@@ -111,6 +127,7 @@ def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
             'why': gain_table(det, FCOS, (alone, ALONE), REASONS),
             'choices': gain_table(det, FCOS, (alone, ALONE), {row: row for row in CHOICES}),
             'pairs': pairs_table(det, WITH_INIT),
+            'through the head': removed_table(),
             'pairs, own start': pairs_table(det, WITHOUT_INIT),
             'SGD': gain_table(det, FCOS, (alone, ALONE + SGD), ended[SGD]),
             'long': gain_table(det, FCOS, (alone, ALONE + LONG), ended[LONG]),

@@ -21,7 +21,7 @@ from ...config.distill_config import ReportConfig
 from ...distillers import HEADER
 from ...errors import ConfigError
 from ...registry import HOOKS
-from ...report import PAGE, ReportNotes, RunLog, write_report
+from ...report import PAGE, ReportNotes, RunLog, main_metric, write_report
 from ...utils.random_state import preserved_random_state
 from ..report_pictures import ReportPictures, services
 from .distill_hook import distiller_of
@@ -38,9 +38,9 @@ class DistillReportHook(Hook):
     """Writes ``distill_report/index.html`` of the work directory after every validation; it needs no other file.
 
     Curves of the metric, the losses, and alignment and balance by level; the plan; the teacher's own figure; ground
-    truth, teacher and student on the same validation images. With a baseline, its curves and pictures, too, and the
-    gain in points and in time. Scalars by level and the pictures also go to TensorBoard, Weights & Biases and what
-    else ``visualizer.vis_backends`` has.
+    truth, teacher and student on the same validation images. With a baseline, its curves and pictures, too, the gain
+    in points and in time, and a warning before training where a teacher is no better than the baseline. Scalars by
+    level and the pictures also go to TensorBoard, Weights & Biases and what else ``visualizer.vis_backends`` has.
 
     Registered by both runners with what ``distill.report`` says, unless that is False or a config has one of its own.
     Acts in the main process. A report that cannot be written is a warning, and training goes on.
@@ -87,6 +87,9 @@ class DistillReportHook(Hook):
         self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
         with self._survived('started'):
             self._notes = self._plan(runner)
+        if self.baseline is not None:
+            with self._survived('compared: the baseline and the teachers'):
+                _warn_of_equals(self._notes, RunLog(self.baseline), self.metric)
 
     def before_val(self, runner: Runner) -> None:
         """Draw ground truth and the predictions of teachers and baseline, once; it takes seconds, so not at the start.
@@ -180,6 +183,18 @@ class DistillReportHook(Hook):
                 print_log(f'The distillation report could not be {done} ({type(e).__name__}: {e}); set report=False '
                           'in the `distill` block to turn it off', logger='current', level=logging.WARNING)
             self._failed.add(done)
+
+
+def _warn_of_equals(notes: ReportNotes, alone: RunLog, metric: str | None) -> None:
+    """Warn of teachers that are no better than the student has become without them."""
+    metric = metric or main_metric([alone])
+    reached = max((value for _, value in alone.metric(metric)), default=None) if metric else None
+    for teacher in notes.teachers:
+        figure = teacher.get('metrics', {}).get(metric)
+        if reached is not None and figure is not None and figure <= reached:
+            print_log(f'The teacher {teacher["config"]} has {metric} = {figure:.4g} on {teacher["images"]} validation '
+                      f'images, and the student alone ({alone.name}) has reached {reached:.4g}: there may be nothing '
+                      'to learn from it', logger='current', level=logging.WARNING)
 
 
 def _check_of(runner: Runner) -> TeacherCheckHook:
