@@ -1,17 +1,20 @@
 #!/usr/bin/env python
-"""Classification study: KL, SRD, its ablation and three teacher sizes on Fashion-MNIST and digits.
+"""Classification study: KL, SRD, its ablation and three teacher sizes on Fashion-MNIST and digits; Tiny-ImageNet.
 
 Each training is ``tools/train.py`` on a config of ``configs/mmpretrain``; rows
 differ in the losses, as the options in their records show. Results are recorded in
-``docs/results/classification.jsonl``, and what is recorded is not run again.
+``docs/results/classification.jsonl``, and what is recorded is not run again. ``--parts tiny_imagenet --data DIR`` wants
+an archive of photographs (``configs/photographs``).
 """
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import photographs
 from runs import Job, markdown, spread
 from study import ALONE, TEACHER, Choice, Shown, Study
 from tables import alignment, by_seed, gains
@@ -86,7 +89,14 @@ PARTS = {
                                  'resnet8_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
     'digits_large_teacher': Part('digits, 100 labels, from ResNet-20 x2', 'digits', 'resnet8_digits-100',
                                  'resnet20x2_digits', 30, {'SRD': RECIPE['SRD'], **ALPHAS}, 'digits'),
+    'tiny_imagenet': Part('Tiny-ImageNet, 40 classes, ResNet-8', 'tiny_imagenet_40', 'resnet8_tiny-imagenet-40',
+                          'lite0_tiny-imagenet-40', 2, RECIPE),
+    'tiny_imagenet_mobilenet': Part('Tiny-ImageNet, 40 classes, MobileNetV2', 'tiny_imagenet_40',
+                                    'mobilenet-v2_tiny-imagenet-40', 'lite0_tiny-imagenet-40', 2, RECIPE,
+                                    'tiny_imagenet'),
 }
+PHOTOGRAPHS = {name: part for name, part in PARTS.items() if part.folder == 'tiny_imagenet_40'}
+"""Parts whose images are not composed or packaged: see ``--data``."""
 ROWS = list(dict.fromkeys(row for part in PARTS.values() for row in (ALONE, *part.rows)))
 SMOKE = ('train_cfg.max_epochs=1', 'train_cfg.val_interval=1', 'default_hooks.checkpoint.interval=1',
          'train_dataloader.batch_size=10')
@@ -148,9 +158,20 @@ def table(results: pd.DataFrame) -> str:
     return markdown(('data', 'training', 'seeds', 'top-1 (%)', 'over alone', 'alignment'), lines)
 
 
-STUDY = Study('classification', Path(FOLDER) / 'README.md', dict.fromkeys(PARTS, True), ROWS,
+def prepare(choice: Choice) -> None:
+    """Unpack photographs and convert the teacher's ImageNet weights where a chosen part wants them."""
+    if not {*choice.parts} & {*PHOTOGRAPHS}:
+        return
+    photographs.unpack('tiny_imagenet_40', ARGS.data)
+    if not (weights := Path('data/efficientnet_lite0.pth')).is_file():
+        photographs.convert_weights('efficientnet_lite0', weights, ARGS.data)
+
+
+STUDY = Study('classification', Path(FOLDER) / 'README.md', {name: name not in PHOTOGRAPHS for name in PARTS}, ROWS,
               (0, 1, 2, 3, 4), students, teacher_of, table,
-              Shown('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'))
+              Shown('SRD + KL', METRIC, 1, 'Image Classification', 'Top 1 Accuracy'), prepare)
+ARGS = argparse.Namespace(data=None)
 
 if __name__ == '__main__':
-    STUDY.main(__doc__)
+    ARGS.data, others = photographs.data_folder()
+    STUDY.main(__doc__, others)

