@@ -6,6 +6,7 @@
 """
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -92,4 +93,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0]).parse_args()
     main()
