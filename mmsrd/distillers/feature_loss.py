@@ -1,9 +1,10 @@
 """``FeatureLoss``: one configured loss with its level pairs, projectors and criterion."""
 from __future__ import annotations
 
+import contextlib
 import logging
 from inspect import signature
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -119,10 +120,8 @@ class FeatureLoss(nn.Module):
         if isinstance(self.criterion, BaseDistillLoss):
             pooled = pair.teacher_shape[0], pair.channels[1]
             projected = torch.empty(pooled if self.config.pool else pair.teacher_shape, device='meta')
-            try:
+            with self._named(pair):
                 self.criterion.check(projected, projected)
-            except FeatureMismatchError as e:
-                raise FeatureMismatchError(f'{key}, levels ({pair.student}, {pair.teacher}): {e}') from e
         if options is not None:
             return build_projector(f'{key}.projector', options, *pair.channels)
         if pair.channels[0] == pair.channels[1]:
@@ -163,7 +162,7 @@ class FeatureLoss(nn.Module):
                     f'{config.key}: {config.student!r} gave {len(student)} and {config.teacher!r} {len(teacher)} '
                     f'levels in this step, but {pair.counts[0]} and {pair.counts[1]} in the dry run, so the '
                     'level pairs are unknown; tap modules that always return the same number of levels')
-            try:
+            with self._named(pair):
                 s, t = match_shapes(student[pair.student], teacher[pair.teacher], pair, config, image_size)
                 if self.class_order is not None:
                     t = t.index_select(channel_dim(t), self.class_order)
@@ -175,8 +174,6 @@ class FeatureLoss(nn.Module):
                     self.criterion.check(*levels[-1])
                 else:
                     compared.append(self._compare(*levels[-1]))
-            except FeatureMismatchError as e:
-                raise FeatureMismatchError(f'{config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
         if self.inspect is not None:
             inspect, self.inspect = self.inspect, None
             inspect(self, [(s.detach(), t) for s, t in levels])
@@ -186,6 +183,14 @@ class FeatureLoss(nn.Module):
         if skipped:  # they are part of the mean, with zero
             value = value * (len(levels) / len(self.pairs)) + self.zero(value.device)
         return value, {key: log.mean() for key, log in logs.items()}
+
+    @contextlib.contextmanager
+    def _named(self, pair: LevelPair) -> Iterator[None]:
+        """Name the loss and the levels of ``pair`` in what is raised inside of the block."""
+        try:
+            yield
+        except FeatureMismatchError as e:
+            raise FeatureMismatchError(f'{self.config.key}, levels ({pair.student}, {pair.teacher}): {e}') from e
 
     def _check_gradients(self, student: Sequence[Tensor]) -> None:
         """Notice compared levels that train nothing.

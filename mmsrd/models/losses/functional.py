@@ -180,10 +180,8 @@ def spatial_kl_divergence(student: Tensor, teacher: Tensor, temperature: float =
     Returns:
         Tensor: Scalar.
     """
-    s, t = (x.flatten(2) if x.dim() == 4 else x.transpose(1, 2) for x in (student, teacher))
-    total = F.kl_div(F.log_softmax(s / temperature, 2), F.log_softmax(t / temperature, 2), reduction='sum',
-                     log_target=True)
-    return _softened(total, temperature, s[..., 0], reduce) / s.size(1)
+    s, t = ((x.flatten(2) if x.dim() == 4 else x.transpose(1, 2)).flatten(0, 1) for x in (student, teacher))
+    return kl_divergence(s, t, temperature, reduce)  # a row for each channel of an image, its positions as classes
 
 
 def class_relations(student: Tensor, teacher: Tensor, temperature: float = 1.0,
@@ -209,11 +207,9 @@ def class_relations(student: Tensor, teacher: Tensor, temperature: float = 1.0,
         return x.sum(1, keepdim=True)
 
     def over_rows(x: Tensor) -> Tensor:
-        total = x.sum(0, keepdim=True)
-        return reduce(total) if reduce else total
+        return _row_sums(x, reduce)
 
-    total = _correlations(s, t, over_classes, s.size(1)).sum()
-    between = (reduce(total) if reduce else total) / rows
+    between = over_rows(_correlations(s, t, over_classes, s.size(1))).squeeze() / rows
     within = _correlations(s, t, over_rows, rows).mean()
     return temperature**2 * (1 - between), temperature**2 * (1 - within)
 
