@@ -1,5 +1,5 @@
 """Blood cells: 291 training and 73 validation images, 3 classes (Shenggan/BCCD_Dataset)."""
-_base_ = './photographs_320.py'
+_base_ = './photographs_256.py'
 data_root = 'data/bccd/'
 metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
 train_dataloader = dict(dataset=dict(data_root=data_root, metainfo=metainfo))

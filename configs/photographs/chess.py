@@ -1,5 +1,5 @@
 """Chess pieces on a board: 231 training and 58 validation photographs, 12 classes (jsansao/ChessPiecesv23)."""
-_base_ = './photographs_320.py'
+_base_ = './photographs_256.py'
 data_root = 'data/chess_416/'
 metainfo = dict(classes=(
     'black-bishop', 'black-king', 'black-knight', 'black-pawn', 'black-queen', 'black-rook', 'white-bishop',

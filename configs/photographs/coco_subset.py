@@ -1,5 +1,5 @@
 """A subset of COCO: 2,636 training and 575 validation photographs, 80 classes, longer side 320."""
-_base_ = './photographs_320.py'
+_base_ = './photographs_256.py'
 data_root = 'data/coco_subset_320/'
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))

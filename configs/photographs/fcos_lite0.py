@@ -1,5 +1,5 @@
 """FCOS with EfficientNet-Lite0, pretrained on ImageNet."""
-_base_ = './fcos_w96.py'
+_base_ = './fcos_w64.py'
 custom_imports = dict(imports=['mmpretrain.models'], allow_failed_imports=False)
 model = dict(
     backbone=dict(

@@ -1,4 +1,4 @@
-"""600 iterations: for networks from scratch."""
+"""600 iterations: for students with a pretrained backbone."""
 max_iters = 600
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters // 4)
 param_scheduler = [

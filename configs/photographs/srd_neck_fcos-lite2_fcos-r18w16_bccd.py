@@ -2,4 +2,4 @@
 _base_ = './fcos_r18w16_bccd.py'
 runner_type = 'mmsrd.DistillRunner'
 distill = dict(teacher=dict(
-    config='{{ fileDirname }}/fcos_lite2_bccd.py', checkpoint='work_dirs/fcos_lite2_bccd/iter_400.pth'))
+    config='{{ fileDirname }}/fcos_lite2_bccd.py', checkpoint='work_dirs/fcos_lite2_bccd/iter_1000.pth'))

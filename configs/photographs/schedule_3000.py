@@ -1,5 +1,5 @@
-"""4000 iterations: for a larger set."""
-max_iters = 4000
+"""3000 iterations: for a larger set."""
+max_iters = 3000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters // 4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),

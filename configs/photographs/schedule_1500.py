@@ -1,5 +1,5 @@
-"""400 iterations: for networks with a pretrained backbone."""
-max_iters = 400
+"""1500 iterations: for networks from scratch."""
+max_iters = 1500
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters // 4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),

@@ -1,16 +1,16 @@
-"""Small sets of photographs, longer side 320: pipelines, loaders, optimizer. The configs of each set name its data."""
+"""Small sets of photographs, longer side 256: pipelines, loaders, optimizer. The configs of each set name its data."""
 _base_ = '../composed/small_detectors.py'
 META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction')
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomResize', scale=(320, 320), ratio_range=(0.8, 1.2), keep_ratio=True),
+    dict(type='RandomResize', scale=(256, 256), ratio_range=(0.8, 1.2), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs', meta_keys=META),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(320, 320), keep_ratio=True),
+    dict(type='Resize', scale=(256, 256), keep_ratio=True),
     dict(type='PackDetInputs', meta_keys=META[:5]),
 ]
 dataset_type = 'CocoDataset'
