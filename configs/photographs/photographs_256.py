@@ -4,7 +4,7 @@ META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations', with_bbox=True),
-    dict(type='RandomResize', scale=(256, 256), ratio_range=(0.8, 1.2), keep_ratio=True),
+    dict(type='RandomResize', scale=(256, 256), ratio_range=(0.8, 1.0), keep_ratio=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackDetInputs', meta_keys=META),
 ]
@@ -16,6 +16,7 @@ test_pipeline = [
 dataset_type = 'CocoDataset'
 train_dataloader = dict(
     batch_size=8, num_workers=0, sampler=dict(type='InfiniteSampler', shuffle=True),
+    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(type=dataset_type, ann_file='annotations/instances_train.json', data_prefix=dict(img='train/'),
                  filter_cfg=dict(filter_empty_gt=True), pipeline=train_pipeline))
 val_dataloader = dict(
