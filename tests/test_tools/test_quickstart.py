@@ -4,19 +4,19 @@ from __future__ import annotations
 import json
 
 import cv2
+import detection_pictures
 import numpy as np
 import pytest
-import quickstart_pictures
 import quickstart_report as report
 import run_quickstart
 import torch
 import yaml
 from compose_digits import SceneConfig, compose
+from detection_pictures import judge
 from helpers.processes import ROOT, python
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
-from quickstart_pictures import judge
 from sklearn.datasets import load_digits
 
 
@@ -128,20 +128,20 @@ def test_the_busiest_images_are_shown():
     images = [dict(id=i) for i in range(150)]
     annotations = [dict(image_id=i) for i, count in ((3, 2), (7, 5), (9, 4), (20, 3), (21, 1), (140, 9))
                    for _ in range(count)]
-    shown = quickstart_pictures.busiest(dict(images=images, annotations=annotations))
+    shown = detection_pictures.busiest(dict(images=images, annotations=annotations), 4)
     assert [image['id'] for image in shown] == [7, 9, 20, 3]
 
 
 def test_a_panel_tells_right_from_wrong():
-    found = InstanceData(bboxes=torch.tensor([[4.0, 5, 20, 21], [0, 0, 3, 3]]), labels=torch.tensor([7, 7]),
+    found = InstanceData(bboxes=torch.tensor([[4.0, 5, 20, 21], [0, 0, 3, 3]]), labels=torch.tensor([1, 1]),
                          scores=torch.tensor([0.9, 0.1]))
-    caption, picture = quickstart_pictures.panel(np.zeros((32, 32, 3), np.uint8), found, [(4, 5, 20, 21)], [8])
+    caption, picture = detection_pictures.panel(np.zeros((32, 32, 3), np.uint8), found, [(4, 5, 20, 21)], ['8'], '87')
     assert caption == '0 of 1 right'  # the second is one more than there are objects
-    assert tuple(picture[5 * 3 + 40, 4 * 3]) == quickstart_pictures.WRONG
+    assert tuple(picture[5 * 3 + 40, 4 * 3]) == detection_pictures.WRONG
 
 
 def test_boxes_are_drawn_where_they_are():
-    canvas = quickstart_pictures.draw_boxes(np.zeros((32, 32, 3), np.uint8), [(4, 5, 20, 21)], [7], [(0, 0, 255)])
+    canvas = detection_pictures.draw_boxes(np.zeros((32, 32, 3), np.uint8), [(4, 5, 20, 21)], [7], [(0, 0, 255)])
     assert canvas.shape == (96, 96, 3)
     assert tuple(canvas[5 * 3 + 20, 4 * 3]) == (0, 0, 255)  # left edge
     assert tuple(canvas[80, 80]) == (0, 0, 0)

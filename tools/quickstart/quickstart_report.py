@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'helpers'))
-from quickstart_pictures import pictures
+from detection_pictures import pictures
 from records import markdown, read_lines, spread
 
 NAMES = dict(teacher='Teacher', student='Student alone', distilled='Student distilled')

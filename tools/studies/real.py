@@ -121,17 +121,22 @@ def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
             *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []), *choice.options)
 
 
-def _alone(name: str, backbone: str) -> str:
+def config_alone(name: str, backbone: str) -> str:
     """Config of a network that is trained without a teacher."""
     return f'{FOLDER}/fcos_{backbone}_{name}.py'
 
 
 @functools.lru_cache(None)
-def _steps(name: str, backbone: str) -> int:
-    """Iterations of a network's training."""
+def _steps(config: str) -> int:
+    """Iterations of a training."""
     from mmengine.config import Config
-    steps: int = Config.fromfile(ROOT / _alone(name, backbone)).max_iters
+    steps: int = Config.fromfile(ROOT / config).max_iters
     return steps
+
+
+def checkpoint(folder: Path, config: str, seed: int = 0, smoke: bool = False) -> Path:
+    """Last checkpoint of a row's training, whose work directories are in ``folder``."""
+    return folder / f'seed{seed}' / f'iter_{2 if smoke else _steps(config)}.pth'
 
 
 def _detector(teacher: str) -> str:
@@ -149,8 +154,7 @@ def _weights(name: str, teacher: str, choice: Choice) -> tuple[str, ...]:
 def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
     if teacher in TRAINED:
         return Path('data', TRAINED[teacher])
-    steps = 2 if choice.smoke else _steps(name, teacher)
-    return choice.work_dir / name / teacher / TEACHER / 'seed0' / f'iter_{steps}.pth'
+    return checkpoint(choice.work_dir / name / teacher / TEACHER, config_alone(name, teacher), smoke=choice.smoke)
 
 
 def students(choice: Choice) -> list[Job]:
@@ -160,11 +164,11 @@ def students(choice: Choice) -> list[Job]:
         for part in choice.parts:
             name, _, student = _names(part)
             common = _options(choice, name, student)
-            alone = _alone(name, student)
+            alone = config_alone(name, student)
             if choice.has(ALONE):
                 jobs.append(Job(f'{name}/{student}', ALONE, seed, alone, common))
             if choice.has(EQUAL_TIME) and f'{name}/{student}' in LONGER:
-                steps = round(_steps(name, student) * LONGER[f'{name}/{student}'])
+                steps = round(_steps(alone) * LONGER[f'{name}/{student}'])
                 longer = () if choice.smoke else (
                     f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}',
                     f'param_scheduler.1.end={steps}')
@@ -190,8 +194,7 @@ def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[st
 def _pretrained(part: str, seed: int, choice: Choice) -> Path:
     """Last checkpoint of the student that was trained without labels."""
     name, _, student = _names(part)
-    steps = 2 if choice.smoke else _steps(name, student)
-    return choice.work_dir / part / UNLABELLED / f'seed{seed}' / f'iter_{steps}.pth'
+    return checkpoint(choice.work_dir / part / UNLABELLED, config_alone(name, student), seed, choice.smoke)
 
 
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
@@ -202,7 +205,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
                 _pretrained(job.dataset, job.seed, choice))
     if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH) or teacher in TRAINED:
         return None
-    return (Job(f'{name}/{teacher}', TEACHER, 0, _alone(name, teacher), _options(choice, name, teacher)),
+    return (Job(f'{name}/{teacher}', TEACHER, 0, config_alone(name, teacher), _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
 
 

@@ -1,4 +1,4 @@
-"""Detections of the quick start's models on the same images, each box marked as right or wrong.
+"""Detections of several models on the same images, each box marked as right or wrong.
 
 Of each model as many boxes are taken as there are objects, those of the highest scores: how high scores are differs
 between models, so a threshold would not treat them alike.
@@ -17,23 +17,23 @@ import matplotlib.pyplot as plt
 import numpy as np
 from pycocotools import mask as mask_utils
 
-SCENES, CANDIDATES = 4, 100
+CANDIDATES = 100
 MIN_IOU = 0.5
 RIGHT, WRONG, MISSED = (60, 140, 40), (40, 40, 220), (0, 190, 230)  # BGR: green, red, yellow
 
 
-def busiest(truth: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The images with most objects among the first validation images, chosen without a look at predictions."""
+def busiest(truth: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
+    """The ``count`` images with most objects among the first validation images, before any prediction."""
     first = truth['images'][:CANDIDATES]
     counts = {image['id']: 0 for image in first}
     for annotation in truth['annotations']:
         if annotation['image_id'] in counts:
             counts[annotation['image_id']] += 1
-    return sorted(first, key=lambda image: -counts[image['id']])[:SCENES]
+    return sorted(first, key=lambda image: -counts[image['id']])[:count]
 
 
-def judge(boxes: Sequence[Sequence[float]], labels: Sequence[int], true_boxes: Sequence[Sequence[float]],
-          true_labels: Sequence[int]) -> tuple[list[bool], list[bool]]:
+def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: Sequence[Sequence[float]],
+          true_labels: Sequence[Any]) -> tuple[list[bool], list[bool]]:
     """Which predictions (by falling score) are right, and which objects are missed; boxes are (x1, y1, x2, y2).
 
     A prediction is right if an object of its label that no earlier one has taken overlaps it by an IoU of at least
@@ -54,23 +54,30 @@ def judge(boxes: Sequence[Sequence[float]], labels: Sequence[int], true_boxes: S
     return right, missed
 
 
-def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[int],
-               colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
-    """Copy of a BGR image, three times as large, with labelled boxes (corners in pixels), a colour for each."""
-    scale = 3
+def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[Any],
+               colours: Sequence[tuple[int, int, int]], scale: int = 3) -> np.ndarray:
+    """Copy of a BGR image, ``scale`` times as large, with boxes (corners in pixels), a colour for each.
+
+    A label is written into its box where it is one character.
+    """
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     for box, label, colour in zip(boxes, labels, colours):
         x1, y1, x2, y2 = (round(float(v) * scale) for v in box)
         cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2)
-        cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
-        cv2.putText(canvas, str(label), (x1 + 3, y1 + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
+        if len(str(label)) == 1:
+            cv2.rectangle(canvas, (x1, y1), (x1 + 22, y1 + 24), colour, -1)
+            cv2.putText(canvas, str(label), (x1 + 3, y1 + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2)
     return canvas
 
 
-def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels: Sequence[int]) -> tuple[str, Any]:
-    """Caption and picture of one model's best boxes: right ones green, wrong ones red, missed objects yellow."""
+def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels: Sequence[Any],
+          classes: Sequence[str]) -> tuple[str, Any]:
+    """Caption and picture of one model's best boxes: right ones green, wrong ones red, missed objects yellow.
+
+    True labels are names of ``classes``, which has the names of the found ones.
+    """
     found = found[found.scores.argsort(descending=True)][:len(true_boxes)]
-    boxes, labels = found.bboxes.tolist(), found.labels.tolist()
+    boxes, labels = found.bboxes.tolist(), [classes[label] for label in found.labels]
     right, missed = judge(boxes, labels, true_boxes, true_labels)
     lost = [i for i, is_missed in enumerate(missed) if is_missed]
     picture = draw_boxes(image, [*(true_boxes[i] for i in lost), *boxes], [*(true_labels[i] for i in lost), *labels],
@@ -78,26 +85,29 @@ def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels:
     return f'{sum(right)} of {len(missed)} right', picture
 
 
-def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path) -> None:
-    """Draw validation images: ground truth and detections of each model, side by side.
+def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path, count: int = 4,
+             annotations: str = 'annotations/val.json') -> None:
+    """Draw ``count`` validation images: ground truth and detections of each model, side by side.
 
     ``models`` has config file and checkpoint of each by its title, ``data`` is the folder of the COCO-format data.
     """
     from mmdet.apis import inference_detector, init_detector
-    truth = json.loads((data / 'annotations' / 'val.json').read_text())
-    figure, axes = plt.subplots(SCENES, 1 + len(models), figsize=(3 * (1 + len(models)), 3.25 * SCENES),
-                                constrained_layout=True)
+    truth = json.loads((data / annotations).read_text())
+    names = {category['id']: category['name'] for category in truth['categories']}
+    figure, axes = plt.subplots(count, 1 + len(models), figsize=(3 * (1 + len(models)), 3.25 * count),
+                                constrained_layout=True, squeeze=False)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # mmdet tells what it loads
         warnings.simplefilter('ignore')
         built = {title: init_detector(config, str(file), device='cpu') for title, (config, file) in models.items()}
-        for number, (row, info) in enumerate(zip(axes, busiest(truth))):
+        for number, (row, info) in enumerate(zip(axes, busiest(truth, count))):
             image = cv2.imread(str(data / 'val' / info['file_name']))
             own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
             boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
-            labels = [a['category_id'] for a in own]
+            labels = [names[a['category_id']] for a in own]
             panels = {'Ground truth': (f'{len(own)} objects', draw_boxes(image, boxes, labels, [RIGHT] * len(own)))}
             for title, model in built.items():
-                panels[title] = panel(image, inference_detector(model, image).pred_instances, boxes, labels)
+                panels[title] = panel(image, inference_detector(model, image).pred_instances, boxes, labels,
+                                      model.dataset_meta['classes'])
             for axis, (title, (caption, picture)) in zip(row, panels.items()):
                 axis.imshow(picture[..., ::-1])
                 axis.set_axis_off()
