@@ -47,7 +47,7 @@ def migrate(model: Mapping[str, Any], hooks: list[Any]) -> tuple[dict[str, Any],
         raise _refuse('model.distiller.deliveries', list(model['distiller'].deliveries), 'has no counterpart')
     remarks: list[str] = []
     losses = _losses(model['distiller'], remarks)
-    block = dict(teacher=_teacher(model, remarks), losses=losses)
+    block: dict[str, Any] = dict(teacher=_teacher(model, remarks), losses=losses)
     if not model.get('calculate_student_loss', True):
         block['labels'] = False
     for hook in hooks:

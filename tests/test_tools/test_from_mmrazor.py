@@ -10,6 +10,7 @@ from helpers.processes import ROOT, python
 from mmengine.config import Config, ConfigDict
 from torch.nn import functional as F
 
+import mmsrd.models  # noqa: F401  registers the losses
 from mmsrd.config.distill_config import parse_distill
 from mmsrd.registry import MODELS
 
