@@ -21,7 +21,7 @@ import coco_subset
 import pandas as pd
 import photographs
 from runs import ROOT, Job, markdown, spread
-from study import ALONE, TEACHER, UNTAUGHT, Choice, Shown, Study
+from study import ALONE, TEACHER, Choice, Shown, Study
 from tables import by_seed, gains, of_row
 
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -36,7 +36,7 @@ WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
 """Teacher that was trained elsewhere → its checkpoint in ``data/`` and beside the archives."""
 TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
-          'yolox-nano': 'YOLOX-nano of COCO'}
+          'yolox-nano': 'YOLOX-nano of COCO', 'yolox-half': 'YOLOX, half of its backbone'}
 SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
         'coco': 'subset of COCO (80 classes, 2,636 images)'}
 SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
@@ -51,16 +51,10 @@ class Row:
     options: tuple[str, ...] = ()  # of the ``distill`` block besides
 
     def block(self, alike: bool) -> tuple[str, ...]:
-        """``--cfg-options`` of the row.
-
-        Only where necks and heads are ``alike`` can the student start with the teacher's, and features be compared
-        without a projector.
-        """
+        """``--cfg-options`` of the row; only with ``alike`` detectors can the student start with the teacher's head."""
         if self.loss is None:
             return self.options if self.start else (*self.options, 'distill.teacher.init_student=False')
         loss = {'student': 'neck', 'teacher': 'neck', **self.loss}
-        if not alike:
-            loss.pop('projector', None)
         return (*self.options, f'distill.teacher.init_student={self.start and alike}', 'distill.losses._delete_=True',
                 *(f'distill.losses.neck.{key}={value}' for key, value in loss.items()))
 
@@ -99,7 +93,8 @@ PAIRS = {'chess/lite2_r18w16': (*SCREENED, *FEW_LABELS),
          'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
          'coco/yolox-nano_r18w16': (
              PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
-             'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS)}
+             'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS),
+         'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start")}
 """Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
 
 
@@ -118,12 +113,13 @@ def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
     return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
             'model.test_cfg.score_thr=0', *roots,
             f'val_evaluator.ann_file={data}/annotations/instances_val.json',
-            *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []), *choice.options)
+            *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []),
+            *(['load_from=None'] if backbone in TRAINED else []), *choice.options)
 
 
-def config_alone(name: str, backbone: str) -> str:
+def config_alone(name: str, network: str) -> str:
     """Config of a network that is trained without a teacher."""
-    return f'{FOLDER}/fcos_{backbone}_{name}.py'
+    return f'{FOLDER}/{_detector(network).replace("fcos-", "fcos_")}_{name}.py'
 
 
 @functools.lru_cache(None)
@@ -139,20 +135,13 @@ def checkpoint(folder: Path, config: str, seed: int = 0, smoke: bool = False) ->
     return folder / f'seed{seed}' / f'iter_{2 if smoke else _steps(config)}.pth'
 
 
-def _detector(teacher: str) -> str:
-    """Teacher in the name of a config."""
-    return teacher if teacher in TRAINED else f'fcos-{teacher}'
-
-
-def _weights(name: str, teacher: str, choice: Choice) -> tuple[str, ...]:
-    """Options of the teacher's weights; a smoke run has none of a teacher that was trained elsewhere."""
-    if choice.smoke and teacher in TRAINED:
-        return UNTAUGHT
-    return (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}',)
+def _detector(network: str) -> str:
+    """Network in the name of a config with a teacher."""
+    return network if network.startswith('yolox') else f'fcos-{network}'
 
 
 def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
-    if teacher in TRAINED:
+    if teacher in TRAINED and not choice.smoke:
         return Path('data', TRAINED[teacher])
     return checkpoint(choice.work_dir / name / teacher / TEACHER, config_alone(name, teacher), smoke=choice.smoke)
 
@@ -187,8 +176,9 @@ def students(choice: Choice) -> list[Job]:
 def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[str, ...]) -> Job:
     """Training of a student with its teacher."""
     name, teacher, student = _names(part)
-    return Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_fcos-{student}_{name}.py',
-               (*_weights(name, teacher, choice), *ROWS[row].block(teacher not in TRAINED), *options))
+    alike = teacher.startswith('yolox') == student.startswith('yolox')
+    return Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_{_detector(student)}_{name}.py',
+               (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}', *ROWS[row].block(alike), *options))
 
 
 def _pretrained(part: str, seed: int, choice: Choice) -> Path:
@@ -203,7 +193,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     if job.row == TENTH_PRETRAINED:
         return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
                 _pretrained(job.dataset, job.seed, choice))
-    if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH) or teacher in TRAINED:
+    if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH):
         return None
     return (Job(f'{name}/{teacher}', TEACHER, 0, config_alone(name, teacher), _options(choice, name, teacher)),
             _checkpoint(name, teacher, choice))
@@ -218,8 +208,10 @@ def table(results: pd.DataFrame) -> str:
     for part, rows in PAIRS.items():
         name, teacher, student = _names(part)
         alone = by_seed(results, f'{name}/{student}', ALONE, METRIC)
-        shown = [(f'{name}/{teacher}', TEACHER), *((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)),
-                 *((part, row) for row in rows)]
+        students = [*((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)), *((part, row) for row in rows)]
+        if not any(len(by_seed(results, *of, METRIC)) for of in students):
+            continue
+        shown = [(f'{name}/{teacher}', TEACHER), *students]
         for dataset, row in shown:
             values = by_seed(results, dataset, row, METRIC)
             if len(values):
