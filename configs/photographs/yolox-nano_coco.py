@@ -5,4 +5,5 @@ model = dict(backbone=dict(norm_cfg=STILL), neck=dict(norm_cfg=STILL), bbox_head
 val_evaluator = dict(classwise=True)  # the AP of people, too
 load_from = 'data/yolox_nano_coco_mmdet.pth'
 optim_wrapper = dict(optimizer=dict(lr=0.0))
+default_hooks = dict(logger=dict(interval=1))
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1, val_interval=1)
