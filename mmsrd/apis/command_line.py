@@ -35,7 +35,8 @@ def parser_for(script: str) -> argparse.ArgumentParser:
     parser.add_argument('--teacher', metavar='CONFIG', help='teacher config: a path or a zoo name' + unused)
     parser.add_argument('--teacher-checkpoint', metavar='PATH|URL|auto',
                         help="teacher weights; 'auto' uses those published for it" + unused)
-    parser.add_argument('--distill-preset', help='which taps and losses to use' + unused)
+    parser.add_argument('--distill-preset', help='preset of taps and losses, such as detection or '
+                        "classification; by default that of the student's task" + unused)
     if script == 'train':
         parser.add_argument('--auto-resume', action='store_true',
                             help='resume if the work directory has a checkpoint; for jobs that are restarted')
@@ -92,7 +93,7 @@ def take_config(arguments: list[str]) -> str:
             return arguments.pop(position)
         elif value_of != '--cfg-options':  # that one takes all up to the next flag
             value_of = None
-    raise ConfigError(f'no config is given in {arguments}')
+    raise ConfigError(f'no config is given in {arguments}; write a path or a zoo name (mmdet::...) first')
 
 
 def with_teacher(config: Config, teacher: str | None, checkpoint: str | None, preset: str | None) -> Config:

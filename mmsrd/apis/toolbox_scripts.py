@@ -23,7 +23,7 @@ def toolbox_of(config: Config) -> str:
     """Package whose scripts suit ``config``: that of its default scope, else one that is installed.
 
     Raises:
-        MissingPackageError: Neither toolbox is installed.
+        MissingPackageError: No toolbox is installed.
     """
     scope = config.get('default_scope')
     if scope in _TOOLBOXES:

@@ -54,7 +54,7 @@ def read(kind: Type[T], key: str, block: Any, also_known: Sequence[str] = (), /,
         given: Values of fields that are no keys of the block.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     options = mapping(key, block, optional=True)
     known = [f for f in fields(kind) if f.name not in given]  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def read_optional(kind: Type[T], key: str, block: Any) -> T | None:
         block: A dict; True or None for the defaults, False for none.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
 
     Example:
         >>> from mmsrd.config.checks import read_optional
@@ -91,7 +91,7 @@ def read_optional(kind: Type[T], key: str, block: Any) -> T | None:
     """
     if block is None or isinstance(block, bool):
         return None if block is False else kind()
-    return read(kind, key, mapping(key, block))
+    return read(kind, key, of_type(key, block, Mapping, 'True, False or a dict'))
 
 
 def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
         optional: Whether None stands for an empty dict.
 
     Raises:
-        ConfigTypeError: It is none, or has other keys than strings.
+        ConfigTypeError: It is not a mapping, or a key is not a string.
     """
     if value is None and optional:
         return {}
@@ -175,7 +175,7 @@ def one_of(key: str, value: Any, accepted: Sequence[Any]) -> Any:
 
 
 def is_among(value: Any, accepted: Sequence[Any]) -> bool:
-    """Return whether ``value`` is one of some texts and None, also where it cannot be compared, as an array."""
+    """Return whether ``value`` is among ``accepted`` strings and None; arrays, which ``in`` cannot compare, are not."""
     return isinstance(value, (str, type(None))) and value in accepted
 
 
@@ -205,8 +205,8 @@ def number(key: str, value: Any, at_least: float | None = None, above: float | N
         key: Config key, for messages.
         value: What the config has.
         at_least: Smallest value that is accepted; None for any.
-        above: Largest value that is too small; None for none.
-        below: Smallest value that is too large; None for none.
+        above: The value must be greater than this; None for no limit.
+        below: The value must be less than this; None for no limit.
         meaning: What the number is or why it is limited, for messages.
 
     Raises:
@@ -235,4 +235,4 @@ def text(accepted: str) -> Check:
     return lambda key, value: of_type(key, value, str, accepted)
 
 
-_BY_TYPE: Mapping[Any, Check] = {bool: boolean, int: whole_number, str: text('a text')}
+_BY_TYPE: Mapping[Any, Check] = {bool: boolean, int: whole_number, str: text('a string')}

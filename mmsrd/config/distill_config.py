@@ -72,7 +72,7 @@ def _check_without_labels(schedule: Schedule, teachers: Mapping[str, TeacherConf
         value = getattr(schedule, option)
         if value != usual:
             raise ConfigError.at(f'{ROOT}.schedule.{option}', value, f'with {ROOT}.labels=False, steps without '
-                                 'distillation would have no loss; remove it')
+                                 f'distillation would have no loss; remove `{option}`')
     for teacher in teachers.values():
         if isinstance(teacher, EMATeacherConfig):
             raise ConfigError(f'{teacher.key}: with {ROOT}.labels=False, an average of the student has nothing to '
@@ -90,7 +90,7 @@ def parse_distill(block: Any) -> DistillConfig:
         block: The block as the config has it.
 
     Raises:
-        ConfigError: And its kinds; the message names the key and quotes the value.
+        ConfigError: Or a subclass; the message names the key and quotes the value.
 
     Example:
         >>> from mmsrd.config import parse_distill

@@ -40,7 +40,9 @@ def _levels(key: str, value: Any) -> list[tuple[int, int]] | str:
 
 
 def _projector(key: str, value: Any) -> Any:
-    return value if isinstance(value, str) and value == 'auto' else mapping(key, value)
+    if isinstance(value, str) and value == 'auto':
+        return value
+    return mapping(key, of_type(key, value, Mapping, "'auto', None or a dict such as dict(type='LinearProjector')"))
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,13 @@ class LossConfig:
 
     @property
     def projector_text(self) -> str:
-        """Type of the projectors, for people."""
+        """Type of the projectors, as text."""
         kind: Any = self.projector.get('type') if isinstance(self.projector, Mapping) else self.projector
         return 'none' if kind is None else kind if isinstance(kind, str) else str(kind.__name__)
 
     @property
     def module_text(self) -> str:
-        """Type and arguments of the loss, for people."""
+        """Type and arguments of the loss, as text."""
         kind = self.module['type']
         arguments = ', '.join(f'{name}={value!r}' for name, value in self.module.items() if name != 'type')
         return f'{kind if isinstance(kind, str) else kind.__name__}({arguments})'
@@ -107,7 +109,7 @@ def parse_losses(block: Any, teachers: Sequence[str] = ('',)) -> list[LossConfig
         teachers: Names that a loss may refer to.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     key = f'{ROOT}.losses'
     losses = mapping(key, block)
@@ -125,7 +127,7 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
         teachers: Names that it may refer to.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     key = f'{ROOT}.losses.{name}'
     _check_name(name)
@@ -159,7 +161,8 @@ def parse_loss(name: str, block: Any, teachers: Sequence[str] = ('',)) -> LossCo
 def _check_name(name: str) -> None:
     key = f'{ROOT}.losses'
     if not name.isidentifier():
-        raise ConfigError.at(key, name, 'a loss name may have letters, digits and underscores')
+        raise ConfigError.at(key, name, 'a loss name has letters, digits and underscores, and does not begin with a '
+                             'digit')
     if hasattr(nn.ModuleDict(), name):
         raise ConfigError.at(key, name, 'is a name that PyTorch modules use themselves; choose another')
     if 'loss' in name:

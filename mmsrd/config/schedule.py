@@ -24,7 +24,7 @@ class Schedule:
         by_epoch: Whether ``start`` and ``end`` count epochs instead of iterations.
         decay: How the weights fall to zero until ``end``, or the end of training: ``'cosine'``, ``'linear'``, or None
             where they do not.
-        interval: Every how many optimisation steps distillation acts; the others are plain steps of the student.
+        interval: Distillation acts in one of this many optimisation steps; the others are plain steps of the student.
 
     Example:
         >>> from mmsrd.config import Schedule
@@ -138,7 +138,7 @@ def parse_schedule(key: str, block: Any) -> Schedule:
         block: What the config has.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     schedule = read(Schedule, key, block)
     if schedule.end is not None and schedule.end <= schedule.start:

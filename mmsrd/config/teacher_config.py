@@ -59,15 +59,15 @@ def _model_config(key: str, value: Any) -> str | Config:
 def _images(key: str, value: Any) -> int:
     if isinstance(value, bool):
         return CHECK_IMAGES * value
-    options = mapping(key, value)
+    options = mapping(key, of_type(key, value, Mapping, 'True, False or dict(images=...)'))
     check_keys(key, options, ('images',))
     return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
 
 
 def _size(key: str, value: Any) -> tuple[int, int]:
-    sides = of_type(key, value, (list, tuple), 'height and width in pixels')
+    sides = of_type(key, value, (list, tuple), 'height and width in pixels, such as (640, 640)')
     if len(sides) != 2:
-        raise ConfigError.at(key, value, 'must be height and width in pixels')
+        raise ConfigError.at(key, value, 'must be height and width in pixels, such as (640, 640)')
     return whole_number(key, sides[0], at_least=1), whole_number(key, sides[1], at_least=1)
 
 
@@ -94,7 +94,7 @@ class PretrainedTeacherConfig:
         init_student: Whether the student starts with the layers of neck and heads that both have; None for what the
             preset does.
         check: Images of the student's validation set that it is evaluated on before training; 0 for none, None for
-            what :class:`mmsrd.engine.hooks.TeacherCheckHook` does.
+            :data:`CHECK_IMAGES` if it has the student's task and classes and is not offloaded, else none.
         swap_channels: Whether it takes channels in the other order than the student; None for what their data
             preprocessors say.
         classes: Names of its classes in their order; None for those in its checkpoint or config.
@@ -165,7 +165,7 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
     """Check ``distill.teacher`` or ``distill.teachers``; one of them must be there.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     several = options.get('teachers')
     if several is None:
@@ -178,7 +178,8 @@ def parse_teachers(options: Mapping[str, Any]) -> dict[str, TeacherConfig]:
         raise ConfigError(f'{key}: is empty; name at least one teacher')
     for name in named:
         if not name.isidentifier():
-            raise ConfigError.at(key, name, 'a teacher name may have letters, digits and underscores')
+            raise ConfigError.at(key, name, 'a teacher name has letters, digits and underscores, and does not begin '
+                                 'with a digit')
         if 'loss' in name:
             raise ConfigError.at(key, name, "must not contain 'loss': logged names begin with it, and MMEngine adds "
                                  'every logged value with that word to the training loss')
@@ -197,13 +198,13 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
         block: What the config has.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     if block is None:
         raise ConfigError(f"{key}: is required: dict(config=..., checkpoint=PATH|URL|'auto')")
-    options = mapping(key, block)
+    options = mapping(key, of_type(key, block, Mapping, "dict(config=..., checkpoint=PATH|URL|'auto')"))
     if options.get('type') is not None:
-        kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'a kind of teacher')
+        kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'the name of a kind of teacher, or its class')
         own = _name_of_own_kind(kind)
         if own == EMATeacherConfig.kind:
             options = options if 'ema' in options else dict(ema=options)
@@ -212,7 +213,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     if options.get('ema') is not None:
         given = [name for name in options if name != 'ema' and options[name]]
         if given:
-            raise ConfigError(f'{key}.ema: an average of the student has no {", ".join(given)}; give one or the other')
+            raise ConfigError(f'{key}.ema: cannot be combined with {", ".join(given)}; remove them, or `ema`')
         return read(EMATeacherConfig, f'{key}.ema', options['ema'], key=key)
     return read_pretrained(key, options)
 
@@ -227,7 +228,7 @@ def read_pretrained(key: str, options: Mapping[str, Any]) -> PretrainedTeacherCo
     """Check a teacher that has been trained before.
 
     Raises:
-        ConfigError: And its kinds.
+        ConfigError: Or a subclass: an entry is not acceptable.
     """
     config = read(PretrainedTeacherConfig, key, options, ('ema', 'type'), key=key)
     if config.size is not None and config.scale != 1:

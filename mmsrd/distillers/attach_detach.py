@@ -39,7 +39,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
         ProjectorDistiller: The distiller, also at ``model.distiller``.
 
     Raises:
-        ConfigError: And its kinds, if the block is wrong or does not fit the models.
+        ConfigError: Or a subclass, if the block is wrong or does not fit the models.
         CheckpointError: The teacher's weights cannot be loaded.
 
     Example:
@@ -63,7 +63,8 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     """
     config = read_block(distill_cfg)
     if config.schedule.by_epoch:
-        raise ConfigError('distill.schedule.by_epoch = True: only a runner counts epochs; give iterations')
+        raise ConfigError('distill.schedule.by_epoch = True: only a runner counts epochs; set it to False and give '
+                          '`start` and `end` in iterations')
     decay = config.schedule.decay
     if decay is not None and config.schedule.end is None:
         raise ConfigError.at('distill.schedule.decay', decay, 'needs an `end`: without a runner the length of the '
@@ -89,10 +90,10 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
         keep_weights: See :func:`mmsrd.distillers.plan.plan`.
 
     Raises:
-        ConfigError: And its kinds, where the block does not fit the models.
+        ConfigError: Or a subclass, where the block does not fit the models.
     """
     if hasattr(student, CHILD):
-        raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; attach one distiller only')
+        raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; call mmsrd.detach(model) first')
     if not any(p.requires_grad for p in student.parameters()):
         raise ConfigError(f'{type(student).__name__} has no trainable parameters: the whole student is frozen')
     teachers = TeacherGroup.build(config.teachers, student)

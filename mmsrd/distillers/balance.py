@@ -16,7 +16,7 @@ from .gradient_taps import MeasuredStep
 MOMENTUM = 0.9
 """Part of the running means that a step keeps."""
 LIMIT = 1e4
-"""Largest factor, so that a gradient that vanishes because the features are equal is not amplified to noise."""
+"""Largest factor, so that noise is not amplified where the gradient vanishes because the features are equal."""
 
 
 class Balance(nn.Module):
@@ -26,8 +26,8 @@ class Balance(nn.Module):
     send there, both as running means over steps; the projector's gradient is not scaled. A step uses the means of
     the steps before it, so nothing waits in the backward pass; the factors of the first step are zero.
 
-    What a loss sends to a level through another one that is made of it (an extra level of a pyramid, a neck above a
-    tapped backbone) counts as the student's own gradient there, after scaling.
+    Gradient that a loss sends to a level through another level computed from it (an extra level of a pyramid, a neck
+    above a tapped backbone) counts as the student's own gradient there, after scaling.
 
     Norms are those of all processes together: :func:`update_balances` exchanges them between steps. A step with an
     infinite or undefined norm (an overflow under fp16) changes nothing, and neither does one without a gradient.
@@ -39,7 +39,7 @@ class Balance(nn.Module):
 
     Attributes:
         norms: Running means (2, levels), float32: of the student's own losses, and of this loss before scaling.
-            They start at zero; that both are too small at first cancels out in their ratio.
+            Both start at zero; the bias of the first steps cancels in their ratio.
         last: Norms (2, levels) of the newest step; None before the first.
 
     Example:

@@ -25,8 +25,8 @@ from .feature_loss import FeatureLoss
 from .student_batches import Batch
 
 TOLERANCES = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 5e-3, torch.bfloat16: 2e-2}
-"""Relative error of a gradient by the dtype of the features. Backends compute in float32, whose rounding makes less
-than 1e-4; the gradient itself is rounded to 2^-11 and 2^-8 of its elements in the two last."""
+"""Accepted relative error of a gradient, by the dtype of the features. Backends compute in float32, with an error below
+1e-4; rounding the gradient to float16 or bfloat16 adds up to 2^-11 or 2^-8 of each element."""
 VALUE_TOLERANCE = 1e-3
 """Error of a loss, relative to its value or to 1."""
 
@@ -34,8 +34,7 @@ VALUE_TOLERANCE = 1e-3
 class DeviceCheck:
     """Compares losses and teachers with plain ones in the first distilled step, and switches off what is wrong.
 
-    All processes decide together, so that no two train differently. What is random afterwards is as if nothing had
-    been checked.
+    All processes decide together, so that no two train differently. Random states are left as they were.
 
     Args:
         everywhere: Whether a CPU is checked, too.
@@ -43,7 +42,7 @@ class DeviceCheck:
     Attributes:
         done: Whether there is nothing to check any more.
         times: Times of the steps after the check; None once they are read.
-        found: What was measured, for people.
+        found: What was measured, as text.
         findings: What had to be switched off: config key → what was found.
     """
 
@@ -172,7 +171,7 @@ class StepTimes:
             self._parts.setdefault(name, []).append((started, _now(device)))
 
     def text(self) -> str | None:
-        """Return means and medians for people; None while steps are missing or the device has not come so far."""
+        """Return means and medians as text; None until all steps are measured and the device has finished them."""
         marks = [*self._begun, *(mark for pairs in self._parts.values() for pair in pairs for mark in pair)]
         if not self.is_full or not all(isinstance(mark, float) or mark.query() for mark in marks):
             return None
@@ -210,7 +209,7 @@ class Comparison:
     failure: str = ''
 
     def __str__(self) -> str:
-        return f'not checked ({self.failure})' if self.failure else f'largest error {self.error:.1e} of the tolerated'
+        return f'not checked ({self.failure})' if self.failure else f'largest error {self.error:.1e} of the tolerance'
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ class ProjectorDistiller(nn.Module):
     A child of the student that acts through forward hooks. Its parameters are the projectors', not the teachers'.
 
     Args:
-        planned: What is compared. The losses and projectors are made of it; :meth:`connect` gives it the models.
+        planned: What is compared; losses and projectors are built from it. :meth:`connect` gives the models.
 
     Attributes:
         plan: As given.
@@ -82,7 +82,7 @@ class ProjectorDistiller(nn.Module):
         return cast('list[FeatureLoss]', list(self.losses.values()))
 
     def describe(self) -> str:
-        """Return the plan for people, with what has been built of it."""
+        """Return the plan as text, with the losses and projectors that were built from it."""
         return self.plan.text([(loss.config.name, str(loss.criterion), loss.rows()) for loss in self.feature_losses])
 
     @property
@@ -99,10 +99,10 @@ class ProjectorDistiller(nn.Module):
         update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
     def leave_out(self, loss: FeatureLoss) -> None:
-        """Compare a loss no more; modules that no other loss needs are no longer recorded.
+        """Remove a loss; modules that no other loss needs are no longer recorded.
 
         Args:
-            loss: One of several.
+            loss: The loss; at least one other must remain.
         """
         config = loss.config
         del self.losses[config.name]

@@ -196,7 +196,7 @@ class FeatureLoss(nn.Module):
         """Notice compared levels that train nothing.
 
         Raises:
-            TapError: No compared level carries a gradient although one is wanted. Some that do not are a warning, once.
+            TapError: No compared level carries a gradient although one is wanted. If only some do not, it warns once.
         """
         config = self.config
         frozen = [pair.student for pair in self.pairs
@@ -208,8 +208,8 @@ class FeatureLoss(nn.Module):
                               'would train no part of the student; choose a module after the frozen stages and '
                               'not inside a block with activation checkpointing (with_cp)')
         levels = ', '.join(map(str, frozen))
-        self._say('frozen', f'{config.key}.student = {config.student!r}: level {levels} comes from frozen layers and '
-                  'carries no gradient, so comparing it trains no part of the student; leave it out with `levels`',
+        self._say('frozen', f'{config.key}.student = {config.student!r}: level(s) {levels} come from frozen layers and '
+                  'carry no gradient, so comparing them trains no part of the student; leave them out with `levels`',
                   logging.WARNING)
 
     def _has_too_few_rows(self, student: Tensor, pair: LevelPair) -> bool:
@@ -222,7 +222,7 @@ class FeatureLoss(nn.Module):
         here, everywhere = ('this process in ', ' in all processes together') if shared else ('', '')
         self._say('rows', f'{self.config.key}: level {pair.student} of the student has {rows} row(s) (images times '
                   f'positions) in {here}this step. {type(self.criterion).__name__} needs {needed}{everywhere}; with '
-                  'fewer, the level counts as zero')
+                  'fewer, the loss of this level is zero')
         return not shared
 
     def _say(self, what: str, text: str, level: int = logging.INFO) -> None:
@@ -261,7 +261,7 @@ class FeatureLoss(nn.Module):
         Args:
             student: Levels of the student's module, for each batch.
             teacher: Levels of the teacher's module, for each batch.
-            loss: The loss; only on the CPU is looked at its value and the features at once.
+            loss: The loss; its value and the features are read here only on the CPU, where that does not wait.
         """
         config = self.config
         text = f'loss {config.key} is not finite (student {config.student!r}, teacher {config.teacher!r})'
@@ -283,7 +283,7 @@ class FeatureLoss(nn.Module):
         """Put the teacher's channels into the order of the student's classes.
 
         Args:
-            order: For each class of the student, its number with the teacher.
+            order: For each class of the student, its index in the teacher.
             device: Device of the student.
 
         Returns:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import LossConfig
-from ..config.loss_config import BY_STRIDE, RESIZES
+from ..config.loss_config import BY_STRIDE
 from ..errors import ConfigError, FeatureMismatchError
 from ..utils.tensors import pool_rows, resize_map
 
@@ -161,8 +161,8 @@ def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
     if config.pool:
         return
     if ranks[1] == 3 and pair.teacher_size and len(set(pair.teacher_size)) > 1:
-        raise FeatureMismatchError(f'{config.key}: {shapes}: the place of tokens is known for square images only; make '
-                                   f'`size` of the teacher square, not {pair.teacher_size}')
+        raise FeatureMismatchError(f'{config.key}: {shapes}: tokens of the teacher make a map only if its images are '
+                                   f'square; make `size` of the teacher square, not {pair.teacher_size}')
     if sorted(ranks) == [3, 4] and config.tokens == 'all':
         raise FeatureMismatchError(f"{config.key}: {shapes} are tokens and a map; tokens='patch' makes a map of the "
                                    'patch tokens, pool=True compares means')
@@ -174,8 +174,8 @@ def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
         raise FeatureMismatchError(f"{config.key}: {shapes} have different numbers of tokens; tokens='patch' leaves "
                                    'class and distillation tokens out, pool=True compares means')
     if config.resize == 'none' and _size(pair.student_shape) != _size(pair.teacher_shape):
-        raise FeatureMismatchError(f'{config.key}: {shapes} differ in size and resize=\'none\'; accepted: '
-                                   + ', '.join(map(repr, RESIZES)))
+        raise FeatureMismatchError(f'{config.key}: {shapes} differ in size and resize=\'none\'; '
+                                   "write resize='to_student' or resize='to_teacher'")
 
 
 def _size(shape: Shape) -> tuple[int, ...]:

@@ -62,7 +62,7 @@ class DistillPlan:
         lines += [f'  images of the teacher{" " + name if name else ""}: {each.conversion.image_size}'
                   for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
         if self.schedule.interval > 1:
-            lines.append(f'  teachers and losses: one of {self.schedule.interval} optimisation steps')
+            lines.append(f'  teachers and losses run in one of every {self.schedule.interval} optimisation steps')
         if self.untrained is not None:
             lines.append(f'  without labels: the student runs by {self.recording.forward_text}; losses have a weight '
                          f'instead of a balance; parameters that stay as they are: {len(self.untrained)}')
@@ -76,7 +76,7 @@ def read_block(block: Any) -> DistillConfig:
     """Check a ``distill`` block as far as possible without a model; random states are left as they were.
 
     Raises:
-        ConfigError: And its kinds; the message names the key and quotes the value.
+        ConfigError: Or a subclass; the message names the key and quotes the value.
     """
     config = parse_distill(block)
     if config.preset is not None:
@@ -95,11 +95,11 @@ def plan(student: nn.Module, teachers: TeacherGroup, config: DistillConfig, keep
         student: The student.
         teachers: The teachers, as they were built.
         config: The checked ``distill`` block.
-        keep_weights: Whether the student keeps its weights unless the config says ``init_student=True``, as one does
-            that MMEngine has initialised before.
+        keep_weights: Whether the student keeps its weights unless the config says ``init_student=True``. The same holds
+            for a student that MMEngine has already initialised.
 
     Raises:
-        ConfigError: And its kinds, where paths or shapes do not fit the models.
+        ConfigError: Or a subclass, where paths or shapes do not fit the models.
     """
     preset = choose_preset(config.preset, student, teachers.values()) if config.losses is None else None
     given = config.losses or []
@@ -149,7 +149,7 @@ def build_losses(planned: DistillPlan) -> list[FeatureLoss]:
     Random states are left as they were; the projectors' values depend on the seed alone.
 
     Raises:
-        ConfigError: And its kinds, where a projector or loss does not accept its arguments.
+        ConfigError: Or a subclass, where a projector or loss does not accept its arguments.
     """
     with preserved_random_state():
         torch.manual_seed(torch.initial_seed())

@@ -14,7 +14,7 @@ from .feature_loss import FeatureLoss
 
 
 def take_classes(distiller: ProjectorDistiller, student: nn.Module, names: Sequence[str] | None) -> None:
-    """Compare no logits of other classes, once the teachers' weights are read and the student's data are known.
+    """Compare logits only where the classes are the same; call it once weights and the student's data are known.
 
     Logits of the same classes in another order are put in order. Those of other classes are left out by a preset,
     and the student starts with classifiers of its own.
@@ -54,7 +54,7 @@ def _leave_out(distiller: ProjectorDistiller, loss: FeatureLoss, why: str) -> No
     if not config.preset:
         raise FeatureMismatchError(
             f'{config.key}: {why}. Logits can only be compared where the classes are the same. If only the names '
-            'differ, write those of the student as `classes` of the teacher')
+            'differ, set `classes` of the teacher to the names of the student')
     print_log(f'Preset {config.preset}: the logits are not distilled, because {why}', logger='current',
               level=logging.WARNING)
     if len(distiller.feature_losses) == 1:

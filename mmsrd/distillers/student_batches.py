@@ -46,7 +46,7 @@ def batches_of(student: nn.Module, inputs: Any, data_samples: Any, seen: Sequenc
                               f'the batches {", ".join(inputs)}, so the images for the teacher are unknown')
         return [(inputs[name], data_samples[name]) for name in names if name is not None]
     raise ConfigError(f'{type(student).__name__} gets its inputs as a {type(inputs).__name__}; distillation needs '
-                      'batches of images')
+                      'a tensor (N, C, H, W), or a dict of them for a semi-supervised detector')
 
 
 def split_by_batch(levels: list[Tensor], batches: Sequence[Batch], tap: str) -> list[list[Tensor]]:

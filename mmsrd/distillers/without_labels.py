@@ -40,8 +40,8 @@ class UnlabelledForward:
         if mode != 'loss':
             return self.own(inputs, data_samples, mode=mode)
         if not isinstance(inputs, Tensor):
-            raise ConfigError('distill.labels = False: inputs are several batches, as of a semi-supervised detector; '
-                              'train its detector by itself')
+            raise ConfigError('distill.labels = False: inputs are several batches, as of a semi-supervised detector, '
+                              'which is not supported; train the detector inside it with a config of its own')
         with contextlib.suppress(AllRecordedSignal):
             if self.way == EXTRACT_FEAT:
                 run_forward(self.student, self.way, inputs)
@@ -73,7 +73,8 @@ def unreached(student: nn.Module, run: DryRun, losses: Sequence[tuple[LossConfig
               for loss, pairs in losses if loss.weight for pair in pairs]
     compared = [level.sum() for level in levels if level.requires_grad]
     if not compared:
-        raise ConfigError('distill.labels = False: no distillation loss trains the student; give one a weight')
+        raise ConfigError('distill.labels = False: no distillation loss trains the student: each has weight=0 or '
+                          'compares frozen layers only')
     trainable = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     gradients = torch.autograd.grad(compared, list(trainable.values()), allow_unused=True)
     return [name for name, gradient in zip(trainable, gradients) if gradient is None]

@@ -21,7 +21,7 @@ def restore_order(checkpoint: dict[str, Any], model: nn.Module, distiller_key: s
         distiller_key: Where the checkpoint keeps the distiller.
 
     Raises:
-        CheckpointError: The order is another, and the optimizer's groups of parameters do not show which is which.
+        CheckpointError: The order differs, and the optimizer's parameter groups do not tell the parameters apart.
     """
     now = [name for name, _ in model.named_parameters()]
     known = set(now)
@@ -34,9 +34,9 @@ def restore_order(checkpoint: dict[str, Any], model: nn.Module, distiller_key: s
     if any(isinstance(number, str) for number in ids):
         return  # saved by name
     if len(ids) != len(now) or (len(groups) > 1 and len(groups) != len(ids)):
-        raise CheckpointError('resume: the parameters of the checkpoint are in another order, because losses or tasks '
-                              'of the config have changed places, and the groups of its optimizer do not show which is '
-                              'which; restore the order')
+        raise CheckpointError('resume: the config lists losses or tasks of a head in another order than the run that '
+                              'saved the checkpoint, and the optimizer state cannot be matched to the parameters; '
+                              'restore their order in the config')
     place = {name: i for i, name in enumerate(saved)}
     order = [place[name] for name in now]
     if len(groups) == 1:

@@ -66,7 +66,8 @@ def _projector_class(key: str, options: Mapping[str, Any]) -> type[nn.Module]:
 
 def _class_of(key: str, options: Mapping[str, Any], base: type[nn.Module]) -> type[nn.Module]:
     if 'type' not in options:
-        raise ConfigError(f'{key}.type: is required')
+        example = 'LinearProjector' if base is BaseProjector else 'SRDLoss'
+        raise ConfigError(f'{key}.type: is required: the name of a registered class, such as {example!r}')
     kind = options['type']
     is_name = isinstance(kind, str) and all(part.isidentifier() for part in kind.split('.'))
     cls = MODELS.get(kind) if is_name else kind

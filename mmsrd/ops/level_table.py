@@ -31,9 +31,9 @@ class Group(NamedTuple):
         levels: Number of its rows.
         programs: Number of programs.
         types: Dtypes of student and teacher.
-        along: For student, teacher and gradient: ``'rows'`` or ``'channels'`` where neighbours lie, or ``'none'``.
-        align: All other strides, and the number of neighbours, are multiples of it; 1 where an address is not one of
-            16 bytes.
+        along: Contiguous dimension of student, teacher and gradient: ``'rows'``, ``'channels'`` or ``'none'``.
+        align: All other strides, and the size of the contiguous dimension, are multiples of it; 1 where an address is
+            not a multiple of 16 bytes.
         tile: Channels and rows of a tile.
     """
 
@@ -159,8 +159,8 @@ class LevelTable:
     """The table of some levels.
 
     Args:
-        features: Levels of the student, of the teacher, and where gradients are to be written those. None is a crop
-            (:func:`shape_and_strides`).
+        features: Levels of the student, of the teacher and, in the backward pass, of the gradients. Crops are not
+            accepted (:func:`shape_and_strides`).
 
     Attributes:
         layout: Order and launches of the levels.

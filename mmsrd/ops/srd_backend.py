@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple, Sequence
 from torch import Tensor
 
 MIN_ROWS = 4
-"""Rows from which on a level counts; with fewer, loss and gradient of that level are zero.
+"""Rows that a level must have; with fewer, its loss and gradient are zero.
 
 Mean and variance of each channel take two degrees of freedom: two rows are -1 and 1 whatever they were, and the
 gradient is that of ``eps``. From four rows on the gradient's norm falls with ``1 / sqrt(rows)``, as that of any mean

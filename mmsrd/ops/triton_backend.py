@@ -41,7 +41,7 @@ class TritonBackend(SRDBackend):
 
     @functools.cached_property
     def table(self) -> LevelTable:
-        """Table of the two passes forwards; the one backwards has addresses of gradients, too."""
+        """Table of the two forward passes; the backward pass has its own, with the addresses of gradients, too."""
         return LevelTable(self.students, self.teachers)
 
     def moments(self) -> Tensor:
@@ -72,8 +72,8 @@ class TritonBackend(SRDBackend):
 
     def terms(self, statistics: Statistics, gathered: Tensor | None, params: SRDParams, processes: int) -> Terms:
         coefficients, out = self._empty(3, self.width), self._empty(1 + len(self.channels))
-        # Means are the beginning of all statistics: no pass forwards has moved them. Sums are not read in the
-        # correlation form.
+        # ``mean`` is a view of the start of the buffer that holds all statistics; the kernel reads the rest behind it.
+        # The correlation form does not read ``sums``.
         sums = statistics.mean if gathered is None else gathered
         with _device_of(out):
             kernels.terms_kernel[(1,)](

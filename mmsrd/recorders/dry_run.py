@@ -129,7 +129,7 @@ class Recording:
 
     @property
     def forward_text(self) -> str:
-        """Way in which the model is run, for people."""
+        """Way in which the model is run, as text."""
         way = 'extract_feat' if self.forward == EXTRACT_FEAT else f'mode={self.forward!r}'
         return f'{way}, up to the last recorded module'
 

@@ -58,7 +58,7 @@ def tensor_versions(output: Any) -> list[int]:
 
 
 class AllRecordedSignal(Exception):  # noqa: N818  not an error
-    """Ends the teacher's forward pass once its deepest module has been recorded; never reaches the user."""
+    """Ends a forward pass (teacher, or student without labels) once all modules are recorded; users never see it."""
 
 
 class OutputRecorder:

@@ -162,8 +162,8 @@ def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
                          'Correlation of student and teacher: 1 where they agree, 0 where they are unrelated.')
     if not alignment.lines:
         alignment = _by_name('Alignment', runs, 'srd_alignment/', alignment.note)
-    balance = _by_name('Balance by level', runs, 'srd_balance/', 'Factor of the gradient of a distillation '
-                       "loss that matches it, at each level, to the gradient of the student's own losses.")
+    balance = _by_name('Balance by level', runs, 'srd_balance/', 'Factor by which the gradient of a loss is '
+                       "scaled at each level, so that its norm fits that of the student's own losses.")
     by_level = [line for line in balance.lines if '.' in line.name]
     return [alignment, Chart(balance.title, by_level or balance.lines, note=balance.note, logarithmic=True),
             _by_name('Effective rank of the projectors', runs, 'srd_effective_rank/'),

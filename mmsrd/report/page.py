@@ -105,7 +105,7 @@ def _tiles(groups: Sequence[Group], teacher: float | None, images: int) -> list[
                       'points at equal training time'))
         matched, cost = compared.time_to_match(), compared.cost_of_step()
         tiles.append(('Time to match', f'{matched:.0%}' if matched is not None else 'not yet',
-                      "of the baseline's training time, until the distilled student reaches its final result"))
+                      "of the baseline's training time, to reach the baseline's final result"))
         if cost is not None:
             tiles.append(('Time of a step', f'× {cost:.2f}', 'of a step of the student alone'))
     if teacher is not None:

@@ -82,7 +82,7 @@ class ExactResumeHook(Hook):
             runner.train_loop.resume_from(ResumeState(**saved))
 
     def before_val(self, runner: Runner) -> None:
-        """Keep the random state where an undisturbed run would have the workers of an earlier validation."""
+        """Keep the random state where an uninterrupted run would reuse its workers, and so draw no seed for them."""
         loop = runner._train_loop
         if not isinstance(loop, ResumableLoop):
             return

@@ -131,8 +131,9 @@ class ResumeMixin:
             for place, kind in make_plain(kwargs['checkpoint']).items():
                 if place not in self._reported_places:
                     self._reported_places.add(place)
-                    print_log(f'Checkpoints keep the text of {place} alone: it is a {kind}, which cannot be loaded '
-                              'without running code from the file. torch.serialization.add_safe_globals allows a class',
+                    print_log(f'Checkpoints store {place} as text only: it is a {kind}, which cannot be loaded without '
+                              'running code from the file. To keep the object, allow its class with '
+                              'torch.serialization.add_safe_globals',
                               logger='current', level=logging.WARNING)
 
     @contextlib.contextmanager
@@ -153,7 +154,7 @@ class ResumeMixin:
 
     @functools.cached_property
     def _other_folders(self) -> list[Path]:
-        # Asked for first before the training, when the hooks begin to put the name of the work directory behind it.
+        # Computed before training: from then on, CheckpointHook has added the name of the work directory to out_dir.
         return checkpoint_folders(Path(self.work_dir), [hook.out_dir for hook in self.hooks
                                                         if isinstance(hook, CheckpointHook)])
 
@@ -179,7 +180,7 @@ class ResumeMixin:
         return built
 
     def _restore_seed(self, path: str) -> None:
-        # MMEngine takes the seed of a checkpoint after it has built what shuffles the data with another one.
+        # MMEngine restores the seed of a checkpoint only after it has built the sampler with another seed.
         seed = load_checkpoint_file(path, 'resume').get('meta', {}).get('seed')
         self._checked_path = path
         if seed is None or seed == self.seed:

@@ -42,7 +42,7 @@ class ResumeState:
             loop: A :class:`mmsrd.resume.train_loops.ResumableLoop`.
             passes: Passes over the data that are done.
             batches: Batches of the next pass that are done.
-            workers: Random states of the loader's workers; empty for as the loader seeds them.
+            workers: Random states of the loader's workers; empty where the loader seeds them.
         """
         cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         own = dict(cpu=random_state(), cuda=cuda, workers=list(workers), num_workers=loop.dataloader.num_workers,
@@ -95,11 +95,11 @@ def difference(state: ResumeState, loader: DataLoader[Any], seed: int | None) ->
     if len(state.processes) != get_world_size():
         return f'the saved run had {len(state.processes)} processes, this run has {get_world_size()}'
     own = state.own
-    pairs = (('batches in an epoch', own['length'], len(loader)),
-             ('as its seed', own['seed'], seed),
-             ('workers', own['num_workers'], loader.num_workers),
-             ('images in a batch', own['batch_size'], _batch_size(loader)))
-    return '; '.join(f'the saved run had {was} {what}, this run has {now}' for what, was, now in pairs if was != now)
+    pairs = (('batches per epoch', own['length'], len(loader)),
+             ('seed', own['seed'], seed),
+             ('num_workers', own['num_workers'], loader.num_workers),
+             ('batch_size', own['batch_size'], _batch_size(loader)))
+    return '; '.join(f'{what} was {was} in the saved run and is {now} now' for what, was, now in pairs if was != now)
 
 
 class WorkerStates:
@@ -136,7 +136,7 @@ class WorkerStates:
         """Let workers start with some states, until :meth:`pass_started`.
 
         Args:
-            states: One for each worker, None for as the loader seeds it; None where nothing is to be restored.
+            states: One for each worker, or None for one that the loader seeds; None where nothing is to be restored.
         """
         if self.workers and (states is not None or not self._persistent):
             self.reset(states)
@@ -151,7 +151,7 @@ class WorkerStates:
         """Forget the batches of the last pass, unless the loader keeps its workers.
 
         Args:
-            states: Initial states of the workers; None, the default, for as the loader seeds them.
+            states: Initial states of the workers; None, the default, where the loader seeds them.
         """
         if states is not None or not self._persistent:
             self._initial = list(states or [None] * self.workers)

@@ -33,7 +33,7 @@ def num_classes(model: nn.Module) -> int | None:
 def names_in(meta: Any) -> tuple[str, ...] | None:
     """Names of the classes in the ``metainfo`` of a data set; None where it has none.
 
-    Early versions of MMDetection 3 write them in capitals.
+    Early versions of MMDetection 3 name the entry ``CLASSES``.
     """
     meta = meta if isinstance(meta, Mapping) else {}
     names = meta.get('classes') or meta.get('CLASSES')
@@ -99,8 +99,8 @@ def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
         return ClassMatch(False, False, None, f'the teacher has {counts[0]} classes, the student {counts[1]}')
     if teacher is None or student is None:
         who = ' and '.join(side for side, names in (('teacher', teacher), ('student', student)) if names is None)
-        return ClassMatch(True, False, None, f'the names of the classes of the {who} are not known, so classes of one '
-                                             'number are taken to be the same')
+        return ClassMatch(True, False, None, f'the class names of the {who} are not known, so classes with the same '
+                                             'index are taken to be the same')
     if theirs == own:
         return ClassMatch()
     if sorted(theirs) == sorted(own) and len(set(own)) == len(own):

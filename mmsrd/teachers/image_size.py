@@ -80,7 +80,7 @@ class ImageSize:
         if self.scale != 1 and min(target) < stride:
             raise TeacherError.at(f'{key}.scale', self.scale, f"the student's images of {height}x{width} become "
                                   f'{target[0]}x{target[1]}, less than one position of the teacher\'s level of stride '
-                                  f'{stride:g}')
+                                  f'{stride:g}; use a larger scale')
 
     def resize(self, images: Tensor) -> Tensor:
         """Return images (N, C, H, W) at the teacher's size: bilinear, antialiased, of the same dtype."""

@@ -59,7 +59,8 @@ def image_preprocessor(model: nn.Module) -> nn.Module | None:
         preprocessor = inner if isinstance(inner, nn.Module) else preprocessor
     if isinstance(preprocessor, nn.Module) and hasattr(preprocessor, 'mean') \
             and not hasattr(preprocessor, '_enable_normalize') and not hasattr(preprocessor, 'to_rgb'):
-        raise TeacherError(f'cannot tell how {type(preprocessor).__name__} of {type(model).__name__} normalises images')
+        raise TeacherError(f'{type(preprocessor).__name__} of {type(model).__name__} has a `mean`, but does not say '
+                           "how it normalises images; derive it from MMEngine's ImgDataPreprocessor")
     return preprocessor
 
 
@@ -136,8 +137,8 @@ def conversion_for(teacher: tuple[str, str], models: tuple[nn.Module, nn.Module]
         print_log(f'{key}: the teacher gets the channels of the student\'s images in the other order, because one of '
                   'their data preprocessors swaps BGR and RGB and the other does not. That is right where both were '
                   'made for images that are loaded in one order. If the data set of one gives RGB and that of the '
-                  f'other BGR (CIFAR and ImageNet in MMPretrain), write {key}.swap_channels=False; True says that it '
-                  'is right', logger='current', level=logging.WARNING)
+                  f'other BGR (CIFAR and ImageNet in MMPretrain), write {key}.swap_channels=False; True keeps the '
+                  'swap without this warning', logger='current', level=logging.WARNING)
     return conversion
 
 

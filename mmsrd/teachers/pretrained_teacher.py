@@ -107,7 +107,7 @@ class PretrainedTeacher(Teacher):
         return dict(config=self.name, checkpoint=self.checkpoint or 'random')
 
     def fingerprint(self) -> dict[str, Any]:
-        """See :class:`Teacher`; an average comes back with the checkpoint, and a trained teacher by its checksum."""
+        """See :class:`Teacher`; adds the checksum of the weights, and the image size where it is not the student's."""
         size = {} if self.image_size.is_same else dict(images=str(self.image_size))
         return dict(super().fingerprint(), weights=self.weights_checksum, **size)
 
@@ -146,8 +146,8 @@ class PretrainedTeacher(Teacher):
     def predict(self, batch: Any) -> list[Any]:
         """Predictions of the whole model, in float32 also where its weights are stored in half precision.
 
-        Heads decode boxes and pass them to NumPy, which half precision is not made for. The features that teach are
-        computed as :meth:`features` does it.
+        Heads decode boxes and pass them to NumPy, which has no bfloat16. The features that teach are not affected:
+        :meth:`features` computes them in the stored precision.
 
         Args:
             batch: A batch of the student's validation data, as its loader gives it.

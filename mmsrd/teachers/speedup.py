@@ -23,7 +23,7 @@ def teacher_dtype(config: InferenceConfig, student: torch.dtype | None) -> torch
 
 
 def stores_weights(config: InferenceConfig, device: torch.device) -> bool:
-    """Return whether weights are converted once, not in each step: where it was asked for, and on CUDA."""
+    """Return whether weights are converted once, not in each step: on CUDA, and wherever a precision was asked for."""
     return device.type == 'cuda' or config.precision != 'auto'
 
 
@@ -44,7 +44,7 @@ def store_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Convert the weights that autocast would convert in each step.
 
     Others stay as they are: normalisation wants float32, and a layer that computes with its
-    weight before using it (weight standardisation) would lose by it.
+    weight before using it (weight standardisation) would lose precision.
     """
     for module in model.modules():
         if type(module) in _MATRIX_LAYERS:

@@ -80,7 +80,7 @@ class StudentInit:
 
     @staticmethod
     def text(parts: Mapping[str, tuple[int, int]]) -> str:
-        """Return :attr:`parts` for people."""
+        """Return :attr:`parts` as text."""
         return ', '.join(f'{name} ({alike} of {layers} layers)' for name, (alike, layers) in parts.items())
 
     def leave_out_classifiers(self) -> None:
@@ -116,8 +116,8 @@ def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:
     """Layers of a head whose outputs, or whose rows of an embedding, are classes, by path.
 
     A head says how many classes it has. A layer with as many outputs, with one more for the background, or with that
-    times the anchors makes class scores, unless its name says that it makes boxes; then it depends on the classes where
-    it makes four numbers for each. A proposal head has no classes.
+    times the anchors makes class scores. A layer whose name says that it makes boxes counts only if it has four outputs
+    for each class. A proposal head has no classes.
 
     Args:
         part: A head, or another part of a detector.

@@ -66,7 +66,7 @@ class Teacher(TeacherKind):
     Args:
         model: The teacher, on the CPU.
         key: Its config key, for messages.
-        name: Where the model comes from, for people.
+        name: Where the model comes from, as text.
     """
 
     def __init__(self, model: nn.Module, key: str, name: str) -> None:
@@ -104,7 +104,7 @@ class Teacher(TeacherKind):
             partly: Whether paths may be missing.
 
         Returns:
-            DryRun: Its image is the student's that the teacher sees at the size of the dry run.
+            DryRun: The result; its ``image`` is in the student's pixels, before :attr:`image_size` is applied.
 
         Raises:
             TapError: A path does not exist or is not called.
@@ -133,7 +133,7 @@ class Teacher(TeacherKind):
             channels: Channels of the student's images.
 
         Raises:
-            TeacherError: It takes images of other channels; grey ones can be made grey RGB.
+            TeacherError: It takes another number of channels; only a single channel can be repeated.
         """
         conversion = conversion_for((self.key, self.name), (student, self.model), (channels, run.channels),
                                     self.swap_channels)
@@ -215,10 +215,10 @@ class Teacher(TeacherKind):
             raise AllRecordedSignal
 
     def speed_up_by(self, inference: InferenceConfig, offloads: bool = False) -> None:
-        """Take all that makes it fast back, and make it fast in another way from the next step on.
+        """Undo all speed-ups, and apply others from the next step on.
 
         Args:
-            inference: The other way.
+            inference: The speed-ups to apply.
             offloads: Whether its weights stay in host memory; False by default.
         """
         if self._speedups and self._speedups.offload:

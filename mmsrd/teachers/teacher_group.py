@@ -38,7 +38,7 @@ class TeacherGroup(Dict[str, Teacher]):
     """Teachers by name; a single one has the empty name.
 
     Attributes:
-        keep_originals: Whether teachers keep what is needed to take their speed-ups back.
+        keep_originals: Whether teachers keep what is needed to undo their speed-ups.
     """
 
     keep_originals = False
@@ -88,7 +88,7 @@ class TeacherGroup(Dict[str, Teacher]):
                           'the same weights', logger='current', level=logging.WARNING)
 
     def forget_originals(self) -> None:
-        """Let go of what speed-ups could be taken back with."""
+        """Free what is needed to undo the speed-ups."""
         for teacher in self.values():
             teacher.forget_original()
 

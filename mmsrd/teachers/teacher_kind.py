@@ -1,4 +1,4 @@
-"""``TeacherKind``: what one kind of teacher does otherwise than another."""
+"""``TeacherKind``: what differs from one kind of teacher to another."""
 from __future__ import annotations
 
 import inspect
@@ -19,7 +19,7 @@ class TeacherKind:
     Attributes:
         model: The teacher's model.
         key: Its config key, for messages.
-        name: Where the model comes from, for people.
+        name: Where the model comes from, as text.
     """
 
     model: nn.Module
@@ -62,15 +62,15 @@ class TeacherKind:
         own = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             if not {'key', 'student'} <= {p.name for p in own}:
-                raise ConfigError.at(f'{config.key}.type', config.kind, 'is built with `key` and `student`, and its '
-                                     '__init__ does not take them')
+                raise ConfigError.at(f'{config.key}.type', config.kind, 'its __init__ must take the arguments `key` '
+                                     'and `student`')
             check_keys(config.key, config.arguments, [p.name for p in own if p.name not in ('key', 'student')])
         for p in own:
             if p.default is p.empty and p.name not in ('key', 'student', *config.arguments):
                 raise ConfigError(f'{config.key}.{p.name}: is required by {cls.__name__}')
 
     def describe(self) -> dict[str, Any]:
-        """Return ``config`` and ``checkpoint`` for people, as a report shows them."""
+        """Return ``config`` and ``checkpoint`` as text, as a report shows them."""
         return dict(config=self.name, checkpoint="the student's")
 
     def fingerprint(self) -> dict[str, Any]:

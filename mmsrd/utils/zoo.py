@@ -16,7 +16,7 @@ from mmengine.dist import barrier
 from mmengine.fileio import get
 from mmengine.runner import checkpoint
 
-from ..errors import CheckpointError, MissingPackageError, TeacherError, did_you_mean
+from ..errors import CheckpointError, ConfigError, MissingPackageError, TeacherError, did_you_mean
 
 _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     'torchvision': checkpoint.get_torchvision_models, 'open-mmlab': checkpoint.get_external_models,
@@ -52,7 +52,7 @@ def config_path(name: str, key: str) -> Path:
     """The file that a config name means: a path, or ``package::path/below/configs.py``.
 
     Raises:
-        TeacherError: No such file; the closest names are suggested.
+        ConfigError: No such file; the closest names are suggested.
         MissingPackageError: The named package is not installed.
     """
     match = _EXTERNAL.match(name)
@@ -60,7 +60,7 @@ def config_path(name: str, key: str) -> Path:
         path = Path(name).expanduser()
         if path.is_file():
             return path
-        raise TeacherError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}')
+        raise ConfigError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}')
     package, relative = match.groups()
     configs = package_files(package) / 'configs'
     path = configs / relative
@@ -69,7 +69,7 @@ def config_path(name: str, key: str) -> Path:
     if path.is_file():
         return path
     known = [f'{package}::{p.relative_to(configs)}' for p in configs.rglob('*.py') if '_base_' not in p.parts]
-    raise TeacherError.at(key, name, f'{package} has no such config{did_you_mean(name, known)}')
+    raise ConfigError.at(key, name, f'{package} has no such config{did_you_mean(name, known)}')
 
 
 def load_config(name: str, key: str) -> Config:

@@ -82,9 +82,8 @@ def test_the_middle_of_an_epoch_that_begins_again(make_runner, distill, tmp_path
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (loader(2), 'the saved run had 0 workers, this run has 2'),
-    ({'train_dataloader.batch_size': 2}, 'the saved run had 8 batches in an epoch, this run has 4; the saved run had 1 '
-     'images in a batch'),
+    (loader(2), 'num_workers was 0 in the saved run and is 2 now'),
+    ({'train_dataloader.batch_size': 2}, 'batches per epoch was 8 in the saved run and is 4 now; batch_size was 1'),
 ])
 def test_another_run_begins_its_epoch_again(make_runner, distill, tmp_path, change, message):
     options = options_of({}, loader(0))

@@ -29,7 +29,7 @@ def backward(model, data):
 def test_a_step_between_is_the_students_own(student, batch, every_second):
     alone = copy.deepcopy(student)
     distiller = mmsrd.attach(student, every_second)
-    assert 'teachers and losses: one of 2 optimisation steps' in distiller.describe()
+    assert 'teachers and losses run in one of every 2 optimisation steps' in distiller.describe()
     calls = []
     distiller.teacher.model.register_forward_pre_hook(lambda *args: calls.append(distiller.progress.iteration))
     distiller.teacher.model.backbone.register_forward_pre_hook(

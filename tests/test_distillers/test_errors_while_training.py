@@ -172,7 +172,7 @@ def test_one_of_several_levels_is_frozen(student, distill, batch, monkeypatch):
     for _ in range(2):
         student(**batch(student))
     message, = (text for text in said if 'frozen' in text)
-    assert message.startswith("distill.losses.neck.student = 'backbone': level 0 comes from frozen layers")
+    assert message.startswith("distill.losses.neck.student = 'backbone': level(s) 0 come from frozen layers")
 
 
 def test_the_only_compared_level_is_frozen(student, distill, batch):

@@ -189,7 +189,7 @@ def test_batch_normalisation_is_the_default():
     assert torch.equal(SRDLoss()(s, t)[0], SRDLoss(norm='batch')(s, t)[0])
     with pytest.raises(ConfigError, match="norm = 'layer': must be one of 'batch', 'spatial', 'l2', 'none'"):
         SRDLoss(norm='layer')
-    with pytest.raises(ConfigError, match="norm = 'l2': the correlation form needs 'batch'"):
+    with pytest.raises(ConfigError, match="norm = 'l2': form='correlation' needs norm='batch'"):
         SRDLoss(norm='l2', form='correlation')
 
 

@@ -189,5 +189,5 @@ def test_spatial_gradients(layout):
 def test_spatial_statistics_need_positions():
     with pytest.raises(FeatureMismatchError, match=r"norm='spatial'\) got vectors \(8, 3\)"):
         SRDLoss(norm='spatial')(torch.randn(8, 3), torch.randn(8, 3))
-    with pytest.raises(ConfigError, match="norm = 'spatial': the correlation form needs 'batch'"):
+    with pytest.raises(ConfigError, match="norm = 'spatial': form='correlation' needs norm='batch'"):
         SRDLoss(norm='spatial', form='correlation')

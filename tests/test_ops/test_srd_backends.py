@@ -226,7 +226,7 @@ def test_asking_for_triton_in_vain(monkeypatch):
     with pytest.raises(ConfigError, match="backend = 'triton': needs features on CUDA, not on cpu"):
         choose_backend('triton', [s], [t])
     monkeypatch.setattr('mmsrd.models.losses.srd_loss.has_triton', lambda: False)
-    with pytest.raises(ConfigError, match="backend = 'triton': Triton is not installed"):
+    with pytest.raises(ConfigError, match="backend = 'triton': needs Triton 3.0 or newer"):
         SRDLoss(backend='triton')
 
 

@@ -111,7 +111,7 @@ def test_a_loss_of_the_config_on_other_logits_is_an_error(classifier, tmp_path, 
     student.dataset_meta = dict(classes=OWN)
     block = block_of(teacher, OTHERS[names], tmp_path, **LOGITS)
     with pytest.raises(FeatureMismatchError, match=r'^distill\.losses\.logits: the teacher was trained on 10 classes, '
-                                                   r'the student has 10 \(only the teacher has .*as `classes` of the'):
+                                                   r'the student has 10 \(only the teacher has .*set `classes` of the'):
         mmsrd.attach(student, block)
     assert not hasattr(student, 'distiller')
     block['teacher']['classes'] = list(OWN)
@@ -132,7 +132,7 @@ def test_unknown_names_are_said(classifier, tmp_path, monkeypatch):
     monkeypatch.setattr('mmsrd.distillers.shared_classes.print_log', lambda text, **options: said.append(text))
     student, teacher = classifier
     mmsrd.attach(student, block_of(teacher, OWN, tmp_path))
-    assert said == ['distill.teacher: the names of the classes of the student are not known, so classes of one number '
+    assert said == ['distill.teacher: the class names of the student are not known, so classes with the same index '
                     'are taken to be the same']
     assert 'loss_srd_logits' in forward(student, torch.randn(6, 3, 8, 8))
 

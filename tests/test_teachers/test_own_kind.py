@@ -57,7 +57,7 @@ def test_its_arguments(student):
     (dict(type='FrozenCopie'), ConfigError, r"distill.teacher.type = 'FrozenCopie'.*did you mean 'FrozenCopy'"),
     (dict(type=dict), ConfigError, 'distill.teacher.type = .*is not a registered kind of teacher'),
     (dict(type='FrozenCopy', facter=1), UnknownKeyError, "distill.teacher: unknown key 'facter'.*'factor'"),
-    (dict(type=3), ConfigError, 'distill.teacher.type = 3: must be a kind of teacher'),
+    (dict(type=3), ConfigError, 'distill.teacher.type = 3: must be the name of a kind of teacher'),
     (dict(type='PretrainedTeacher'), ConfigError, 'distill.teacher.config: is required')])
 def test_mistakes(teacher, kind, message):
     with pytest.raises(kind, match=message):
@@ -91,7 +91,7 @@ def test_a_kind_without_a_student(monkeypatch):
             super().__init__(torch.nn.Linear(1, 1), key, 'alone')
 
     monkeypatch.setitem(TEACHERS.module_dict, 'Alone', Alone)
-    with pytest.raises(ConfigError, match="distill.teacher.type = 'Alone': is built with `key` and `student`"):
+    with pytest.raises(ConfigError, match="distill.teacher.type = 'Alone': its __init__ must take the arguments `key`"):
         read_block(dict(teacher=dict(type='Alone'), losses=LOSSES))
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmengine.fileio import LocalBackend, register_backend
 
-from mmsrd.errors import CheckpointError, MissingPackageError, TeacherError
+from mmsrd.errors import CheckpointError, ConfigError, MissingPackageError
 from mmsrd.utils import zoo
 
 
@@ -109,7 +109,7 @@ def test_missing_package():
 
 def test_local_config_with_a_typo(tmp_path):
     (tmp_path / 'teacher.py').write_text('')
-    with pytest.raises(TeacherError, match=r"teachr.py': no such config file .*did you mean '.*teacher.py'"):
+    with pytest.raises(ConfigError, match=r"teachr.py': no such config file .*did you mean '.*teacher.py'"):
         zoo.config_path(str(tmp_path / 'teachr.py'), 'k')
 
 

@@ -130,7 +130,8 @@ def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:
                    for part in (paths if resumed else [path]) for line in read_lines(part)}.values())
     training, looked, validation = ([line for line in logged if _kind(line) == kind]
                                     for kind in ('training', 'diagnostics', 'validation'))
-    metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step')} for line in validation]
+    metrics = [{k: v for k, v in line.items() if k not in ('data_time', 'time', 'step') and v == v}  # no NaN
+               for line in validation]
     if not metrics or not metrics[-1]:
         raise ValueError(f'{path}: the last validation has no result')
     found = dict(metrics=metrics[-1],

@@ -88,7 +88,7 @@ class DistillReportHook(Hook):
         with self._survived('started'):
             self._notes = self._plan(runner)
         if self.baseline is not None:
-            with self._survived('compared: the baseline and the teachers'):
+            with self._survived('completed: the teachers are not compared with the baseline'):
                 _warn_of_equals(self._notes, RunLog(self.baseline), self.metric)
 
     def before_val(self, runner: Runner) -> None:
@@ -131,7 +131,7 @@ class DistillReportHook(Hook):
                          outputs: Optional[Any] = None) -> None:
         """Log what the step does at each level, as often as ``LoggerHook`` logs."""
         if (runner.iter + 1) % self._interval == 0:
-            with self._survived('logged: no values by level'):
+            with self._survived('completed: no values by level are logged'):
                 scalars = {key: value for levels in self._levels if levels.passed
                            for key, value in levels.take().items()}
                 if scalars:

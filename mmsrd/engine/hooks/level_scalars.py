@@ -42,7 +42,7 @@ class LevelScalars:
         self._alignment.clear()
 
     def take(self) -> dict[str, float]:
-        """``srd_<what>/<loss>.<level>`` of the step; read it once the step's norms are in the balances.
+        """``srd_<what>/<loss>.<i>`` of the step, for level pair ``i``; read it once the norms are in the balances.
 
         * ``level_alignment``: alignment, the mean over several batches.
         * ``task_norm``: norm of the gradient at the student's level, without that of this loss. What other losses send

@@ -16,7 +16,7 @@ from ...registry import HOOKS
 from .distill_hook import distiller_of
 
 STEPS = 100
-"""Steps that are looked at, once the learning rate is a tenth of what it is to be."""
+"""Steps that are looked at, once the learning rate has reached a tenth of its initial value."""
 ENDS = 20
 """Steps at both ends of them whose means are compared."""
 STILL = 1e-3
@@ -114,7 +114,7 @@ class NoEffectHook(Hook):
 
 
 def _warms_up(runner: Runner) -> bool:
-    """Return whether no learning rate is a tenth of its initial one yet."""
+    """Return whether all learning rates are still below a tenth of their initial values."""
     optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
     groups = getattr(optimizer, 'param_groups', [])
     return bool(groups) and all(group['lr'] < 0.1 * group.get('initial_lr', group['lr']) for group in groups)

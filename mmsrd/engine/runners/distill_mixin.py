@@ -24,7 +24,7 @@ class DistillMixin:
     a config can be tested without them.
 
     Raises:
-        ConfigError: And its kinds, before the work directory is touched where the block alone shows the mistake, else
+        ConfigError: Or a subclass, before the work directory is touched where the block alone shows the mistake, else
             before training starts.
 
     Example:
@@ -93,7 +93,7 @@ class DistillMixin:
         return super().build_optim_wrapper(optim_wrapper)  # type: ignore[misc]
 
     def _init_model_weights(self) -> None:
-        # Not by an init_weights of the distiller: detectors such as DETR go on after their children's.
+        # Not in an init_weights of the distiller: DETR, for instance, initialises more weights after its children's.
         super()._init_model_weights()  # type: ignore[misc]
         distiller_of(cast(Any, self)).teachers.init_student()
 
@@ -106,7 +106,7 @@ class DistillMixin:
         register_missing(self, wanted)
 
     def build_train_loop(self, loop: Any) -> Any:
-        """Build the loop; then the student's classes, which its data set names, and the teachers' are known."""
+        """Build the loop, then compare the classes of the student's data set with those of the teachers."""
         built = super().build_train_loop(loop)  # type: ignore[misc]
         tell_classes(cast(Any, self), getattr(built.dataloader, 'dataset', None))
         return built

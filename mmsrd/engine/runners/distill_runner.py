@@ -20,7 +20,7 @@ class DistillRunner(ResumeMixin, DistillMixin, Runner):
     """Chosen by ``runner_type='mmsrd.DistillRunner'``: :class:`mmsrd.DistillMixin` and :class:`mmsrd.ResumeMixin`.
 
     Raises:
-        ConfigError: And its kinds, before the work directory is touched where the block alone shows the mistake, else
+        ConfigError: Or a subclass, before the work directory is touched where the block alone shows the mistake, else
             before training starts.
     """
 

@@ -10,7 +10,7 @@ from .staged_backbone import KAIMING, StagedBackbone, check_depth
 
 
 class PreActivationBlock(nn.Module):
-    """Normalisation and ReLU before each of two 3×3 convolutions; a changed shape shares the first of them."""
+    """Normalisation and ReLU before each of two 3×3 convolutions; a convolutional shortcut starts after the first."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

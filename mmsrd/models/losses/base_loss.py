@@ -17,7 +17,7 @@ LossAndLogs = Tuple[Tensor, Dict[str, Tensor]]
 
 
 class LossTypeError(MMSRDError, TypeError):
-    """A loss returns something else than a loss; who knows its config key says where."""
+    """A loss returns something that is not a loss; the caller adds the config key to the message."""
 
 
 def loss_and_logs(returned: Any) -> LossAndLogs:
@@ -56,7 +56,7 @@ class BaseDistillLoss(nn.Module):
     Attributes:
         compares_logits: Whether the channels have a meaning of their own, so that a projector makes no sense.
         channels_are_classes: Whether that meaning is one class each.
-        min_rows: Rows from which on a level counts, in all processes that share the loss; with fewer it gives zero.
+        min_rows: Rows that a level must have, in all processes that share the loss; with fewer its loss is zero.
 
     Raises:
         ConfigTypeError: ``sync`` is neither True nor False.

@@ -18,9 +18,9 @@ class LDLoss(KLDivLoss):
 
     Such a head gives, for each of the four edges of a box, logits of ``bins`` distances: channels (4 · bins) of
     an edge after the other. ``T² · mean over positions and edges of KL(softmax(teacher / T) || softmax(student / T))``.
-    MMDetection's ``KnowledgeDistillationKLDivLoss`` divides by the number of bins as well.
+    MMDetection's ``KnowledgeDistillationKLDivLoss`` also divides by the number of bins; this loss does not.
 
-    Heads of MMDetection multiply them with a number of each level, last of all, so that is where they are recorded::
+    In MMDetection's heads the last step multiplies these logits by a learned scale of the level; tap that module::
 
         boxes=dict(type='LDLoss', student='bbox_head.scales', teacher='bbox_head.scales', balance=1.0)
 

@@ -59,16 +59,16 @@ class SRDLoss(BaseDistillLoss):
     def __init__(self, alpha: float = 4.0, form: str = 'elementwise', reduction: str = 'mean', eps: float = 1e-4,
                  sync: bool = True, backend: str = 'auto', norm: str = 'batch') -> None:
         super().__init__(sync)
-        self.alpha = number('alpha', alpha, at_least=1, meaning='the loss is not convex below')
+        self.alpha = number('alpha', alpha, at_least=1, meaning='with a smaller one the loss is not convex')
         self.form: str = one_of('form', form, FORMS)
         self.reduction: str = one_of('reduction', reduction, REDUCTIONS)
         self.eps = number('eps', eps, at_least=0)
         self.backend: str = one_of('backend', backend, BACKENDS)
         self.norm: str = one_of('norm', norm, NORMS)
         if norm != 'batch' and form == 'correlation':
-            raise ConfigError.at('norm', norm, "the correlation form needs 'batch'")
+            raise ConfigError.at('norm', norm, "form='correlation' needs norm='batch'")
         if backend == 'triton' and not has_triton():
-            raise ConfigError.at('backend', backend, 'Triton is not installed; write \'auto\', or pip install triton')
+            raise ConfigError.at('backend', backend, 'needs Triton 3.0 or newer; write \'auto\' to do without')
         self.min_rows = MIN_ROWS if norm in ('batch', 'spatial') else 1
 
     def check(self, student: Tensor, teacher: Tensor) -> None:

@@ -67,7 +67,7 @@ class LibraryModel(nn.Module, ABC):
         except (AssertionError, ValueError) as e:  # windows that do not divide it, for instance
             size = 'x'.join(map(str, images.shape[-2:]))
             raise TeacherError.at(self.key, f'{self.library}::{self.name}', f'cannot take images of {size} ({e}); '
-                                  'train with a fixed image size that it accepts, or choose another model') from e
+                                  'set `size` of the teacher to one that it accepts, or choose another model') from e
 
     def fitted(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) of a size that patches fill; resized where they do not."""
