@@ -112,16 +112,21 @@ def numbers_of_classifiers(cls):
 
 def test_the_method_page(det, cls):
     settings = {'0.25', '0.06', '0.3', '1.6', '6.4'}  # of the rows; times of a step are in the page on performance
-    check('docs/en/notes/method.md', [*numbers_of_detectors(det), *numbers_of_classifiers(cls)], settings)
+    check('docs/en/notes/method.md',
+          [*numbers_of_detectors(det), *numbers_of_classifiers(cls), *pairs_that_pkd_leads(det)], settings)
 
 
-def test_the_readme(det):
-    versions = {'3.8', '3.13', '2.0', '0.8', '2.1', '3.0', '3.3', '1.0', '1.2', '3.10', '3.12'}
+def pairs_that_pkd_leads(det):
+    """In how many pairs PKD is ahead of SRD with the same balance and start, in how many there are, and the others."""
     pairs = [pair.dataset for pair in pairs_of_summary() if pair.metric == METRIC and LONG not in pair.preset]
     seeds_of = {dataset: [set(by_seed(det, dataset, row, METRIC).index) for row in (PKD, DEFAULT)] for dataset in pairs}
     both = {dataset: sorted(set.intersection(*seeds)) for dataset, seeds in seeds_of.items()}
     worse = len([dataset for dataset, seeds in both.items() if ahead(det, PKD, DEFAULT, dataset, seeds) > 0])
-    check('README.md', [worse, len(pairs), len(pairs) - worse], versions)
+    return [worse, len(pairs), len(pairs) - worse]
+
+
+def test_the_readme():
+    check('README.md', [], {'3.8', '3.13', '2.0', '0.8', '2.1', '3.0', '3.3', '1.0', '1.2', '3.10', '3.12'})
 
 
 def test_the_guides(det):

@@ -475,7 +475,7 @@ def test_the_method_page_shows_the_recorded_results(tmp_path):
     for name, contents in method.tables(*records).items():
         assert method.page(texts[name], contents) == texts[name]
     readme = (ROOT / method.README).read_text()
-    assert method.page(readme, method.summary(*records)) == readme
+    assert method.page(readme, method.photographs(frame(real.STUDY.recorded()))) == readme
     method.pictures(*records, tmp_path)
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}

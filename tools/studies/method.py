@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Pictures and tables of docs/en/notes/method.md and projectors.md, from the records of the studies.
 
-``python tools/studies/method.py`` reads ``docs/results/{detection,classification}.jsonl`` and writes
+``python tools/studies/method.py`` reads ``docs/results/{detection,classification,real}.jsonl`` and writes
 ``docs/pictures/*.png`` and the tables between the marks of the two pages and of the README.
 """
 from __future__ import annotations
@@ -13,9 +13,10 @@ from pathlib import Path
 import classification
 import detection
 import pandas as pd
+import real
 from detection import METRIC
 from detection_rows import LONG, MAIN, PAIRS, ROWS, SGD, TITLES, ending
-from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, pairs_of_summary, summary, tables
+from method_tables import CONSTANT, DIGITS, FCOS, LINEAR, NORMS, SIZES, WITH_INIT, pairs_of_summary, photographs, tables
 from plots import bars, diagnostic, draw, factors, gradients, learning, pairs_bars, spectra
 from runs import ROOT, between
 from tables import ALONE, frame, of_row
@@ -87,7 +88,7 @@ def main() -> None:
     det, cls = (frame(study.recorded()) for study in (detection.STUDY, classification.STUDY))
     pictures(det, cls, PICTURES)
     pages = {NOTES / name: contents for name, contents in tables(det, cls).items()}
-    for path, contents in {**pages, README: summary(det, cls)}.items():
+    for path, contents in {**pages, README: photographs(frame(real.STUDY.recorded()))}.items():
         path.write_text(page(path.read_text(), contents))
     print(f'pictures in {PICTURES}, tables in {", ".join(map(str, [*pages, README]))}')
 

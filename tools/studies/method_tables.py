@@ -6,6 +6,7 @@ from typing import NamedTuple, Sequence
 
 import classification
 import pandas as pd
+import real
 from detection import METRIC
 from detection_rows import CROPS, DEFAULT, INIT, LAST_NORMS, LONG, MAIN, PAIRS_OF, ROWS, SGD, TITLES
 from runs import ROOT, markdown, read_lines, spread
@@ -118,12 +119,28 @@ def removed_table() -> str:
     return markdown(('teacher → student', 'preset', *THROUGH), lines)
 
 
+def photographs(results: pd.DataFrame) -> dict[str, str]:
+    """The README's table: the preset on photographs, at equal steps and at equal time."""
+    lines = []
+    for part in real.PAIRS:
+        name, teacher, student = real.names(part)
+        base, longer = (by_seed(results, f'{name}/{student}', row, METRIC) for row in (ALONE, real.EQUAL_TIME))
+        if len(distilled := by_seed(results, part, real.PRESET, METRIC)):
+            own = real.figures_of_teacher(results, part)
+            lines.append((real.SETS[name], real.TITLES[student], real.TITLES[teacher], spread(100 * base, digits=1),
+                          spread(100 * distilled, digits=1), counted(100 * gains(distilled, base), '+'),
+                          counted(100 * longer), spread(100 * own, digits=1)))
+    return {'photographs': markdown(('photographs', 'student', 'teacher', 'student alone', 'with mmsrd', 'gain (seeds)',
+                                     'alone, in the same time', 'teacher'), lines)}
+
+
 def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
     """Tables of the pages, by page and by their names in its marks."""
     alone = f'{FCOS.partition("/")[0]}/fcos'
     ended = {end: {row + end: row for row in MAIN if row + end in ROWS} for end in (SGD, LONG)}
     return {
         'method.md': {
+            'summary': summary(det, cls),
             'why': gain_table(det, FCOS, (alone, ALONE), REASONS),
             'choices': gain_table(det, FCOS, (alone, ALONE), {row: row for row in CHOICES}),
             'pairs': pairs_table(det, WITH_INIT),
@@ -144,7 +161,7 @@ def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 
 def pairs_of_summary() -> list[SummaryPair]:
-    """Classifiers, then detectors, of the README's table and picture."""
+    """Classifiers, then detectors, of the method page's first table and picture."""
     found = []
     for name in ('fashion_mnist', 'fashion_mnist_full', DIGITS):
         part = classification.PARTS[name]
@@ -159,8 +176,8 @@ def pairs_of_summary() -> list[SummaryPair]:
     return found
 
 
-def summary(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, str]:
-    """The README's table: what the preset and the usual method gain over the student alone."""
+def summary(det: pd.DataFrame, cls: pd.DataFrame) -> str:
+    """The method page's first table: what the preset and the usual method gain over the student alone."""
     lines = []
     for pair in pairs_of_summary():
         results = cls if pair.metric == classification.METRIC else det
@@ -169,5 +186,5 @@ def summary(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, str]:
         if any(map(len, gained)):
             lines.append((pair.student, pair.teacher, spread(pair.scale * base, digits=1),
                           *(counted(pair.scale * found, '+') for found in gained), spread(pair.scale * own, digits=1)))
-    return {'summary': markdown(('student', 'teacher', 'student alone', 'KL or PKD (seeds)', 'mmsrd preset (seeds)',
-                                 'teacher'), lines)}
+    return markdown(('student', 'teacher', 'student alone', 'KL or PKD (seeds)', 'mmsrd preset (seeds)', 'teacher'),
+                    lines)

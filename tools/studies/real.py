@@ -90,16 +90,18 @@ LONGER = {'chess/r18w16': 2.3}
 IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636, 'people': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
 SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.25', *FEW_LABELS))
-PAIRS = {'chess/lite2_r18w16': (*SCREENED, *FEW_LABELS),
-         'chess/lite2_lite0': MAIN, 'bccd/lite2_lite0': (PRESET,), 'bccd/lite2_r18w16': MAIN,
-         'people/yolox-nano_r18w16': (
+SCREEN = 'chess/lite2_r18w16'
+"""Pair on which all rows are looked at with seed 0; the others confirm."""
+PAIRS = {'people/yolox-nano_r18w16': (
              PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
              'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS),
-         'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start")}
-"""Set, teacher and student → rows. All of them are screened with seed 0 on the first; the others confirm."""
+         'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start"),
+         SCREEN: (*SCREENED, *FEW_LABELS), 'chess/lite2_lite0': MAIN,
+         'bccd/lite2_r18w16': MAIN, 'bccd/lite2_lite0': (PRESET,)}
+"""Set, teacher and student → rows."""
 
 
-def _names(part: str) -> tuple[str, str, str]:
+def names(part: str) -> tuple[str, str, str]:
     """Set, teacher and student."""
     name, _, pair = part.partition('/')
     teacher, _, student = pair.partition('_')
@@ -158,7 +160,7 @@ def students(choice: Choice) -> list[Job]:
     jobs = []
     for seed in choice.seeds:
         for part in choice.parts:
-            name, _, student = _names(part)
+            name, _, student = names(part)
             common = _options(choice, name, student)
             alone = config_alone(name, student)
             if choice.has(ALONE):
@@ -182,7 +184,7 @@ def students(choice: Choice) -> list[Job]:
 
 def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[str, ...]) -> Job:
     """Training of a student with its teacher."""
-    name, teacher, student = _names(part)
+    name, teacher, student = names(part)
     alike = teacher.startswith('yolox') == student.startswith('yolox')
     return Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_{_detector(student)}_{name}.py',
                (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}', *ROWS[row].block(alike), *options))
@@ -190,13 +192,13 @@ def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[st
 
 def _pretrained(part: str, seed: int, choice: Choice) -> Path:
     """Last checkpoint of the student that was trained without labels."""
-    name, _, student = _names(part)
+    name, _, student = names(part)
     return checkpoint(choice.work_dir / part / UNLABELLED, config_alone(name, student), seed, choice.smoke)
 
 
 def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     """Training that another needs, and its last checkpoint: of the teacher, or of the student without labels."""
-    name, teacher, student = _names(job.dataset)
+    name, teacher, student = names(job.dataset)
     home = _home(name, teacher)
     if job.row == TENTH_PRETRAINED:
         return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
@@ -214,14 +216,13 @@ def table(results: pd.DataFrame) -> str:
     """
     lines = []
     for part, rows in PAIRS.items():
-        name, teacher, student = _names(part)
+        name, teacher, student = names(part)
         alone = by_seed(results, f'{name}/{student}', ALONE, METRIC)
         students = [*((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)), *((part, row) for row in rows)]
         if not any(len(by_seed(results, *of, METRIC)) for of in students):
             continue
         for dataset, row in [(f'{_home(name, teacher)}/{teacher}', TEACHER), *students]:
-            metric = PEOPLE if row == TEACHER and name == 'people' else METRIC
-            values = by_seed(results, dataset, row, metric)
+            values = figures_of_teacher(results, part) if row == TEACHER else by_seed(results, dataset, row, METRIC)
             if len(values):
                 other = by_seed(results, dataset, TENTH, METRIC) if row in (TENTH_PRESET, TENTH_PRETRAINED) else alone
                 gain = '' if row in (TEACHER, ALONE, TENTH) else spread(100 * gains(values, other), '+', 1)
@@ -229,6 +230,12 @@ def table(results: pd.DataFrame) -> str:
                               spread(100 * values, digits=1), gain, processor_minutes(results, dataset, row)))
     return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
                     lines)
+
+
+def figures_of_teacher(results: pd.DataFrame, part: str) -> pd.Series:
+    """AP of a pair's teacher on the classes of its student."""
+    name, teacher, _ = names(part)
+    return by_seed(results, f'{_home(name, teacher)}/{teacher}', TEACHER, PEOPLE if name == 'people' else METRIC)
 
 
 def processor_minutes(results: pd.DataFrame, dataset: str, row: str) -> str:
@@ -244,7 +251,7 @@ def prepare(choice: Choice) -> None:
         SystemExit: A set is neither in ``data/`` nor among the archives.
     """
     for part in choice.parts:
-        name, *backbones = _names(part)
+        name, *backbones = names(part)
         if choice.smoke:
             for each in {name, 'coco'}:  # where teachers are measured
                 compose_like(choice.work_dir / f'data_{each}', each)
