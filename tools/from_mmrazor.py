@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Mapping
 
 from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
 
 WRAPPERS = 'SingleTeacherDistill', 'FpnTeacherDistill'
 LOSSES = {'PKDLoss': 'PKDLoss', 'ChannelWiseDivergence': 'CWDLoss', 'KLDivergence': 'KLDivLoss', 'DISTLoss': 'DISTLoss'}
 """Loss of MMRazor → the same one here."""
-ARGUMENTS = {'tau': 'temperature', 'beta': 'beta', 'gamma': 'gamma'}
+ARGUMENTS = {'tau': 'temperature', 'beta': 'beta', 'gamma': 'gamma', 'inter_loss_weight': 'beta',
+             'intra_loss_weight': 'gamma'}
 LINEAR = 'ConvModuleConnector', 'ConvModuleConncetor'  # MMRazor has both spellings
 NORM = 'NormConnector'
 FEATURES = 'backbone', 'neck'
@@ -114,7 +116,9 @@ def _loss(name: str, distiller: Mapping[str, Any], sides: Mapping[str, Any], rem
         wrong = {key: value for key, value in own.items()
                  if key not in (*ARGUMENTS, 'resize_stu') and (key, value) != ('reduction', 'batchmean')}
         if wrong:
-            raise _refuse(f'model.distiller.distill_losses.{name}', wrong, f'{LOSSES[kind]} has no such argument')
+            raise _refuse(f'model.distiller.distill_losses.{name}', wrong, f'{LOSSES[kind]} has no such argument'
+                          + ("; it divides by the number of images ('batchmean'), 'mean' by that of classes, too"
+                             if 'reduction' in wrong else ''))
         loss.update(type=LOSSES[kind], weight=weight, **{ARGUMENTS[k]: v for k, v in own.items() if k in ARGUMENTS})
         if kind == 'PKDLoss' and own.get('resize_stu', True):
             loss['resize'] = 'to_teacher'
@@ -133,19 +137,18 @@ def _loss(name: str, distiller: Mapping[str, Any], sides: Mapping[str, Any], rem
 
 def _recorded(name: str, distiller: Mapping[str, Any], sides: Mapping[str, Any], student: bool) -> dict[str, Any]:
     """Module, level and connectors of one side of a loss."""
-    key = f'model.distiller.loss_forward_mappings.{name}'
-    found = [side for side in sides.values() if side.get('from_student') is student and 'recorder' in side]
-    if len(found) != 1:
-        raise _refuse(key, list(sides), f'mmsrd compares one feature of the student with one of the teacher, not '
-                      f'{len(found)}')
-    side, of = found[0], 'student' if student else 'teacher'
-    recorder = distiller[f'{of}_recorders'][side['recorder']]
-    if recorder['type'] != 'ModuleOutputs':
-        raise _refuse(f'model.distiller.{of}_recorders.{side["recorder"]}.type', recorder['type'],
-                      'mmsrd records what modules return (ModuleOutputs)')
+    of = 'student' if student else 'teacher'
+    recorders = {key: distiller[f'{of}_recorders'][side['recorder']] for key, side in sides.items()
+                 if side.get('from_student') is student and 'recorder' in side}
+    outputs = [key for key, recorder in recorders.items() if recorder['type'] == 'ModuleOutputs']
+    if len(outputs) != 1:
+        raise _refuse(f'model.distiller.loss_forward_mappings.{name}', {key: r['type'] for key, r in recorders.items()},
+                      f'mmsrd compares one output of a module of the {of} (ModuleOutputs)')
+    side, recorder = sides[outputs[0]], recorders[outputs[0]]
     index = [side[at] for at in ('record_idx', 'data_idx') if side.get(at) is not None]
     if len([i for i in index if i]) > 1:
-        raise _refuse(key, dict(side), 'record_idx and data_idx together have no counterpart')
+        raise _refuse(f'model.distiller.loss_forward_mappings.{name}', dict(side),
+                      'record_idx and data_idx together have no counterpart')
     connector = side.get('connector')
     return dict(source=recorder['source'], level=max(index, default=None),
                 connectors=[distiller['connectors'][connector]] if connector else [])
@@ -167,10 +170,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', type=Path, help='config of MMRazor')
     path = parser.parse_args().config
+    MODULE2PACKAGE['mmcls'] = 'mmpretrain'  # its name when MMRazor's configs were written
     try:
         config = Config.fromfile(path)
-    except ModuleNotFoundError as e:
-        raise SystemExit(f'{path}: {e}; in _base_ write mmpretrain:: where it says mmcls::') from None
+    except (ModuleNotFoundError, FileNotFoundError) as e:
+        raise SystemExit(f'{path}: {e}') from None
     block, remarks = migrate(config.get('model', {}), config.get('custom_hooks', []))
     base, changes = student_of(path, config.model)
     kept = [name for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
