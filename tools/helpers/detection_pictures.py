@@ -94,12 +94,14 @@ def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path, cou
     from mmdet.apis import inference_detector, init_detector
     truth = json.loads((data / annotations).read_text())
     names = {category['id']: category['name'] for category in truth['categories']}
-    figure, axes = plt.subplots(count, 1 + len(models), figsize=(3 * (1 + len(models)), 3.25 * count),
+    shown = busiest(truth, count)
+    height = sum(0.25 + 3 * image['height'] / image['width'] for image in shown)
+    figure, axes = plt.subplots(count, 1 + len(models), figsize=(3 * (1 + len(models)), height),
                                 constrained_layout=True, squeeze=False)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # mmdet tells what it loads
         warnings.simplefilter('ignore')
         built = {title: init_detector(config, str(file), device='cpu') for title, (config, file) in models.items()}
-        for number, (row, info) in enumerate(zip(axes, busiest(truth, count))):
+        for number, (row, info) in enumerate(zip(axes, shown)):
             image = cv2.imread(str(data / 'val' / info['file_name']))
             own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
             boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
