@@ -1,4 +1,4 @@
-"""1000 iterations: for teachers."""
+"""1000 iterations: for teachers, and students of a larger set, with a pretrained backbone."""
 max_iters = 1000
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=max_iters // 4)
 param_scheduler = [

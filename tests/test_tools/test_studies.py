@@ -518,7 +518,7 @@ def test_rows_on_photographs_are_blocks_that_are_accepted(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('part', 'waves'), [('chess/lite2_lite0', 2), ('people/yolox-nano_r18w16', 3)])
+@pytest.mark.parametrize(('part', 'waves'), [('chess/lite2_lite0', 2), ('people/yolox-nano_lite0', 3)])
 def test_smoke_run_on_composed_images_in_the_layout_of_photographs(tmp_path, part, waves):
     """Teachers, then students; or teachers, students without labels, and those that go on from them."""
     printed = smoke('real.py', '--parts', part, '--work-dir', str(tmp_path))
