@@ -46,7 +46,7 @@ def value(block: dict[str, Any], student: list[torch.Tensor], teacher: list[torc
     """What the losses of a block are on features of a pyramid: a loss over levels is the mean of the levels."""
     total = 0.0
     for loss in parse_distill(block).losses or []:
-        module = MODELS.build(dict(loss.module))
+        module = MODELS.build(dict(loss.module, _scope_='mmsrd'))  # other tests may leave another scope
         levels = [float(module(student[s], teacher[t])[0]) for s, t in loss.levels or []]
         total += loss.weight * sum(levels) / len(levels)
     return total
