@@ -154,16 +154,12 @@ def _recorded(name: str, distiller: Mapping[str, Any], sides: Mapping[str, Any],
                 connectors=[distiller['connectors'][connector]] if connector else [])
 
 
-def student_of(path: Path, model: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """``_base_`` of the new config, and what the old one changes in the student."""
+def student_of(model: Mapping[str, Any], base: ast.expr | None) -> tuple[Any, dict[str, Any]]:
+    """``_base_`` of the new config, and what the old one, whose ``_base_`` is ``base``, changes in the student."""
     own = dict(model['architecture'])
     name = own.pop('cfg_path', None)
     own.pop('pretrained', None)
-    if name:
-        return _config_name(name), own
-    assigned = [node.value for node in ast.parse(path.read_text()).body
-                if isinstance(node, ast.Assign) and getattr(node.targets[0], 'id', '') == '_base_']
-    return (ast.literal_eval(assigned[0]) if assigned else []), {}
+    return (_config_name(name), own) if name else (ast.literal_eval(base) if base else [], {})
 
 
 def main() -> None:
@@ -176,10 +172,10 @@ def main() -> None:
     except (ModuleNotFoundError, FileNotFoundError) as e:
         raise SystemExit(f'{path}: {e}') from None
     block, remarks = migrate(config.get('model', {}), config.get('custom_hooks', []))
-    base, changes = student_of(path, config.model)
-    kept = [name for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
-            for name in [getattr(node.targets[0], 'id', '')] if name and name not in GONE]
-    if kept:
+    assigned = {target.id: node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+                for target in node.targets if isinstance(target, ast.Name)}
+    base, changes = student_of(config.model, assigned.get('_base_'))
+    if kept := [name for name in assigned if name not in GONE]:
         remarks.append(f'take over from {path.name} as they are: {", ".join(kept)}')
     text = dict(_base_=base, **(dict(model=changes) if changes else {}), runner_type='mmsrd.DistillRunner',
                 distill=block)

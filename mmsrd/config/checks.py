@@ -91,25 +91,24 @@ def read_optional(kind: Type[T], key: str, block: Any) -> T | None:
     """
     if block is None or isinstance(block, bool):
         return None if block is False else kind()
-    return read(kind, key, of_type(key, block, Mapping, 'True, False or a dict'))
+    return read(kind, key, mapping(key, block, accepted='True, False or a dict'))
 
 
-def mapping(key: str, value: Any, optional: bool = False) -> dict[str, Any]:
+def mapping(key: str, value: Any, optional: bool = False, accepted: str = 'a dict') -> dict[str, Any]:
     """``value`` as a dict, without the ``_delete_`` that MMEngine leaves where there was nothing to delete.
 
     Args:
         key: Config key, for messages.
         value: What the config has.
         optional: Whether None stands for an empty dict.
+        accepted: Description of what is accepted, for messages.
 
     Raises:
         ConfigTypeError: It is not a mapping, or a key is not a string.
     """
     if value is None and optional:
         return {}
-    if not isinstance(value, Mapping):
-        raise ConfigTypeError.at(key, value, f'must be a dict, not {type(value).__name__}')
-    for name in value:
+    for name in of_type(key, value, Mapping, accepted):
         if not isinstance(name, str):
             raise ConfigTypeError.at(key, value, f'has the key {name!r}; keys must be strings')
     return {name: entry for name, entry in value.items() if name != '_delete_'}

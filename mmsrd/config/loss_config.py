@@ -42,7 +42,7 @@ def _levels(key: str, value: Any) -> list[tuple[int, int]] | str:
 def _projector(key: str, value: Any) -> Any:
     if isinstance(value, str) and value == 'auto':
         return value
-    return mapping(key, of_type(key, value, Mapping, "'auto', None or a dict such as dict(type='LinearProjector')"))
+    return mapping(key, value, accepted="'auto', None or a dict such as dict(type='LinearProjector')")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _model_config(key: str, value: Any) -> str | Config:
 def _images(key: str, value: Any) -> int:
     if isinstance(value, bool):
         return CHECK_IMAGES * value
-    options = mapping(key, of_type(key, value, Mapping, 'True, False or dict(images=...)'))
+    options = mapping(key, value, accepted='True, False or dict(images=...)')
     check_keys(key, options, ('images',))
     return whole_number(f'{key}.images', options.get('images', CHECK_IMAGES), at_least=1)
 
@@ -202,7 +202,7 @@ def parse_teacher(key: str, block: Any) -> TeacherConfig:
     """
     if block is None:
         raise ConfigError(f"{key}: is required: dict(config=..., checkpoint=PATH|URL|'auto')")
-    options = mapping(key, of_type(key, block, Mapping, "dict(config=..., checkpoint=PATH|URL|'auto')"))
+    options = mapping(key, block, accepted="dict(config=..., checkpoint=PATH|URL|'auto')")
     if options.get('type') is not None:
         kind = of_type(f'{key}.type', options.pop('type'), (str, type), 'the name of a kind of teacher, or its class')
         own = _name_of_own_kind(kind)

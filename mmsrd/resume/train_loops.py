@@ -46,8 +46,8 @@ class ResumableLoop:
             dataloader = runner.build_dataloader(dataloader, seed=runner.seed, diff_rank_seed=seeds)
         self._unsupported = unsupported(dataloader)
         if self._unsupported:
-            print_log(f'A resume will not go on at the same batch, because {self._unsupported}', logger='current',
-                      level=logging.WARNING)
+            print_log(f'Training cannot be resumed at the same batch, because {self._unsupported}',
+                      logger='current', level=logging.WARNING)
         self._workers = WorkerStates(dataloader if not self._unsupported else None)
         outlive_signals(dataloader, runner.handled_signals)
         self._resumed: ResumeState | None = None

@@ -85,7 +85,7 @@ def test_cwd_is_the_same_number(pyramid, tau):
     assert value(block, *pyramid) == pytest.approx(expected, rel=1e-5)
 
 
-def test_different_weights_stay_different(pyramid):
+def test_different_weights_stay_different():
     losses = each(3, type='PKDLoss', loss_weight=6)
     losses['loss_fpn2']['loss_weight'] = 1
     block, _ = migrate(razor(losses), [])
@@ -93,7 +93,7 @@ def test_different_weights_stay_different(pyramid):
         'neck': ([0, 1], 12), 'loss_fpn2': ([2], 1)}
 
 
-def test_rtmdet_of_mmyolo(pyramid):
+def test_rtmdet_of_mmyolo():
     """A module for each level, 1×1 convolutions, features standardised by a normalisation without parameters."""
     norm = dict(type='BN', affine=False, track_running_stats=False)
     connectors = {f's{i}': dict(type='ConvModuleConnector', in_channel=96, out_channel=128, bias=False, norm_cfg=norm,
@@ -111,7 +111,7 @@ def test_rtmdet_of_mmyolo(pyramid):
     assert remarks == ['custom_hooks: keep EMAHook']
 
 
-def test_a_loss_that_is_not_here(pyramid):
+def test_a_loss_that_is_not_here():
     """FGD and MGD have connectors and arguments of their own; what they compare is compared with SRD."""
     inherited = dict(type='Pretrained', prefix='neck.', checkpoint='teacher.pth')
     connectors = {f'{side}{i}': dict(type='FGDConnector', student_channels=256) for i in range(2) for side in 'st'}

@@ -55,11 +55,12 @@ def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: S
 
 
 def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[Any],
-               colours: Sequence[tuple[int, int, int]], scale: int = 3) -> np.ndarray:
-    """Copy of a BGR image, ``scale`` times as large, with boxes (corners in pixels), a colour for each.
+               colours: Sequence[tuple[int, int, int]]) -> np.ndarray:
+    """Copy of a BGR image, three times as large, with boxes (corners in pixels), a colour for each.
 
     A label is written into its box where it is one character.
     """
+    scale = 3
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     for box, label, colour in zip(boxes, labels, colours):
         x1, y1, x2, y2 = (round(float(v) * scale) for v in box)

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from real import PRESET, checkpoint, config_alone
+from real import ARCHIVES, PRESET, checkpoint, config_alone
 from runs import ROOT
 from study import ALONE, TEACHER
 
@@ -32,7 +32,7 @@ def main() -> None:
               'student with mmsrd': (student, f'{SET}/{TEACHES}_{LEARNS}', PRESET)}
     pictures({title: (config, checkpoint(args.work_dir / folder / row, config))
               for title, (config, folder, row) in models.items()},
-             Path('data/chess_416'), args.out, 1, 'annotations/instances_val.json')
+             Path('data', ARCHIVES[SET]), args.out, 1, 'annotations/instances_val.json')
     print(args.out)
 
 

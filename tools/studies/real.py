@@ -112,7 +112,7 @@ def names(part: str) -> tuple[str, str, str]:
 def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
     if not choice.smoke:
         return choice.options
-    data = choice.work_dir / f'data_{name}'
+    data = choice.work_dir / ARCHIVES[name]
     roots = [f'{split}_dataloader.dataset.data_root={data}/' for split in ('train', 'val')]
     return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
             'model.test_cfg.score_thr=0', *roots,
@@ -254,8 +254,7 @@ def prepare(choice: Choice) -> None:
     for part in choice.parts:
         name, *backbones = names(part)
         if choice.smoke:
-            for each in {name, 'coco'}:  # where teachers are measured
-                compose_like(choice.work_dir / f'data_{each}', each)
+            compose_like(choice.work_dir / ARCHIVES[name], name)
             continue
         archive = ARCHIVES[name]
         if archive == ARCHIVES['coco'] and ARGS.data and coco_subset.is_coco(ARGS.data):
@@ -284,7 +283,7 @@ def compose_like(out: Path, name: str) -> None:
     from mmengine.config import Config
     if (out / 'annotations/instances_val.json').is_file():
         return
-    classes = CocoDataset.METAINFO['classes'] if name in ('coco', 'people') else \
+    classes = CocoDataset.METAINFO['classes'] if ARCHIVES[name] == ARCHIVES['coco'] else \
         Config.fromfile(f'{FOLDER}/{name}.py').metainfo.classes
     compose_digits.compose(out, 4, 2)
     for split in ('train', 'val'):
