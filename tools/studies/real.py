@@ -288,7 +288,8 @@ def compose_like(out: Path, name: str) -> None:
     compose_digits.compose(out, 4, 2)
     for split in ('train', 'val'):
         content = json.loads((out / f'annotations/{split}.json').read_text())
-        content['annotations'] = [{**each, 'category_id': each['category_id'] % len(classes) + 1}
+        # The first two classes are enough, and those who learn the first alone have something to learn.
+        content['annotations'] = [{**each, 'category_id': each['category_id'] % 2 + 1}
                                   for each in content['annotations']]
         content['categories'] = [dict(id=i + 1, name=text) for i, text in enumerate(classes)]
         (out / f'annotations/instances_{split}.json').write_text(json.dumps(content))
