@@ -16,8 +16,9 @@ from helpers.weights import load, same
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from packaging.metadata import Metadata
 
-from mmsrd import DistillRunner
+from mmsrd import DistillRunner, __version__
 from mmsrd.apis.command_line import auto_resumed, take_config, with_options, with_teacher, without_distillation
 from mmsrd.apis.toolbox_scripts import config_stub, toolbox_of
 from mmsrd.errors import ConfigError
@@ -378,6 +379,7 @@ def test_the_wheel_works_outside_of_the_checkout(wheel, distilled_file, distill,
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith('METADATA'))).decode()
     required = [line for line in metadata.splitlines() if line.startswith('Requires-Dist')]
+    assert Metadata.from_email(metadata).version.public == __version__  # raises where an index would refuse it
     assert required
     assert all('extra ==' in line for line in required)  # nothing that pip could move
     assert [line for line in required if 'mmcv' in line] == [line for line in required if 'mmcv-lite' in line]
