@@ -5,6 +5,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,15 @@ def test_public_names_have_an_example(name):
     in_configs = name.endswith(('Runner', 'Hook')) or name in ('BaseProjector', 'ProjectorDistiller', 'FeatureLoss')
     assert public.__doc__
     assert in_configs or '>>>' in public.__doc__
+
+
+def test_a_release_has_one_version():
+    root = PACKAGE.parent
+    newest = next(line for line in (root / 'CHANGELOG.md').read_text().splitlines() if re.match(r'## \d', line))
+    assert newest.split()[1] == mmsrd.__version__
+    cited = re.search(r'^version: (.*)$', (root / 'CITATION.cff').read_text(), re.MULTILINE)
+    assert cited
+    assert cited[1] == mmsrd.__version__
 
 
 def test_public_names_are_imported_on_first_use():
