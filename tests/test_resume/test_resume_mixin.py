@@ -9,6 +9,7 @@ import pytest
 from helpers.weights import load, same
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 import mmsrd
 from mmsrd.resume import ExactResumeHook
@@ -81,6 +82,16 @@ def test_a_runner_that_does_not_distil_resumes_exactly(make_runner, tmp_path):
     resumed.train()
     assert resumed.batches == 5
     assert same(whole.model.state_dict(), resumed.model.state_dict())
+
+
+@pytest.mark.parametrize('shuffle', [False, True])
+def test_what_cannot_be_resumed_exactly_is_said_at_the_start(make_runner, tmp_path, shuffle):
+    runner = own(make_runner, 'run', 'TheirLongRunner')
+    loader = runner.train_loop.dataloader
+    runner.train_loop.__class__(runner, DataLoader(loader.dataset, batch_size=2, shuffle=shuffle,
+                                                   collate_fn=loader.collate_fn), max_epochs=2)
+    log, = (tmp_path / 'run').rglob('*.log')
+    assert ('cannot be resumed at the same batch, because its sampler draws' in log.read_text()) == shuffle
 
 
 def test_the_room_knows_nothing_of_distillation():
