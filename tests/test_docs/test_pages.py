@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.processes import ROOT
+from mmengine.logging import HistoryBuffer
 
 from mmsrd.config import parse_distill
 from mmsrd.registry import MODELS
@@ -93,9 +95,11 @@ def test_commands_exist_with_their_options(page):
 
 
 @pytest.mark.parametrize('page', GUIDES, ids=relative)
-def test_examples_of_the_block_are_accepted(page, monkeypatch):
-    """The examples of a page are run in order, but for those that need a model or a file."""
+def test_examples_of_the_block_are_accepted(page, monkeypatch, tmp_path):
+    """The examples of a page are run in order, but for those that need a model; the checkpoint is one of MMEngine."""
     names = {'__name__': 'example'}
+    monkeypatch.chdir(tmp_path)
+    torch.save(dict(meta={}, state_dict={}, message_hub=dict(loss=HistoryBuffer())), 'epoch_24.pth')
     monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))  # what examples register is forgotten
     for text in blocks(page, 'python'):
         code = compile(text, relative(page), 'exec')

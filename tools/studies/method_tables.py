@@ -131,7 +131,7 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
                           spread(100 * distilled, digits=1), counted(100 * gains(distilled, base), '+'),
                           counted(100 * longer), spread(100 * own, digits=1)))
     return {'photographs': markdown(('photographs', 'student', 'teacher', 'student alone', 'with mmsrd', 'gain (seeds)',
-                                     'alone, in the same time', 'teacher'), lines)}
+                                     'alone, in the same time', "teacher's mAP"), lines)}
 
 
 def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
