@@ -99,7 +99,7 @@ def test_examples_of_the_block_are_accepted(page, monkeypatch, tmp_path):
     """The examples of a page are run in order, but for those that need a model; the checkpoint is one of MMEngine."""
     names = {'__name__': 'example'}
     monkeypatch.chdir(tmp_path)
-    torch.save(dict(meta={}, state_dict={}, message_hub=dict(loss=HistoryBuffer([1.0]))), 'epoch_24.pth')
+    torch.save(dict(meta={}, state_dict={}, message_hub=dict(loss=HistoryBuffer([1.0], [1]))), 'epoch_24.pth')
     monkeypatch.setattr(MODELS, '_module_dict', dict(MODELS.module_dict))  # what examples register is forgotten
     for text in blocks(page, 'python'):
         code = compile(text, relative(page), 'exec')
