@@ -135,8 +135,8 @@ def test_the_busiest_images_are_shown():
 def test_a_panel_tells_right_from_wrong():
     found = InstanceData(bboxes=torch.tensor([[4.0, 5, 20, 21], [0, 0, 3, 3]]), labels=torch.tensor([1, 1]),
                          scores=torch.tensor([0.9, 0.1]))
-    caption, picture = detection_pictures.panel(np.zeros((32, 32, 3), np.uint8), found, [(4, 5, 20, 21)], ['8'], '87')
-    assert caption == '0 of 1 right'  # the second is one more than there are objects
+    right, picture = detection_pictures.panel(np.zeros((32, 32, 3), np.uint8), found, [(4, 5, 20, 21)], ['8'], '87')
+    assert right == 0  # the second is one more than there are objects
     assert tuple(picture[5 * 3 + 40, 4 * 3]) == detection_pictures.WRONG
 
 

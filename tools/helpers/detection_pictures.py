@@ -32,12 +32,17 @@ def busiest(truth: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
     return sorted(first, key=lambda image: -counts[image['id']])[:count]
 
 
+def corners(annotations: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, float, float]]:
+    """Boxes of COCO annotations as (x1, y1, x2, y2)."""
+    return [(x, y, x + w, y + h) for x, y, w, h in (each['bbox'] for each in annotations)]
+
+
 def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: Sequence[Sequence[float]],
-          true_labels: Sequence[Any]) -> tuple[list[bool], list[bool]]:
+          true_labels: Sequence[Any], min_iou: float = MIN_IOU) -> tuple[list[bool], list[bool]]:
     """Which predictions (by falling score) are right, and which objects are missed; boxes are (x1, y1, x2, y2).
 
     A prediction is right if an object of its label that no earlier one has taken overlaps it by an IoU of at least
-    0.5; a second box on one object is wrong.
+    ``min_iou``; a second box on one object is wrong.
     """
     missed = [True] * len(true_boxes)
     if not len(boxes) or not len(true_boxes):
@@ -47,7 +52,7 @@ def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: S
     overlaps = mask_utils.iou(*as_sizes, [0] * len(true_boxes))
     right = []
     for row, label in zip(overlaps, labels):
-        free = [i for i in np.argsort(-row) if missed[i] and true_labels[i] == label and row[i] >= MIN_IOU]
+        free = [i for i in np.argsort(-row) if missed[i] and true_labels[i] == label and row[i] >= min_iou]
         right.append(bool(free))
         if free:
             missed[free[0]] = False
@@ -72,18 +77,18 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[Any],
 
 
 def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels: Sequence[Any],
-          classes: Sequence[str]) -> tuple[str, Any]:
-    """Caption and picture of one model's best boxes: right ones green, wrong ones red, missed objects yellow.
+          classes: Sequence[str], min_iou: float = MIN_IOU) -> tuple[int, Any]:
+    """How many of one model's best boxes are right, and a picture: right ones green, wrong red, missed objects yellow.
 
     True labels are names of ``classes``, which has the names of the found ones.
     """
     found = found[found.scores.argsort(descending=True)][:len(true_boxes)]
     boxes, labels = found.bboxes.tolist(), [classes[label] for label in found.labels]
-    right, missed = judge(boxes, labels, true_boxes, true_labels)
+    right, missed = judge(boxes, labels, true_boxes, true_labels, min_iou)
     lost = [i for i, is_missed in enumerate(missed) if is_missed]
     picture = draw_boxes(image, [*(true_boxes[i] for i in lost), *boxes], [*(true_labels[i] for i in lost), *labels],
                          [MISSED] * len(lost) + [RIGHT if is_right else WRONG for is_right in right])
-    return f'{sum(right)} of {len(missed)} right', picture
+    return sum(right), picture
 
 
 def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path, count: int = 4,
@@ -105,12 +110,12 @@ def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path, cou
         for number, (row, info) in enumerate(zip(axes, shown)):
             image = cv2.imread(str(data / 'val' / info['file_name']))
             own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
-            boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
-            labels = [names[a['category_id']] for a in own]
+            boxes, labels = corners(own), [names[a['category_id']] for a in own]
             panels = {'Ground truth': (f'{len(own)} objects', draw_boxes(image, boxes, labels, [RIGHT] * len(own)))}
             for title, model in built.items():
-                panels[title] = panel(image, inference_detector(model, image).pred_instances, boxes, labels,
-                                      model.dataset_meta['classes'])
+                right, picture = panel(image, inference_detector(model, image).pred_instances, boxes, labels,
+                                       model.dataset_meta['classes'])
+                panels[title] = f'{right} of {len(own)} right', picture
             for axis, (title, (caption, picture)) in zip(row, panels.items()):
                 axis.imshow(picture[..., ::-1])
                 axis.set_axis_off()
