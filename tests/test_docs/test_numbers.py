@@ -9,13 +9,14 @@ import statistics
 import classification
 import detection
 import pytest
+import real
 from detection import METRIC
 from detection_rows import DEFAULT, INIT, LONG
 from helpers.processes import ROOT
 from method_tables import pairs_of_summary
 from one_process import compared
 from records import read_lines
-from tables import ALONE, TEACHER, by_seed, frame, of_row
+from tables import ALONE, TEACHER, by_seed, frame, gains, of_row
 
 RELIABILITY = ROOT / 'docs/results/reliability.jsonl'
 TABLE = re.compile(r'<!-- table.*?<!-- end of table -->', re.S)
@@ -33,6 +34,11 @@ def det():
 @pytest.fixture(scope='module')
 def cls():
     return frame(classification.STUDY.recorded())
+
+
+@pytest.fixture(scope='module')
+def photos():
+    return frame(real.STUDY.recorded())
 
 
 def check(page, expected, settings=(), complete=True):
@@ -102,6 +108,31 @@ def numbers_of_detectors(det):
     ways = [min(own), max(own), way(det, 'yolox', 'yolox'), way(det, 'fcos', 'fcos', 'emoji'),
             way(det, 'fcos', 'retinanet'), way(det, 'faster-rcnn', 'fcos')]
     return [*(f'{number:.1f}' for number in shown), *(f'{number:.0f}' for number in ways), *weights]
+
+
+def way_on_photographs(photos, part, row):
+    """How far students go from themselves alone to their teacher, percent, of the seeds that both have."""
+    name, _, student = real.names(part)
+    alone = by_seed(photos, f'{name}/{student}', ALONE, METRIC)
+    gap = real.figures_of_teacher(photos, part)[0] - alone
+    return (100 * gains(by_seed(photos, part, row, METRIC), alone) / gap).mean()
+
+
+def test_photographs(photos):
+    chess, people = 'chess/lite2_r18w16', ['people/yolox-nano_r18w16', 'people/yolox-nano_lite0']
+    ways = [*(way_on_photographs(photos, chess, row) for row in (real.PRESET, 'PKD, balance 1')),
+            *(way_on_photographs(photos, part, real.PRESET) for part in people)]
+    check('docs/en/notes/method.md', [f'{way:.0f}' for way in ways], complete=False)
+    alone, longer, preset = (by_seed(photos, dataset, row, METRIC)[0] for dataset, row in (
+        ('chess/r18w16', ALONE), ('chess/r18w16', real.EQUAL_TIME), (chess, real.PRESET)))
+    points = f'{100 * (preset - alone):.1f}', f'{100 * (longer - preset):.1f}'
+    check('docs/en/notes/limits.md', points, complete=False)
+    for part in (chess, *people):
+        name, _, student = real.names(part)
+        seconds, longer = (of_row(photos, dataset, row)['processor_seconds'].mean() for dataset, row in (
+            (f'{name}/{student}', ALONE), (part, real.PRESET)))
+        # Two trainings of one config differ by up to a twentieth.
+        assert longer / seconds == pytest.approx(real.LONGER[f'{name}/{student}'], rel=0.05)
 
 
 def numbers_of_classifiers(cls):

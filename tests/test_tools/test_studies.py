@@ -471,11 +471,13 @@ def test_norms_of_a_level_without_objects_are_drawn(monkeypatch):
 
 def test_the_method_page_shows_the_recorded_results(tmp_path):
     records = [frame(study.recorded()) for study in (detection.STUDY, classification.STUDY)]
-    texts = {name: (ROOT / method.NOTES / name).read_text() for name in method.tables(*records)}
-    for name, contents in method.tables(*records).items():
+    photos = frame(real.STUDY.recorded())
+    tables = method.tables(*records, photos)
+    texts = {name: (ROOT / method.NOTES / name).read_text() for name in tables}
+    for name, contents in tables.items():
         assert method.page(texts[name], contents) == texts[name]
     readme = (ROOT / method.README).read_text()
-    assert method.page(readme, method.photographs(frame(real.STUDY.recorded()))) == readme
+    assert method.page(readme, method.photographs(photos)) == readme
     method.pictures(*records, tmp_path)
     drawn = {path.name for path in tmp_path.glob('*.png')}
     assert drawn == {path.name for path in (ROOT / method.PICTURES).glob('*.png')}

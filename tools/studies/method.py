@@ -85,10 +85,10 @@ def page(text: str, contents: dict[str, str]) -> str:
 
 def main() -> None:
     os.chdir(ROOT)
-    det, cls = (frame(study.recorded()) for study in (detection.STUDY, classification.STUDY))
+    det, cls, photos = (frame(study.recorded()) for study in (detection.STUDY, classification.STUDY, real.STUDY))
     pictures(det, cls, PICTURES)
-    pages = {NOTES / name: contents for name, contents in tables(det, cls).items()}
-    for path, contents in {**pages, README: photographs(frame(real.STUDY.recorded()))}.items():
+    pages = {NOTES / name: contents for name, contents in tables(det, cls, photos).items()}
+    for path, contents in {**pages, README: photographs(photos)}.items():
         path.write_text(page(path.read_text(), contents))
     print(f'pictures in {PICTURES}, tables in {", ".join(map(str, [*pages, README]))}')
 

@@ -134,12 +134,34 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
                                      'alone, in the same time', "teacher's mAP"), lines)}
 
 
-def tables(det: pd.DataFrame, cls: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Tables of the pages, by page and by their names in its marks."""
+def compared_on_photographs(results: pd.DataFrame) -> str:
+    """Markdown table of pairs on photographs: gain over the student alone of each of the rows that all pairs share."""
+    rows = (real.PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3')
+    lines = []
+    for part in real.PAIRS:
+        name, teacher, student = real.names(part)
+        base = by_seed(results, f'{name}/{student}', ALONE, METRIC)
+        found = {row: 100 * gains(by_seed(results, part, row, METRIC), base) for row in rows}
+        if len(found[real.PRESET]):
+            longer = 100 * gains(by_seed(results, f'{name}/{student}', real.EQUAL_TIME, METRIC), base)
+            lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}',
+                          *(counted(gained, '+') for gained in found.values()), counted(longer, '+')))
+    return markdown(('set: teacher → student', *rows, real.EQUAL_TIME), lines)
+
+
+def tables(det: pd.DataFrame, cls: pd.DataFrame, photos: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Tables of the pages, by page and by their names in its marks.
+
+    Args:
+        det: Records of the detection study.
+        cls: Records of the classification study.
+        photos: Records of the study of photographs.
+    """
     alone = f'{FCOS.partition("/")[0]}/fcos'
     ended = {end: {row + end: row for row in MAIN if row + end in ROWS} for end in (SGD, LONG)}
     return {
         'method.md': {
+            'photographs, rows': compared_on_photographs(photos),
             'summary': summary(det, cls),
             'why': gain_table(det, FCOS, (alone, ALONE), REASONS),
             'choices': gain_table(det, FCOS, (alone, ALONE), {row: row for row in CHOICES}),
