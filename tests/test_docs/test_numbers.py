@@ -120,7 +120,7 @@ def way_on_photographs(photos, part, row):
 
 def test_photographs(photos):
     chess, people = 'chess/lite2_r18w16', ['people/yolox-nano_r18w16', 'people/yolox-nano_lite0']
-    ways = [*(way_on_photographs(photos, chess, row) for row in (real.PRESET, 'PKD, balance 1')),
+    ways = [*(way_on_photographs(photos, chess, row) for row in (real.PRESET, 'PKD, balance 1', 'MSE, balance 1')),
             *(way_on_photographs(photos, part, real.PRESET) for part in people)]
     check('docs/en/notes/method.md', [f'{way:.0f}' for way in ways], complete=False)
     alone, longer, preset = (by_seed(photos, dataset, row, METRIC)[0] for dataset, row in (
