@@ -112,10 +112,8 @@ def numbers_of_detectors(det):
 
 def way_on_photographs(photos, part, row):
     """How far students go from themselves alone to their teacher, percent, of the seeds that both have."""
-    name, _, student = real.names(part)
-    alone = by_seed(photos, f'{name}/{student}', ALONE, METRIC)
-    gap = real.figures_of_teacher(photos, part)[0] - alone
-    return (100 * gains(by_seed(photos, part, row, METRIC), alone) / gap).mean()
+    alone, own, distilled = (real.figures(photos, part, each) for each in (ALONE, TEACHER, row))
+    return (100 * gains(distilled, alone) / (own[0] - alone)).mean()
 
 
 def test_photographs(photos):
@@ -123,16 +121,14 @@ def test_photographs(photos):
     ways = [*(way_on_photographs(photos, chess, row) for row in (real.PRESET, 'PKD, balance 1', 'MSE, balance 1')),
             *(way_on_photographs(photos, part, real.PRESET) for part in people)]
     check('docs/en/notes/method.md', [f'{way:.0f}' for way in ways], complete=False)
-    alone, longer, preset = (by_seed(photos, dataset, row, METRIC)[0] for dataset, row in (
-        ('chess/r18w16', ALONE), ('chess/r18w16', real.EQUAL_TIME), (chess, real.PRESET)))
+    alone, longer, preset = (real.figures(photos, chess, row)[0] for row in (ALONE, real.EQUAL_TIME, real.PRESET))
     points = f'{100 * (preset - alone):.1f}', f'{100 * (longer - preset):.1f}'
     check('docs/en/notes/limits.md', points, complete=False)
     for part in (chess, *people):
-        name, _, student = real.names(part)
-        seconds, longer = (of_row(photos, dataset, row)['processor_seconds'].mean() for dataset, row in (
-            (f'{name}/{student}', ALONE), (part, real.PRESET)))
+        seconds, longer = (of_row(photos, real.dataset_of(part, row), row)['processor_seconds'].mean()
+                           for row in (ALONE, real.PRESET))
         # Two trainings of one config differ by up to a twentieth.
-        assert longer / seconds == pytest.approx(real.LONGER[f'{name}/{student}'], rel=0.05)
+        assert longer / seconds == pytest.approx(real.LONGER[real.dataset_of(part, ALONE)], rel=0.05)
 
 
 def numbers_of_classifiers(cls):

@@ -19,6 +19,7 @@ from pycocotools import mask as mask_utils
 
 CANDIDATES = 100
 MIN_IOU = 0.5
+TRUTH = 'Ground truth'
 RIGHT, WRONG, MISSED = (60, 140, 40), (40, 40, 220), (0, 190, 230)  # BGR: green, red, yellow
 
 
@@ -30,11 +31,6 @@ def busiest(truth: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
         if annotation['image_id'] in counts:
             counts[annotation['image_id']] += 1
     return sorted(first, key=lambda image: -counts[image['id']])[:count]
-
-
-def corners(annotations: Sequence[Mapping[str, Any]]) -> list[tuple[float, float, float, float]]:
-    """Boxes of COCO annotations as (x1, y1, x2, y2)."""
-    return [(x, y, x + w, y + h) for x, y, w, h in (each['bbox'] for each in annotations)]
 
 
 def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: Sequence[Sequence[float]],
@@ -91,35 +87,55 @@ def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels:
     return sum(right), picture
 
 
+def compared(models: Mapping[str, tuple[str, Path]], data: Path, truth: Mapping[str, Any],
+             images: Sequence[Mapping[str, Any]], min_iou: float = MIN_IOU) -> dict[str, list[tuple[int, Any]]]:
+    """For ground truth and each model, of each image: how many boxes are right, and a picture.
+
+    ``models`` and ``data`` are as in :func:`pictures`; ``truth`` is the content of the annotations.
+    """
+    from mmdet.apis import inference_detector, init_detector
+    names = {category['id']: category['name'] for category in truth['categories']}
+    found: dict[str, list[tuple[int, Any]]] = {title: [] for title in (TRUTH, *models)}
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # mmdet tells what it loads
+        warnings.simplefilter('ignore')
+        built = {title: init_detector(config, str(file), device='cpu') for title, (config, file) in models.items()}
+        for info in images:
+            image = cv2.imread(str(data / 'val' / info['file_name']))
+            own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
+            boxes = [(x, y, x + w, y + h) for x, y, w, h in (a['bbox'] for a in own)]
+            labels = [names[a['category_id']] for a in own]
+            found[TRUTH].append((len(own), draw_boxes(image, boxes, labels, [RIGHT] * len(own))))
+            for title, model in built.items():
+                found[title].append(panel(image, inference_detector(model, image).pred_instances, boxes, labels,
+                                          model.dataset_meta['classes'], min_iou))
+    return found
+
+
+def show(axis: Any, picture: np.ndarray, title: str) -> None:
+    """Show a BGR picture with its title."""
+    axis.imshow(picture[..., ::-1])
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=10)
+
+
 def pictures(models: Mapping[str, tuple[str, Path]], data: Path, path: Path, count: int = 4,
              annotations: str = 'annotations/val.json') -> None:
     """Draw ``count`` validation images: ground truth and detections of each model, side by side.
 
     ``models`` has config file and checkpoint of each by its title, ``data`` is the folder of the COCO-format data.
     """
-    from mmdet.apis import inference_detector, init_detector
     truth = json.loads((data / annotations).read_text())
-    names = {category['id']: category['name'] for category in truth['categories']}
     shown = busiest(truth, count)
+    panels = compared(models, data, truth, shown)
     height = sum(0.25 + 3 * image['height'] / image['width'] for image in shown)
     figure, axes = plt.subplots(count, 1 + len(models), figsize=(3 * (1 + len(models)), height),
                                 constrained_layout=True, squeeze=False)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # mmdet tells what it loads
-        warnings.simplefilter('ignore')
-        built = {title: init_detector(config, str(file), device='cpu') for title, (config, file) in models.items()}
-        for number, (row, info) in enumerate(zip(axes, shown)):
-            image = cv2.imread(str(data / 'val' / info['file_name']))
-            own = [a for a in truth['annotations'] if a['image_id'] == info['id']]
-            boxes, labels = corners(own), [names[a['category_id']] for a in own]
-            panels = {'Ground truth': (f'{len(own)} objects', draw_boxes(image, boxes, labels, [RIGHT] * len(own)))}
-            for title, model in built.items():
-                right, picture = panel(image, inference_detector(model, image).pred_instances, boxes, labels,
-                                       model.dataset_meta['classes'])
-                panels[title] = f'{right} of {len(own)} right', picture
-            for axis, (title, (caption, picture)) in zip(row, panels.items()):
-                axis.imshow(picture[..., ::-1])
-                axis.set_axis_off()
-                axis.set_title(caption if number else f'{title}\n{caption}', fontsize=10)
+    for number, row in enumerate(axes):
+        objects = panels[TRUTH][number][0]
+        for axis, (title, of_model) in zip(row, panels.items()):
+            right, picture = of_model[number]
+            caption = f'{objects} objects' if title == TRUTH else f'{right} of {objects} right'
+            show(axis, picture, caption if number else f'{title}\n{caption}')
     figure.suptitle(f'as many boxes as objects; green: right (IoU ≥ {MIN_IOU}), red: wrong, yellow: missed',
                     fontsize=10)
     figure.savefig(path, dpi=110)

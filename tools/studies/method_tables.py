@@ -124,9 +124,9 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
     lines = []
     for part in real.PAIRS:
         name, teacher, student = real.names(part)
-        base, longer = (by_seed(results, f'{name}/{student}', row, METRIC) for row in (ALONE, real.EQUAL_TIME))
-        if len(distilled := by_seed(results, part, real.PRESET, METRIC)):
-            own = real.figures_of_teacher(results, part)
+        base, longer, distilled, own = (
+            real.figures(results, part, row) for row in (ALONE, real.EQUAL_TIME, real.PRESET, TEACHER))
+        if len(distilled):
             lines.append((real.SETS[name], real.TITLES[student], real.TITLES[teacher], spread(100 * base, digits=1),
                           spread(100 * distilled, digits=1), counted(100 * gains(distilled, base), '+'),
                           counted(100 * longer), spread(100 * own, digits=1)))
@@ -135,18 +135,18 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
 
 
 def compared_on_photographs(results: pd.DataFrame) -> str:
-    """Markdown table of pairs on photographs: gain over the student alone of each of the rows that all pairs share."""
-    rows = (real.PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3')
+    """Markdown table of pairs on photographs: gain over the student alone of each of the rows."""
+    rows = (real.PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
+            real.EQUAL_TIME)
     lines = []
     for part in real.PAIRS:
         name, teacher, student = real.names(part)
-        base = by_seed(results, f'{name}/{student}', ALONE, METRIC)
-        found = {row: 100 * gains(by_seed(results, part, row, METRIC), base) for row in rows}
-        if len(found[real.PRESET]):
-            longer = 100 * gains(by_seed(results, f'{name}/{student}', real.EQUAL_TIME, METRIC), base)
+        base = real.figures(results, part, ALONE)
+        gained = [100 * gains(real.figures(results, part, row), base) for row in rows]
+        if len(gained[0]):
             lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}',
-                          *(counted(gained, '+') for gained in found.values()), counted(longer, '+')))
-    return markdown(('set: teacher → student', *rows, real.EQUAL_TIME), lines)
+                          *(counted(points, '+') for points in gained)))
+    return markdown(('set: teacher → student', *rows), lines)
 
 
 def tables(det: pd.DataFrame, cls: pd.DataFrame, photos: pd.DataFrame) -> dict[str, dict[str, str]]:

@@ -218,30 +218,36 @@ def table(results: pd.DataFrame) -> str:
     lines = []
     for part, rows in PAIRS.items():
         name, teacher, student = names(part)
-        alone = by_seed(results, f'{name}/{student}', ALONE, METRIC)
-        students = [*((f'{name}/{student}', row) for row in (ALONE, EQUAL_TIME)), *((part, row) for row in rows)]
-        if not any(len(by_seed(results, *of, METRIC)) for of in students):
+        found = {row: figures(results, part, row) for row in (TEACHER, ALONE, EQUAL_TIME, *rows)}
+        if not any(len(values) for row, values in found.items() if row != TEACHER):
             continue
-        for dataset, row in [(f'{_home(name, teacher)}/{teacher}', TEACHER), *students]:
-            values = figures_of_teacher(results, part) if row == TEACHER else by_seed(results, dataset, row, METRIC)
+        for row, values in found.items():
             if len(values):
-                other = by_seed(results, dataset, TENTH, METRIC) if row in (TENTH_PRESET, TENTH_PRETRAINED) else alone
+                other = found[TENTH if row in (TENTH_PRESET, TENTH_PRETRAINED) else ALONE]
                 gain = '' if row in (TEACHER, ALONE, TENTH) else spread(100 * gains(values, other), '+', 1)
                 lines.append((SETS[name], f'{TITLES[teacher]} → {TITLES[student]}', row, len(values),
-                              spread(100 * values, digits=1), gain, processor_minutes(results, dataset, row)))
+                              spread(100 * values, digits=1), gain, processor_minutes(results, part, row)))
     return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
                     lines)
 
 
-def figures_of_teacher(results: pd.DataFrame, part: str) -> pd.Series:
-    """AP of a pair's teacher on the classes of its student."""
-    name, teacher, _ = names(part)
-    return by_seed(results, f'{_home(name, teacher)}/{teacher}', TEACHER, PEOPLE if name == 'people' else METRIC)
+def dataset_of(part: str, row: str) -> str:
+    """Under what a row of a pair is recorded: the pair itself, or its teacher or student where other pairs share it."""
+    name, teacher, student = names(part)
+    if row == TEACHER:
+        return f'{_home(name, teacher)}/{teacher}'
+    return f'{name}/{student}' if row in (ALONE, EQUAL_TIME) else part
 
 
-def processor_minutes(results: pd.DataFrame, dataset: str, row: str) -> str:
+def figures(results: pd.DataFrame, part: str, row: str) -> pd.Series:
+    """AP of a row of a pair by seed, of the teacher on the classes of its student."""
+    of_people = row == TEACHER and names(part)[0] == 'people'
+    return by_seed(results, dataset_of(part, row), row, PEOPLE if of_people else METRIC)
+
+
+def processor_minutes(results: pd.DataFrame, part: str, row: str) -> str:
     """Mean processor minutes of the trainings of a row."""
-    seconds = of_row(results, dataset, row).get('processor_seconds', pd.Series(dtype=float))
+    seconds = of_row(results, dataset_of(part, row), row).get('processor_seconds', pd.Series(dtype=float))
     return f'{seconds.mean() / 60:.0f}' if len(seconds) else ''
 
 
