@@ -19,7 +19,7 @@ from ..utils.zoo import load_config
 
 TEACHER = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 """Small teacher of the toolbox; its weights are random."""
-SIDES = {True: (2, 256, 800, 1344), False: (1, 64, 256, 320)}
+SIDES = {True: (2, 256, 800, 1344), False: (1, 64, 160, 192)}
 """Images, channels, height and width on an accelerator, and on a CPU."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from helpers.processes import ROOT, python
+from helpers.processes import ROOT, forked
 
 PIPELINE = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True), dict(type='PackDetInputs')]
 
@@ -23,7 +23,7 @@ def test_yolox_mode_switch(make_runner, distill, student_config):
 
 
 def train(*arguments, cwd):
-    done = python(ROOT / 'tools' / 'train.py', *arguments, cwd=cwd, PYTHONPATH=f'{ROOT}:{cwd}')
+    done = forked(ROOT / 'tools' / 'train.py', *arguments, cwd=cwd, PYTHONPATH=f'{ROOT}:{cwd}')
     return done.stdout + done.stderr
 
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from helpers.processes import ROOT, run
+from helpers.processes import ROOT, forked
 from helpers.weight_zero_worker import Bfloat16OptimWrapper
 from helpers.weights import same
 from mmengine.registry import RUNNERS
@@ -128,7 +128,8 @@ def test_two_processes_are_one(student_config, block, coco, tmp_path):
         config.work_dir = str(tmp_path / f'{processes}')
         file = tmp_path / f'in_{processes}.py'
         config.dump(str(file))
-        run('bash', ROOT / 'tools/dist_train.sh', file, str(processes), cwd=tmp_path, PORT='29631')
+        launcher = [] if processes == 1 else ['--launcher', 'pytorch']
+        forked(ROOT / 'tools/train.py', file, *launcher, processes=processes, cwd=tmp_path)
         weights[processes] = load_checkpoint_file(str(tmp_path / f'{processes}/epoch_1.pth'), 'test')
     assert weights[1]['meta']['iter'] == weights[2]['meta']['iter'] == 2
     for name, value in weights[1]['state_dict'].items():

@@ -1,4 +1,4 @@
-"""The command-line tools, the stock scripts and the wheel, each in processes of its own."""
+"""The command-line tools, the stock scripts and the wheel."""
 from __future__ import annotations
 
 import copy
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.processes import ROOT, run
+from helpers.processes import ROOT, forked, run
 from helpers.weights import load, same
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -47,16 +47,11 @@ def distilled_file(student_file, distill) -> Path:
     return path
 
 
-def test_stock_train_runs_a_distill_config(distilled_file, tmp_path):
-    run(sys.executable, STOCK_TRAIN, distilled_file, '--work-dir', tmp_path / 'run', cwd=tmp_path)
-    assert 'distiller' in load(tmp_path / 'run' / 'epoch_1.pth')
-
-
 def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
     teacher = distill['teacher']
-    done = run(sys.executable, ROOT / 'tools/train.py', student_file, '--teacher', teacher['config'],
-               '--teacher-checkpoint', teacher['checkpoint'], '--distill-preset', 'detection',
-               '--cfg-options', 'distill.schedule.warmup=2', cwd=tmp_path)
+    done = forked(ROOT / 'tools/train.py', student_file, '--teacher', teacher['config'], '--teacher-checkpoint',
+                  teacher['checkpoint'], '--distill-preset', 'detection',
+                  '--cfg-options', 'distill.schedule.warmup=2', cwd=tmp_path)
     checkpoint = tmp_path / 'work_dirs' / 'student' / 'epoch_1.pth'  # the name is the student's
     assert 'distiller' in load(checkpoint)
     assert 'srd_alignment/neck' in done.stdout + done.stderr
@@ -65,9 +60,9 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
     # The written config tests without its teacher, by our script and by the stock one.
     Path(teacher['checkpoint']).rename(teacher['checkpoint'] + '.gone')
     try:
-        for script in ([ROOT / 'tools/test.py'], ['-m', 'mmsrd', package_files('mmdet') / 'tools/test.py']):
-            done = run(sys.executable, *script, checkpoint.with_name('student.py'), checkpoint,
-                       '--work-dir', tmp_path / 'test', cwd=tmp_path)
+        for script in ([ROOT / 'tools/test.py'], ['mmsrd', package_files('mmdet') / 'tools/test.py']):
+            done = forked(*script, checkpoint.with_name('student.py'), checkpoint,
+                          '--work-dir', tmp_path / 'test', cwd=tmp_path)
             assert 'coco/bbox_mAP' in done.stdout + done.stderr
     finally:
         Path(teacher['checkpoint'] + '.gone').rename(teacher['checkpoint'])
@@ -91,8 +86,8 @@ def test_train_without_a_teacher_is_the_stock_run(student_file, tmp_path):
 ])
 def test_a_user_error_is_one_line(student_file, distill, tmp_path, arguments, message):
     arguments = [distill['teacher']['config'] if a == 'TEACHER' else a for a in arguments]
-    done = run(sys.executable, ROOT / 'tools/train.py', student_file, '--work-dir', tmp_path / 'run', *arguments,
-               cwd=tmp_path, ok=False)
+    done = forked(ROOT / 'tools/train.py', student_file, '--work-dir', tmp_path / 'run', *arguments, cwd=tmp_path,
+                  ok=False)
     assert done.returncode == 2
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
@@ -100,21 +95,21 @@ def test_a_user_error_is_one_line(student_file, distill, tmp_path, arguments, me
 
 
 def test_the_traceback_is_there_for_those_who_ask(student_file, tmp_path):
-    done = run(sys.executable, ROOT / 'tools/train.py', student_file, '--teacher-checkpoint', 'auto', cwd=tmp_path,
-               ok=False, MMSRD_TRACEBACK='1')
+    done = forked(ROOT / 'tools/train.py', student_file, '--teacher-checkpoint', 'auto', cwd=tmp_path, ok=False,
+                  MMSRD_TRACEBACK='1')
     assert 'Traceback' in done.stderr
     assert done.stderr.splitlines()[-1].startswith('mmsrd.errors.ConfigError: --teacher-checkpoint was given without')
 
 
 @pytest.mark.parametrize('arguments', [[], ['train'], ['test']])
 def test_running_the_package_without_arguments_says_how(arguments, tmp_path):
-    done = run(sys.executable, '-m', 'mmsrd', *arguments, cwd=tmp_path, ok=False)
+    done = forked('mmsrd', *arguments, cwd=tmp_path, ok=False)
     assert 'CONFIG' in done.stdout + done.stderr
 
 
 def test_help_has_both_sets_of_flags(tmp_path):
     for script, flag in (('train', '--auto-scale-lr'), ('test', '--tta')):
-        text = run(sys.executable, ROOT / f'tools/{script}.py', '--help', cwd=tmp_path).stdout
+        text = forked(ROOT / f'tools/{script}.py', '--help', cwd=tmp_path).stdout
         assert '--teacher-checkpoint' in text
         assert flag in text
 
@@ -375,6 +370,7 @@ def test_slurm_train_at_once(slurm, environment):
 
 
 def test_the_wheel_works_outside_of_the_checkout(wheel, distilled_file, distill, tmp_path):
+    """With MMDetection's own script, too."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith('METADATA'))).decode()
@@ -391,7 +387,8 @@ def test_the_wheel_works_outside_of_the_checkout(wheel, distilled_file, distill,
     empty = tmp_path / 'empty'
     empty.mkdir()
     installed = dict(cwd=empty, PYTHONPATH=str(tmp_path / 'target'))
-    where = run(sys.executable, '-c', 'import mmsrd; print(mmsrd.__file__)', **installed).stdout
+    where = run(sys.executable, '-c', 'import importlib.util as util; print(util.find_spec("mmsrd").origin)',
+                **installed).stdout
     assert str(tmp_path / 'target') in where
     run(sys.executable, STOCK_TRAIN, distilled_file, '--work-dir', tmp_path / 'stock', **installed)
     run(sys.executable, '-m', 'mmsrd', 'train', distilled_file.with_name('student.py'), '--teacher',

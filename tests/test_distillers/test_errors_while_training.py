@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers.processes import ROOT, python
+from helpers.processes import ROOT, forked
 from mmengine.logging import MMLogger
 from torch import nn
 
@@ -147,8 +147,7 @@ def test_flags_for_one_teacher_where_there_are_several(flag):
 
 
 def test_print_distill_ends_with_one_line():
-    done = python(ROOT / 'tools/analysis/print_distill.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ok=False,
-                  timeout=120)
+    done = forked(ROOT / 'tools/analysis/print_distill.py', 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py', ok=False)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith('ConfigError: distill: the config has no `distill` block')
 

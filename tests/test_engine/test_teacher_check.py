@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.processes import ROOT, python
+from helpers.processes import ROOT, forked
 from helpers.weights import load, same
 from mmdet.evaluation import CocoMetric
 from mmengine.registry import METRICS
@@ -96,9 +96,8 @@ def test_two_processes_find_what_one_finds(student_config, make_runner, teacher,
                             'val_dataloader.batch_size': 1, 'val_dataloader.dataset.indices': images,
                             'val_dataloader.sampler': dict(type='DefaultSampler', shuffle=False, round_up=False)})
     config.dump(str(tmp_path / 'student.py'))
-    python('-m', 'torch.distributed.run', '--nproc_per_node=2', '--rdzv_backend=c10d', '--rdzv_endpoint=localhost:0',
-           ROOT / 'tools/train.py', tmp_path / 'student.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
-           cwd=tmp_path, PYTHONPATH=f'{ROOT}:{ROOT / "tests"}')
+    forked(ROOT / 'tools/train.py', tmp_path / 'student.py', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
+           processes=2, cwd=tmp_path)
     found, = json.loads((tmp_path / 'run/teacher_check.json').read_text()).values()
     alone = make_runner('alone', dict(teacher=dict(teacher[0], check=dict(images=images))),
                         **ONE_EPOCH, **{'val_dataloader.batch_size': 1})

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from helpers.hub import hub
-from helpers.processes import ROOT, python
+from helpers.processes import ROOT, forked, python
 from mmengine.registry import RUNNERS
 from torch.nn import functional
 
@@ -191,7 +191,7 @@ def test_training_from_the_command_line(student_config, vit_file, tmp_path):
     student_config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=1, val_interval=9)
     student_config.log_level = 'INFO'
     student_config.dump(str(tmp_path / 'student.py'))
-    python(ROOT / 'tools/train.py', tmp_path / 'student.py', '--teacher', f'timm::{VIT}', '--teacher-checkpoint',
+    forked(ROOT / 'tools/train.py', tmp_path / 'student.py', '--teacher', f'timm::{VIT}', '--teacher-checkpoint',
            vit_file, '--work-dir', tmp_path / 'run', cwd=tmp_path)
     log, = (tmp_path / 'run').rglob('*.log')
     assert 'Teacher weights of timm::vit_tiny_patch16_224 loaded' in log.read_text()

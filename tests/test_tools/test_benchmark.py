@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from helpers.processes import ROOT, python, run
+from helpers.processes import ROOT, forked, python, run
 
 sys.path.insert(0, str(ROOT / 'tools' / 'benchmarks'))
 import benchmark
@@ -278,7 +278,7 @@ def test_compare_teacher(distill, student_config, tmp_path):
     student_config = copy.deepcopy(student_config)  # the tests of a session share it
     student_config.distill = distill
     student_config.dump(str(tmp_path / 'student.py'))
-    done = python(ROOT / 'tools/analysis/compare_teacher.py', tmp_path / 'student.py', '--images', '2', timeout=200)
+    done = forked(ROOT / 'tools/analysis/compare_teacher.py', tmp_path / 'student.py', '--images', '2')
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(('folded', 'bf16', 'all'))]
     assert len(rows) == 4
     assert all(0.999 <= float(value) <= 1 for row in rows for value in row[-3:])

@@ -5,7 +5,7 @@ import copy
 
 import torch
 from costs import measure_costs
-from helpers.processes import ROOT, python
+from helpers.processes import ROOT, forked
 from tiny import build_detector
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -52,9 +52,9 @@ def _attached(student, distill):
 
 def test_print_distill(distill, student_config, tmp_path):
     student_config.dump(str(tmp_path / 'student.py'))
-    done = python(
+    done = forked(
         ROOT / 'tools/analysis/print_distill.py', tmp_path / 'student.py', '--teacher', distill['teacher']['config'],
-        '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96', timeout=120)
+        '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96')
     assert 'neck[0]  8' in done.stdout
     assert 'projectors: 0.006 M parameters' in done.stdout
     assert 'GFLOPs per image to its deepest tap' in done.stdout
