@@ -514,7 +514,7 @@ def test_rows_on_photographs_are_blocks_that_are_accepted(monkeypatch):
         given = [option.partition('=') for option in job.options]
         config.merge_from_dict({key: DictAction._parse_iterable(value) for key, _, value in given})
         assert ('distill' in config) == (job.row not in (
-            'teacher', 'student alone', real.EQUAL_TIME, real.TENTH, real.TENTH_PRETRAINED))
+            'teacher', 'student alone', *real.EQUAL_TIME.values(), real.TENTH, real.TENTH_PRETRAINED))
         if 'distill' in config:
             assert read_block(config.distill).teachers
 

@@ -125,7 +125,7 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
     for part in real.PAIRS:
         name, teacher, student = real.names(part)
         base, longer, distilled, own = (
-            real.figures(results, part, row) for row in (ALONE, real.EQUAL_TIME, real.PRESET, TEACHER))
+            real.figures(results, part, row) for row in (ALONE, real.EQUAL_TIME[real.PRESET], real.PRESET, TEACHER))
         if len(distilled):
             lines.append((real.SETS[name], real.TITLES[student], real.TITLES[teacher], spread(100 * base, digits=1),
                           spread(100 * distilled, digits=1), counted(100 * gains(distilled, base), '+'),
@@ -136,8 +136,8 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
 
 def compared_on_photographs(results: pd.DataFrame) -> str:
     """Markdown table of pairs on photographs: gain over the student alone of each of the rows."""
-    rows = (real.PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
-            real.EQUAL_TIME)
+    rows = (real.PRESET, real.HALF, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
+            *real.EQUAL_TIME.values())
     lines = []
     for part in real.PAIRS:
         name, teacher, student = real.names(part)

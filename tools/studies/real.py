@@ -60,7 +60,7 @@ class Row:
                 *(f'distill.losses.neck.{key}={value}' for key, value in loss.items()))
 
 
-PRESET = 'preset'
+PRESET, HALF, QUARTER = 'preset', 'preset, interval 2', 'preset, interval 4'
 ROWS = {
     PRESET: Row(),
     "alone, teacher's start": Row({**SRD, 'balance': None, 'weight': 0.0}),
@@ -74,7 +74,8 @@ ROWS = {
     'SRD, weight 0.25': Row({**SRD, 'balance': None, 'weight': 0.25}),
     'preset, scale 0.5': Row(options=('distill.teacher.scale=0.5',)),
     'preset, scale 1.25': Row(options=('distill.teacher.scale=1.25',)),  # 320 pixels
-    'preset, interval 2': Row(options=('distill.schedule.interval=2',)),
+    HALF: Row(options=('distill.schedule.interval=2',)),
+    QUARTER: Row(options=('distill.schedule.interval=4',)),
 }
 ROWS['CWD, balance 1'] = Row(dict(type='CWDLoss', levels='stride', balance=1.0))
 UNLABELLED = 'unlabelled'  # part of a path on the command line, so without a space
@@ -84,9 +85,9 @@ TENTH_PRETRAINED = 'a tenth of the labels, after training without labels'
 ROWS[TENTH_PRESET] = Row()
 FEW_LABELS = (UNLABELLED, TENTH, TENTH_PRESET, TENTH_PRETRAINED)
 """As many iterations as the other rows; those on a tenth of the labels see fewer images more often."""
-EQUAL_TIME = 'student alone, in the time of the preset'
-LONGER = {'chess/r18w16': 2.0, 'people/r18w16': 1.2, 'people/lite0': 1.02}
-"""Student → processor time of a step with the preset, as a multiple of that of a step alone."""
+EQUAL_TIME = {PRESET: 'student alone, in the time of the preset', HALF: 'student alone, in the time of interval 2'}
+LONGER = {'chess/r18w16': {PRESET: 2.0, HALF: 1.6}, 'people/r18w16': {PRESET: 1.2}, 'people/lite0': {PRESET: 1.02}}
+"""Student → row → processor time of a step, as a multiple of that of a step alone."""
 IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636, 'people': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
 SCREENED = tuple(row for row in ROWS if row not in ('preset, scale 1.25', *FEW_LABELS))
@@ -94,7 +95,7 @@ SCREEN = 'chess/lite2_r18w16'
 """Pair on which all rows are looked at with seed 0; the others confirm."""
 PAIRS = {'people/yolox-nano_lite0': (
              PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
-             'preset, scale 1.25', 'preset, interval 2', 'CWD, balance 1', *FEW_LABELS),
+             'preset, scale 1.25', 'CWD, balance 1', *FEW_LABELS),
          'people/yolox-nano_r18w16': (PRESET,),
          'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start"),
          SCREEN: (*SCREENED, *FEW_LABELS), 'chess/lite2_lite0': MAIN,
@@ -166,12 +167,13 @@ def students(choice: Choice) -> list[Job]:
             alone = config_alone(name, student)
             if choice.has(ALONE):
                 jobs.append(Job(f'{name}/{student}', ALONE, seed, alone, common))
-            if choice.has(EQUAL_TIME) and f'{name}/{student}' in LONGER:
-                steps = round(_steps(alone) * LONGER[f'{name}/{student}'])
-                longer = () if choice.smoke else (
-                    f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}',
-                    f'param_scheduler.1.end={steps}')
-                jobs.append(Job(f'{name}/{student}', EQUAL_TIME, seed, alone, (*longer, *common)))
+            for row, times in LONGER.get(f'{name}/{student}', {}).items():
+                if choice.has(EQUAL_TIME[row]):
+                    steps = round(_steps(alone) * times)
+                    longer = () if choice.smoke else (
+                        f'train_cfg.max_iters={steps}', f'train_cfg.val_interval={steps // 4}',
+                        f'param_scheduler.1.end={steps}')
+                    jobs.append(Job(f'{name}/{student}', EQUAL_TIME[row], seed, alone, (*longer, *common)))
             for row in (row for row in PAIRS[part] if choice.has(row)):
                 fewer = (f'train_dataloader.dataset.indices={IMAGES[name] // 10}',)
                 tenth = fewer if TENTH in row and not choice.smoke else ()
@@ -204,7 +206,7 @@ def teacher_of(job: Job, choice: Choice) -> tuple[Job, Path] | None:
     if job.row == TENTH_PRETRAINED:
         return (_distilled(job.dataset, UNLABELLED, job.seed, choice, _options(choice, name, student)),
                 _pretrained(job.dataset, job.seed, choice))
-    if job.row in (ALONE, EQUAL_TIME, TEACHER, TENTH):
+    if job.row in (ALONE, *EQUAL_TIME.values(), TEACHER, TENTH):
         return None
     return (Job(f'{home}/{teacher}', TEACHER, 0, config_alone(home, teacher), _options(choice, home, teacher)),
             _checkpoint(name, teacher, choice))
@@ -218,7 +220,7 @@ def table(results: pd.DataFrame) -> str:
     lines = []
     for part, rows in PAIRS.items():
         name, teacher, student = names(part)
-        found = {row: figures(results, part, row) for row in (TEACHER, ALONE, EQUAL_TIME, *rows)}
+        found = {row: figures(results, part, row) for row in (TEACHER, ALONE, *EQUAL_TIME.values(), *rows)}
         if not any(len(values) for row, values in found.items() if row != TEACHER):
             continue
         for row, values in found.items():
@@ -236,7 +238,7 @@ def dataset_of(part: str, row: str) -> str:
     name, teacher, student = names(part)
     if row == TEACHER:
         return f'{_home(name, teacher)}/{teacher}'
-    return f'{name}/{student}' if row in (ALONE, EQUAL_TIME) else part
+    return f'{name}/{student}' if row in (ALONE, *EQUAL_TIME.values()) else part
 
 
 def figures(results: pd.DataFrame, part: str, row: str) -> pd.Series:
@@ -302,7 +304,7 @@ def compose_like(out: Path, name: str) -> None:
 
 
 STUDY = Study('real', Path(FOLDER, 'README.md'), dict.fromkeys(PAIRS, True),
-              [ALONE, EQUAL_TIME, *ROWS, TENTH, TENTH_PRETRAINED], (0,), students, teacher_of, table,
+              [ALONE, *EQUAL_TIME.values(), *ROWS, TENTH, TENTH_PRETRAINED], (0,), students, teacher_of, table,
               Shown(PRESET, METRIC, 100, 'Object Detection', 'box AP'), prepare)
 ARGS = argparse.Namespace(data=None)
 
