@@ -31,8 +31,15 @@ class Costs:
     # FLOPs of each teacher's whole forward pass, the heads included but no decoding; None where it fails without
     # annotations
     flops_whole: dict[str, int | None] = field(default_factory=dict)
+    flops_student: int | None = None  # FLOPs of the student's forward pass, as ``flops_whole``
     features: int = 0  # bytes of the teachers' tapped features
     saved: int = 0  # bytes that the losses keep for the backward pass, what the student keeps anyway not counted
+
+    @property
+    def teachers_share(self) -> float | None:
+        """FLOPs of the teachers over those of the student's step, whose backward pass costs two forward passes."""
+        to_tap = [part for part in self.flops_to_tap.values() if part is not None]
+        return sum(to_tap) / (3 * self.flops_student) if to_tap and self.flops_student else None
 
     @property
     def memory(self) -> int:
@@ -43,14 +50,14 @@ class Costs:
 def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
     """Count by one forward pass of student and teachers, whose weights need not be loaded, of images (N, C, H, W)."""
     distiller: ProjectorDistiller = student.distiller  # type: ignore[assignment]
-    costs = Costs(sum(p.numel() for p in distiller.parameters()))
     samples = dummy_samples(inputs)
+    costs = Costs(sum(p.numel() for p in distiller.parameters()), flops_student=_whole(student, inputs, samples))
     own = _student_levels(student, distiller, inputs, samples)
     features: dict[str, dict[str, list[Tensor]]] = {}
     for name, teacher in distiller.teachers.items():
         costs.teacher_weights += _bytes([*teacher.model.parameters(), *teacher.model.buffers()])
         features[name], costs.flops_to_tap[name] = _to_tap(teacher, inputs, samples)
-        costs.flops_whole[name] = _whole(teacher, inputs, samples)
+        costs.flops_whole[name] = _whole(teacher.model, inputs, samples)
         costs.features += _bytes([level for levels in features[name].values() for level in levels])
     leaves = {path: [level.detach().requires_grad_() for level in levels] for path, levels in own.items()}
     known = {level.untyped_storage().data_ptr() for levels in leaves.values() for level in levels}
@@ -101,12 +108,13 @@ def _to_tap(teacher: Teacher, inputs: Tensor, samples: Any) -> tuple[dict[str, l
     return counted(lambda: teacher.forward(inputs, samples))
 
 
-def _whole(teacher: Teacher, inputs: Tensor, samples: Any) -> int | None:
-    part = trained_part(teacher.model)[1]
-    try:
-        return counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
-    except Exception:  # a head may want annotations
-        return None
+def _whole(model: nn.Module, inputs: Tensor, samples: Any) -> int | None:
+    part = trained_part(model)[1]
+    with evaluating(model):
+        try:
+            return counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
+        except Exception:  # a head may want annotations
+            return None
 
 
 def _bytes(tensors: list[Tensor]) -> int:

@@ -31,8 +31,10 @@ def report(costs: Costs, batch: int, interval: int = 1) -> str:
             '; its whole forward pass needs annotations'
         lines.append(f'teacher{" " + name if name else ""}: {part / 1e9 / batch:.1f} GFLOPs per image to its deepest '
                      f'tap{share}; a multiply-add counts 2')
-    if interval > 1:
-        lines.append(f'interval {interval}: a step costs {1 / interval:.0%} of that on average')
+    if costs.teachers_share is not None:
+        every = '' if interval == 1 else f'; with interval {interval}, {costs.teachers_share / interval:.0%} on average'
+        lines.append(f'a step of the student costs three forward passes ({costs.flops_student / 1e9 / batch:.1f} '
+                     f'GFLOPs each per image): the teacher adds {costs.teachers_share:.0%} to its FLOPs{every}')
     mib, kept = 2**20, costs.saved / 2**20
     lines.append(f'memory at batch {batch}, float32: {costs.memory / mib:.0f} MiB more than the student alone '
                  f'(teacher weights {costs.teacher_weights / mib:.0f}, its features {costs.features / mib:.0f}, kept '
