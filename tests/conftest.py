@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import shutil
 import sys
@@ -28,6 +29,12 @@ from tiny import compose_set, tiny_student, tiny_teacher
 torch.set_num_threads(1)  # two test processes share two cores
 # MMEngine formats a config at each start and with each checkpoint, half a second every time; its layout is not tested.
 mmengine_config.FormatCode = lambda text, **style: (text, True)
+
+
+def pytest_collection_finish() -> None:
+    """MMEngine collects garbage for each dataset: a third of a second where the toolboxes' objects are looked at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope='session')
