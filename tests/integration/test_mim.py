@@ -28,7 +28,8 @@ def mim(tmp_path_factory, wheel):
     (packages / 'these.pth').write_text(sysconfig.get_path('purelib'))
     bin_folder = folder / 'env' / 'bin'
     run(bin_folder / 'pip', 'install', '--quiet', 'openmim', 'setuptools<81', cwd=folder)
-    run(bin_folder / 'pip', 'install', '--quiet', '--no-deps', wheel, cwd=folder)
+    # Not on the path: pip would take the checkout for an installation.
+    run(bin_folder / 'pip', 'install', '--quiet', '--no-deps', wheel, cwd=folder, PYTHONPATH='')
     (folder / 'empty').mkdir()
 
     def command(*arguments, ok=True):
