@@ -5,6 +5,7 @@ import contextlib
 from typing import Any, Mapping, Sequence, cast
 
 import torch
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -91,23 +92,32 @@ class ProjectorDistiller(nn.Module):
         return self.teachers.only
 
     def update_ema(self, student: nn.Module) -> None:
-        """Let teachers that average the student take its new weights; called after each training iteration."""
-        self.teachers.update_ema(student)
+        """Let teachers that average the student take its new weights; called after each training iteration.
+
+        Args:
+            student: The student, or its wrapper for distributed training.
+        """
+        model: Any = student.module if is_model_wrapper(student) else student
+        self.teachers.update_ema(model)
 
     def update_balances(self) -> None:
         """Take the last step's gradient norms into the balances, in all processes; the next loss pass would, too."""
         update_balances([loss.measured for loss in self.feature_losses if loss.measured is not None])
 
     def leave_out(self, loss: FeatureLoss) -> None:
-        """Remove a loss; modules that no other loss needs are no longer recorded.
+        """Remove a loss; modules that no other loss needs are no longer recorded, and teachers removed.
 
         Args:
             loss: The loss; at least one other must remain.
         """
         config = loss.config
         del self.losses[config.name]
-        self.teachers[config.teacher_name].restrict(
-            {other.config.teacher for other in self.feature_losses if other.config.teacher_name == config.teacher_name})
+        paths = {other.config.teacher for other in self.feature_losses
+                 if other.config.teacher_name == config.teacher_name}
+        if paths:
+            self.teachers[config.teacher_name].restrict(paths)
+        else:
+            del self.teachers[config.teacher_name]
         self.recorders.restrict({other.config.student for other in self.feature_losses})
         self._num_calls = {path: count for path, count in self._num_calls.items() if path in self.recorders.keys}
 
@@ -150,7 +160,8 @@ class ProjectorDistiller(nn.Module):
         dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
         check = self._check_for(batch[0].device)
         if check is None:
-            self.teachers.forget_originals()
+            if torch.is_grad_enabled():
+                self.teachers.forget_originals()
         elif not check.has_checked_teachers:
             check.check_teachers(self.teachers, batch, dtype)
         return self.teachers.forward_async(*batch, dtype)
@@ -158,7 +169,8 @@ class ProjectorDistiller(nn.Module):
     def _check_for(self, device: torch.device) -> DeviceCheck | None:
         """Return the check that this step has to pass; a copy of the student has none."""
         check = self.device_check
-        return check if check is not None and check.applies(device) and self._original == id(self) else None
+        checks = check is not None and check.applies(device) and self._original == id(self)
+        return check if checks and torch.is_grad_enabled() else None  # a validation loss may be of one process alone
 
     @no_compile
     def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:

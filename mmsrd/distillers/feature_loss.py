@@ -279,11 +279,12 @@ class FeatureLoss(nn.Module):
         return self.compares_logits and getattr(self.criterion, 'channels_are_classes', True) \
             and self.projector_config is None
 
-    def reorder_classes(self, order: Sequence[int], device: torch.device) -> bool:
+    def reorder_classes(self, order: Sequence[int], anchors: int, device: torch.device) -> bool:
         """Put the teacher's channels into the order of the student's classes.
 
         Args:
             order: For each class of the student, its index in the teacher.
+            anchors: Anchors of the head at each position.
             device: Device of the student.
 
         Returns:
@@ -291,11 +292,12 @@ class FeatureLoss(nn.Module):
                 a channel for each class of each anchor.
         """
         count, widths = len(order), {pair.channels[1] for pair in self.pairs}
-        if len(widths) != 1 or (widths.copy().pop() % count and widths != {count + 1}):
+        if widths not in ({count * anchors}, {count + 1}):
             return False
         width = widths.pop()
-        anchors = [first + own for first in range(0, width - count + 1, count) for own in order]
-        channels = [*anchors, *range(len(anchors), width)]  # the background comes last
+        repeats = anchors if width == count * anchors else 1
+        channels = [anchor * count + own for anchor in range(repeats) for own in order]
+        channels += range(len(channels), width)  # the background comes last
         self.register_buffer('class_order', torch.tensor(channels, device=device), persistent=False)
         return True
 

@@ -254,9 +254,12 @@ def as_map(tokens: Tensor, like: tuple[int, int] | None = None) -> Tensor:
         FeatureMismatchError: L tokens do not fill such a rectangle.
     """
     count = tokens.size(1)
-    ratio = like[0] / like[1] if like else 1.0
-    height = max(round(math.sqrt(count * ratio)), 1)
-    if height * (count // height) != count:
+    height, width = min(((rows, count // rows) for rows in range(1, count + 1) if count % rows == 0),
+                        key=lambda size: abs(math.log(size[0] / size[1] * (like[1] / like[0] if like else 1.0))))
+    # A model may cut off or pad a part of a patch at each side.
+    fits = height == width if like is None else \
+        (height - 1) * like[1] <= (width + 1) * like[0] and (width - 1) * like[0] <= (height + 1) * like[1]
+    if not fits:
         shape = f'the proportions of {like[0]}x{like[1]}' if like else 'a square'
         raise FeatureMismatchError(f'{count} patch tokens do not make a map with {shape}; pool=True compares means')
-    return tokens.transpose(1, 2).reshape(tokens.size(0), tokens.size(2), height, count // height)
+    return tokens.transpose(1, 2).reshape(tokens.size(0), tokens.size(2), height, width)

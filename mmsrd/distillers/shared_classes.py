@@ -9,6 +9,7 @@ from torch import nn
 
 from ..config.checks import ROOT
 from ..errors import ConfigError, FeatureMismatchError
+from ..utils.dist import num_processes
 from .distiller import ProjectorDistiller
 from .feature_loss import FeatureLoss
 
@@ -28,7 +29,7 @@ def take_classes(distiller: ProjectorDistiller, student: nn.Module, names: Seque
         FeatureMismatchError: A loss of the config compares logits of other classes.
         ConfigError: A preset compares logits alone, and they are of other classes.
     """
-    for name, teacher in distiller.teachers.items():
+    for name, teacher in list(distiller.teachers.items()):
         match = teacher.match_classes(student, names)
         logits = [loss for loss in distiller.feature_losses
                   if loss.compares_classes and loss.config.teacher_name == name]
@@ -40,12 +41,19 @@ def take_classes(distiller: ProjectorDistiller, student: nn.Module, names: Seque
             continue
         device = next(student.parameters()).device
         for loss in logits:
-            if match.order is None or not loss.reorder_classes(match.order, device):
+            if match.order is None or not loss.reorder_classes(match.order, _anchors(student, loss), device):
                 _leave_out(distiller, loss, match.text)
         if init is not None and init.classifiers:
             print_log(f'{teacher.key}: the student keeps its own {", ".join(init.classifiers)}, because its '
                       'classes are not those of the teacher in the same order', logger='current')
             init.leave_out_classifiers()
+
+
+def _anchors(student: nn.Module, loss: FeatureLoss) -> int:
+    """Return at how many anchors the head predicts classes at each position."""
+    head = loss.config.student.rpartition('.')[0]
+    count = getattr(student.get_submodule(head), 'num_base_priors', 1) if head else 1
+    return count if isinstance(count, int) else 1
 
 
 def _leave_out(distiller: ProjectorDistiller, loss: FeatureLoss, why: str) -> None:
@@ -57,6 +65,10 @@ def _leave_out(distiller: ProjectorDistiller, loss: FeatureLoss, why: str) -> No
             'differ, set `classes` of the teacher to the names of the student')
     print_log(f'Preset {config.preset}: the logits are not distilled, because {why}', logger='current',
               level=logging.WARNING)
+    if distiller.plan.untrained is not None and num_processes(True) > 1:
+        # DistributedDataParallel waits already for the gradients of what this loss would have trained.
+        raise ConfigError.at(f'{ROOT}.labels', False, f'the preset compares logits, and {why}; write '
+                             f'`{ROOT}.losses` without them')
     if len(distiller.feature_losses) == 1:
         raise ConfigError.at(f'{ROOT}.preset', config.preset, 'finds nothing to distil: only the logits could be, '
                              f'and {why}; write `{ROOT}.losses`')

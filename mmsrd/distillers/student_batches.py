@@ -10,19 +10,28 @@ from ..errors import ConfigError, FeatureMismatchError
 
 Batch = Tuple[Tensor, Optional[Sequence[Any]]]
 """Normalised images (N, C, H, W) and their data samples."""
+ORDER = ('inputs', 'data_samples', 'mode')
+"""Arguments of a model's forward in MMEngine's calling convention."""
 
 
 def arguments_of(student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of ``student.forward`` by name, defaults included.
+    """Arguments of ``student.forward`` by name, defaults included, as MMEngine names them where it takes any.
 
     Args:
         student: The student.
         args: Positional arguments of its call.
         kwargs: Keyword arguments of its call.
     """
-    bound = inspect.signature(student.forward).bind(*args, **kwargs)
+    signature = inspect.signature(student.forward)
+    bound = signature.bind(*args, **kwargs)
     bound.apply_defaults()
-    return bound.arguments
+    arguments = dict(bound.arguments)
+    for name, parameter in signature.parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:  # a wrapper that passes everything on
+            arguments.update(arguments.pop(name))
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            arguments.update(zip([each for each in ORDER if each not in arguments], arguments.pop(name)))
+    return arguments
 
 
 def batches_of(student: nn.Module, inputs: Any, data_samples: Any, seen: Sequence[Any]) -> list[Batch]:

@@ -51,9 +51,9 @@ def _members(output: Any) -> list[Any]:
 
 
 def tensor_versions(output: Any) -> list[int]:
-    """Return PyTorch's write counters of the tensors in a module output."""
+    """Return PyTorch's write counters of the tensors in a module output; 0 in inference mode, which has none."""
     if isinstance(output, Tensor):
-        return [output._version]
+        return [0 if output.is_inference() else output._version]
     return [version for x in _members(output) for version in tensor_versions(x)]
 
 

@@ -198,6 +198,23 @@ def returning(name, what):
         forward=lambda self, student, teacher: what(student - teacher))))
 
 
+@pytest.mark.parametrize('kind', ['LogsALoss', 'LogsL1'])
+def test_what_is_logged_is_not_trained(student, distill, batch, kind):
+    """MMEngine adds up all entries with "loss" in their names."""
+    distill['losses']['neck']['type'] = kind
+    mmsrd.attach(student, distill)
+    if kind == 'LogsALoss':
+        with pytest.raises(ConfigTypeError, match=r"type = 'LogsALoss': wants to log 'l1_loss'; MMEngine adds up all"):
+            student(**batch(student))
+    else:
+        losses = student(**batch(student))
+        assert not losses['srd_l1/neck'].requires_grad
+        assert losses['srd_positive/neck'].dtype == torch.float32  # it was a whole number
+
+
+returning('LogsALoss', lambda difference: (difference.square().mean(), dict(l1_loss=difference.abs().mean())))
+returning('LogsL1', lambda difference: (difference.square().mean(), dict(
+    l1=difference.abs().mean(), positive=(difference > 0).sum())))
 returning('ReturnsNothing', lambda difference: None)
 returning('ReturnsVector', lambda difference: difference.abs())
 returning('ReturnsDict', lambda difference: dict(loss=difference.mean()))

@@ -36,6 +36,20 @@ def test_map_of_tokens():
         as_map(tokens)
 
 
+@pytest.mark.parametrize('size', [(512, 384), (384, 512), (480, 640), (640, 480), (800, 1344), (1344, 800), (320, 224)])
+@pytest.mark.parametrize('patch', [14, 16])
+@pytest.mark.parametrize('cuts_off', [True, False])
+def test_images_that_are_no_multiple_of_the_patch(size, patch, cuts_off):
+    """What remains is cut off, or padded."""
+    height, width = (side // patch if cuts_off else -(-side // patch) for side in size)
+    assert as_map(torch.zeros(1, height * width, 2), like=size).shape == (1, 2, height, width)
+
+
+def test_tokens_of_no_such_image():
+    with pytest.raises(FeatureMismatchError, match='197 patch tokens do not make a map with the proportions of 12x24'):
+        as_map(torch.zeros(1, 197, 2), like=(12, 24))
+
+
 def test_tokens_and_a_map_meet_at_the_same_positions():
     image = torch.randn(2, 5, 4, 4)
     tokens = torch.cat([torch.randn(2, 2, 5), image.flatten(2).transpose(1, 2)], 1)

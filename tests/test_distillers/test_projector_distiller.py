@@ -280,3 +280,14 @@ def test_autocast(student, distill, batch, dtype):
     assert losses['loss_srd_neck'].dtype == torch.float32
     losses['loss_srd_neck'].backward()
     assert all(p.grad.isfinite().all() for p in student.distiller.parameters())
+
+
+def test_a_validation_loss_in_inference_mode(student, distill, batch):
+    """It is no step, and training goes on after it."""
+    distiller = mmsrd.attach(student, distill)
+    data = batch(student)
+    with torch.inference_mode():
+        assert student(**data)['loss_srd_neck'].isfinite()
+    assert distiller.progress.iteration == 0
+    student(**data)['loss_srd_neck'].backward()
+    assert distiller.progress.iteration == 1

@@ -7,7 +7,7 @@ from mmengine.config import Config
 from zoo_inputs import batch_for
 
 import mmsrd
-from mmsrd.distillers.student_batches import batches_of
+from mmsrd.distillers.student_batches import arguments_of, batches_of
 from mmsrd.errors import ConfigError
 from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.zoo import load_config
@@ -90,3 +90,22 @@ def test_images_that_are_not_those_of_a_batch():
     for seen in ([images.clone()], []):
         with pytest.raises(ConfigError, match='sees other images than the batches sup, unsup_teacher'):
             batches_of(torch.nn.Identity(), inputs, samples, seen)
+
+
+class PassesOn(torch.nn.Module):
+    """As MMPretrain's LoRAModel."""
+
+    def forward(self, *args, **kwargs):
+        return args, kwargs
+
+
+class PassesMost(torch.nn.Module):
+    def forward(self, inputs, *args, **kwargs):
+        return inputs, args, kwargs
+
+
+@pytest.mark.parametrize('model', [PassesOn(), PassesMost()])
+@pytest.mark.parametrize(('args', 'kwargs'), [
+    (('x',), dict(data_samples='y', mode='loss')), (('x', 'y', 'loss'), {}), (('x', 'y'), dict(mode='loss'))])
+def test_a_student_that_passes_its_arguments_on(model, args, kwargs):
+    assert arguments_of(model, args, kwargs) == dict(inputs='x', data_samples='y', mode='loss')

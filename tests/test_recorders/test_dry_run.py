@@ -68,3 +68,29 @@ def test_sides_that_models_name():
     whole[1].img_size = (128, 256)  # no square
     whole.img_size = 224
     assert fixed_sides(whole) == [224, 192]
+
+
+class FailsOnSmallLevels(nn.Module):
+    """As a head whose normalisation refuses a level of one position."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 2, 1, stride=64)
+        self.head = nn.Conv2d(2, 2, 1)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        outputs = []
+        x = self.stem(inputs)
+        for level in (x, x, x[..., ::2, ::2]):
+            if level.size(-1) == 1:
+                raise ValueError('one position')
+            outputs.append(self.head(level))
+        return outputs
+
+
+def test_a_failure_between_two_calls_of_a_module():
+    """The module was called, but not as often as on larger images."""
+    run = dry_run(FailsOnSmallLevels(), {'head': 'k'})
+    assert run.num_calls('head') == 3
+    assert run.image == (224, 224)
+    assert dry_run(FailsOnSmallLevels(), {'head': 'k'}, sides=[128, 64]).num_calls('head') == 2  # better than none

@@ -101,6 +101,30 @@ def test_a_preset_leaves_other_logits_out(classifier, tmp_path):
         mmsrd.attach(student, block_of(teacher, OTHERS['names'], tmp_path))
 
 
+def test_one_of_two_teachers_has_other_classes(classifier, tmp_path):
+    """Nothing else of it would be compared, so it is left out."""
+    student, teacher = classifier
+    student.dataset_meta = dict(classes=OWN)
+    student.backbone.requires_grad_(False)
+    (tmp_path / 'b').mkdir()
+    teachers = dict(a=block_of(teacher, OWN, tmp_path)['teacher'],
+                    b=block_of(teacher, OTHERS['names'], tmp_path / 'b')['teacher'])
+    assert list(mmsrd.attach(student, dict(teachers=teachers)).teachers) == ['a']
+    assert 'loss_srd_a_logits' in forward(student, torch.randn(6, 3, 8, 8))
+
+
+def test_without_labels_in_several_processes(classifier, tmp_path, monkeypatch):
+    """DistributedDataParallel would wait for what the logits would have trained."""
+    student, teacher = classifier
+    student.dataset_meta = dict(classes=OWN)
+    block = block_of(teacher, OTHERS['names'], tmp_path, labels=False)
+    monkeypatch.setattr('mmsrd.distillers.shared_classes.num_processes', lambda sync: 2)
+    with pytest.raises(ConfigError, match=r'labels = False: the preset compares logits, and .*; write `distill'):
+        mmsrd.attach(student, block)
+    monkeypatch.setattr('mmsrd.distillers.shared_classes.num_processes', lambda sync: 1)
+    assert list(mmsrd.attach(student, block).losses) == ['feature']
+
+
 LOGITS = dict(losses=dict(logits=dict(type='KLDivLoss', student='head.fc', teacher='head.fc')))
 
 
@@ -139,13 +163,15 @@ def test_unknown_names_are_said(classifier, tmp_path, monkeypatch):
 
 def test_several_anchors_and_background():
     """Channels of a dense head are the classes of each anchor; those of a softmax end with the background."""
-    def reordered(width, order):
+    def reordered(width, order, anchors=1):
         pair = mmsrd.distillers.LevelPair(0, 0, (1, width), (1, width))
         loss = mmsrd.FeatureLoss(mmsrd.config.LossConfig('x', dict(type='BinaryKLDivLoss'), 'x', 'x'), [pair])
-        fits = loss.reorder_classes(order, torch.device('cpu'))
+        fits = loss.reorder_classes(order, anchors, torch.device('cpu'))
         return loss.class_order.tolist() if fits else None
     assert reordered(3, (2, 0, 1)) == [2, 0, 1]
-    assert reordered(6, (2, 0, 1)) == [2, 0, 1, 5, 3, 4]
+    assert reordered(6, (2, 0, 1), anchors=2) == [2, 0, 1, 5, 3, 4]
+    assert reordered(6, (2, 0, 1)) is None  # of a softmax over other classes
+    assert reordered(24, (2, 0, 1), anchors=3) is None  # YOLOv3 predicts boxes in the same channels
     assert reordered(4, (2, 0, 1)) == [2, 0, 1, 3]
     assert reordered(5, (2, 0, 1)) is None
 

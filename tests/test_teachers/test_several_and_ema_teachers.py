@@ -71,10 +71,10 @@ def test_an_average_follows_the_student(student, batch):
     average = {k: v.clone() for k, v in student.state_dict().items()}
     assert same(distiller.teacher.model.state_dict(), average)
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
-    for _ in range(2):
+    for wrapped in (student, torch.nn.DataParallel(student)):
         student.parse_losses(student(**batch(student)))[0].backward()
         optimizer.step()
-        distiller.update_ema(student)
+        distiller.update_ema(wrapped)
         for k, v in student.state_dict().items():
             if v.is_floating_point():
                 average[k] = (1 - momentum) * average[k] + momentum * v

@@ -24,7 +24,7 @@ def loss_and_logs(returned: Any) -> LossAndLogs:
     """Return in one form what a loss has returned: a scalar tensor, alone or with a dict of what to log.
 
     Raises:
-        LossTypeError: It is something else.
+        LossTypeError: It is something else, or the name of what to log has "loss" in it.
 
     Example:
         >>> import torch
@@ -38,8 +38,12 @@ def loss_and_logs(returned: Any) -> LossAndLogs:
             f'a {type(returned).__name__}'
         raise LossTypeError(f'returns {what}; a loss returns a scalar tensor, or a scalar tensor and a dict of what to '
                             'log')
-    return value.reshape(()), {key: log if isinstance(log, Tensor) else torch.tensor(float(log), device=value.device)
-                               for key, log in logs.items()}
+    summed = [key for key in logs if 'loss' in str(key)]
+    if summed:
+        raise LossTypeError(f'wants to log {summed[0]!r}; MMEngine adds up all entries with "loss" in their names, so '
+                            'it would be trained once more; give it another name')
+    numbers = {key: torch.as_tensor(log, device=value.device).detach() for key, log in logs.items()}
+    return value.reshape(()), {key: x if x.is_floating_point() else x.float() for key, x in numbers.items()}
 
 
 class BaseDistillLoss(nn.Module):
@@ -51,7 +55,7 @@ class BaseDistillLoss(nn.Module):
 
     Args:
         sync: Statistics and means over all processes when there are several, so that
-            the loss is that of one process with the whole batch.
+            the loss is that of one process with the whole batch. Without gradients each process is on its own.
 
     Attributes:
         compares_logits: Whether the channels have a meaning of their own, so that a projector makes no sense.
@@ -98,7 +102,7 @@ class BaseDistillLoss(nn.Module):
         for level in levels:
             self.check(*level)
         with torch.autocast(device_type=levels[0][0].device.type, enabled=False):
-            loss, logs = self.compare_levels([(s, t.detach()) for s, t in levels], sum_over_processes(self.sync))
+            loss, logs = self.compare_levels([(s, t.detach()) for s, t in levels], sum_over_processes(self.shares))
         return loss, {key: value[0] for key, value in logs.items()} if one else logs
 
     def check(self, student: Tensor, teacher: Tensor) -> None:
@@ -121,9 +125,14 @@ class BaseDistillLoss(nn.Module):
         return None
 
     @property
+    def shares(self) -> bool:
+        """Return whether processes work together: not in a validation loss, which may be of one of them alone."""
+        return self.sync and torch.is_grad_enabled()
+
+    @property
     def shares_rows(self) -> bool:
         """Return whether the rows of other processes count, too."""
-        return num_processes(self.sync) > 1
+        return num_processes(self.shares) > 1
 
     def rows_of(self, feature: Tensor) -> int:
         """Rows of a feature in this process that :attr:`min_rows` is about."""

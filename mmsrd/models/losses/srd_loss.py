@@ -111,7 +111,7 @@ class SRDLoss(BaseDistillLoss):
         backend = choose_backend(self.backend, students, teachers) if self.norm in ('batch', 'spatial') else None
         if backend is None:
             return super().compare_levels(levels, reduce)
-        params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.sync and self.norm == 'batch')
+        params = SRDParams(self.alpha, self.form, self.reduction, self.eps, self.shares and self.norm == 'batch')
         loss, alignment = fused_srd(students, teachers, params, backend)
         return loss, {'alignment': alignment}
 

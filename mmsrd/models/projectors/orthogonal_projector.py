@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
+from torch.nn.utils.parametrize import register_parametrization
 
 from ...registry import MODELS
 from .base_projector import BaseProjector
@@ -16,9 +17,9 @@ class OrthogonalProjector(BaseProjector):
     """A matrix whose columns are orthonormal at any time, or its rows where the teacher has fewer channels.
 
     It keeps distances between student features, so that it cannot hide what the student lacks (VkD, Miles et al.,
-    CVPR 2024, section 3). :func:`torch.nn.utils.parametrizations.orthogonal` makes the matrix anew in each step, in
-    float32 also under autocast. The backward pass of that takes long for wide teachers: 19 s for 192 → 3,024 channels
-    on one thread of a CPU; not measured on a GPU.
+    CVPR 2024, section 3). The matrix is made anew in each step, in float32 also under autocast: by
+    :func:`torch.nn.utils.parametrizations.orthogonal` where both have as many channels, else by a QR decomposition
+    (0.2 s for 192 → 3,024 channels, forward and backward, on one thread of a CPU; not measured on a GPU).
 
     Args:
         in_channels: Channels of the student feature.
@@ -37,7 +38,11 @@ class OrthogonalProjector(BaseProjector):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels)
-        self.linear = orthogonal(nn.Linear(in_channels, out_channels, bias=False))
+        self.linear = nn.Linear(in_channels, out_channels, bias=False)
+        if in_channels == out_channels:
+            orthogonal(self.linear)
+        else:  # PyTorch's map for these has rank zero as soon as weight decay makes its diagonal smaller than 1
+            register_parametrization(self.linear, 'weight', _Orthonormal())
 
     def matrices(self) -> list[Tensor]:
         """The matrix (out, in), without gradient."""
@@ -56,3 +61,13 @@ class OrthogonalProjector(BaseProjector):
 
     def extra_repr(self) -> str:
         return f'{self.in_channels} -> {self.out_channels}'
+
+
+class _Orthonormal(nn.Module):
+    """Orthonormal columns that span those of a matrix, or rows where it is wide; its scale does not matter."""
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        is_wide = matrix.size(0) < matrix.size(1)
+        q, r = torch.linalg.qr(matrix.T if is_wide else matrix)
+        q = torch.where(r.diagonal() < 0, -q, q)  # continuous in the matrix
+        return q.T if is_wide else q
