@@ -4,6 +4,7 @@
 The stock ``tools/train.py`` needs this only where mmcv has no compiled operators and the config names no class of
 mmsrd; ``tools/test.py`` wherever mmcv has none.
 """
+import os
 import runpy
 import sys
 
@@ -17,4 +18,5 @@ if __name__ == '__main__':
         from .apis import main
         main(sys.argv[0])
     else:
+        sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))  # as Python itself does for a script
         runpy.run_path(sys.argv[0], run_name='__main__')

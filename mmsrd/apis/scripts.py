@@ -7,13 +7,13 @@ folder, so names that derive from it (the work directory) stay as they would be.
 """
 from __future__ import annotations
 
-import os
 import sys
 from typing import Sequence
 
 from mmengine.config import Config
 
 from ..errors import MMSRDError
+from ..utils.dist import shows_tracebacks
 from ..utils.zoo import config_path
 from .command_line import (
     auto_resumed,
@@ -56,7 +56,7 @@ def main(script: str) -> None:
     try:
         {'train': train, 'test': test}[script]()
     except MMSRDError as e:
-        if os.environ.get('MMSRD_TRACEBACK') == '1':
+        if shows_tracebacks():
             raise
         print(f'{type(e).__name__}: {e}', file=sys.stderr, flush=True)
         raise SystemExit(2) from None

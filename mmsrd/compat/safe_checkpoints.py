@@ -181,7 +181,7 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
     """Load a checkpoint on the CPU without running code from it.
 
     Args:
-        path: A local file.
+        path: A local file; ``~`` is the home directory, as for MMEngine.
         key: Config key that named it, for messages.
 
     Returns:
@@ -192,7 +192,7 @@ def load_checkpoint_file(path: str, key: str) -> dict[str, Any]:
             of the allow-list, or is not a checkpoint.
     """
     try:
-        checkpoint = _load(path)
+        checkpoint = _load(os.path.expanduser(path))
     except FileNotFoundError:
         raise CheckpointError.at(key, path, 'no such file') from None
     except pickle.UnpicklingError as e:

@@ -1,8 +1,9 @@
 """``ImageFolder``: all images of a folder, without labels."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 from mmengine.dataset import BaseDataset
 from PIL import Image
@@ -16,7 +17,7 @@ EXTENSIONS = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 @DATASETS.register_module()
 class ImageFolder(BaseDataset):
-    """All images in a folder and the folders in it, by name, for a student that is trained without labels.
+    """All images in a folder and the folders in it, linked ones too, for a student that is trained without labels.
 
     It works with the pipelines of all toolboxes. ``LoadAnnotations`` finds no boxes, so transforms that need some
     (``FilterAnnotations``, crops around objects) have to go.
@@ -43,7 +44,7 @@ class ImageFolder(BaseDataset):
 
     def load_data_list(self) -> List[Dict[str, Any]]:
         """Return paths and numbers of the images."""
-        paths = sorted(path for path in Path(self.data_root).rglob('*') if path.suffix.lower() in EXTENSIONS)
+        paths = sorted(_images(Path(self.data_root)))
         if not paths:
             raise ConfigError.at('data_root', str(self.data_root), 'there are no images in this folder '
                                  f'({", ".join(EXTENSIONS)})')
@@ -55,3 +56,17 @@ class ImageFolder(BaseDataset):
         with Image.open(info['img_path']) as image:  # its header alone
             info['width'], info['height'] = image.size
         return info
+
+
+def _images(root: Path) -> Iterator[Path]:
+    """Yield images, without hidden files: macOS puts one beside each file of an archive."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(('.', '__MACOSX'))]
+        yield from (Path(folder, name) for name in files
+                    if name.lower().endswith(EXTENSIONS) and not name.startswith('.'))

@@ -43,6 +43,8 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
         with preserved_random_state(), _noted(failures):
             loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
             evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
+            if type(evaluator).evaluate is not Evaluator.evaluate:
+                raise NotImplementedError(f'{type(evaluator).__name__} gives parts of the set to metrics of their own')
             evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
             ids, failure = _predict(teacher, loader, evaluator, images, device)
             failures.append(failure)

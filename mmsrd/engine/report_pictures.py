@@ -13,6 +13,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import get
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmengine.visualization.vis_backend import BaseVisBackend, LocalVisBackend
@@ -64,10 +65,12 @@ class ReportPictures:
                 index = round(place * (own - 1) / max(number - 1, 1)) * world_size
                 batch = pseudo_collate([dataset[index]])
                 sample = batch['data_samples'][0]
-                self._items[_identity(sample)] = _Item(batch, Path(str(_path(sample) or index)).name,
+                self._items[_identity(sample)] = _Item(batch, _title(_path(sample) or str(index)),
                                                        _truth(dataset, index, sample))
         self._items.pop(None, None)  # nothing tells these images apart
         meta = getattr(dataset, 'metainfo', {})
+        student = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self._is_bgr = bool(getattr(student.data_preprocessor, 'to_rgb', True))  # arrays of CIFAR are RGB
         self._classes = list(meta.get('classes') or ())
         options = {key: value for key, value in (runner.cfg.get('visualizer') or {}).items()
                    if key not in ('type', '_scope_', 'name', 'vis_backends', 'save_dir')}
@@ -101,7 +104,7 @@ class ReportPictures:
     def _draw(self, column: str, item: _Item, sample: Any) -> None:
         if column not in self.columns:
             self.columns.append(column)
-        image, text = _image(item.batch, sample), ''
+        image, text = _image(item.batch, sample, self._is_bgr), ''
         if 'pred_label' in sample or 'gt_label' in sample:
             text = self._label(column, sample)
         else:
@@ -157,12 +160,17 @@ def _truth(dataset: Any, index: int, sample: Any) -> Any:
     return truth
 
 
+def _title(path: str) -> str:
+    """Return the name of a file, also where its bytes are no text."""
+    return Path(path).name.encode('utf-8', 'replace').decode()
+
+
 def _path(sample: Any) -> str | None:
     path = sample.get('img_path')
     return path if isinstance(path, str) else None
 
 
-def _image(batch: Any, sample: Any) -> np.ndarray:
+def _image(batch: Any, sample: Any, is_bgr: bool) -> np.ndarray:
     """The image (H, W, 3), RGB, uint8: its file, to which predictions are scaled back, or else the model's input."""
     if _path(sample) is not None:
         import mmcv  # part of both toolboxes
@@ -170,7 +178,7 @@ def _image(batch: Any, sample: Any) -> np.ndarray:
         with contextlib.suppress(Exception):  # in an archive that only the pipeline can open
             image: np.ndarray = mmcv.imfrombytes(get(_path(sample)), channel_order='rgb')
             return image
-    array = batch['inputs'][0].permute(1, 2, 0).cpu().numpy()[..., ::-1]
+    array = batch['inputs'][0].permute(1, 2, 0).cpu().numpy()[..., ::-1 if is_bgr else 1]
     return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)).clip(0, 255).astype(np.uint8))
 
 

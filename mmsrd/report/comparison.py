@@ -9,7 +9,8 @@ import numpy as np
 
 from .run_log import Curve, RunLog
 
-PREFERRED = ('coco/bbox_mAP', 'coco/segm_mAP', 'accuracy/top1', 'mIoU', 'coco/AP', 'dota/mAP', 'pascal_voc/mAP')
+PREFERRED = ('coco/bbox_mAP', 'coco/segm_mAP', 'lvis/bbox_AP', 'accuracy/top1', 'mIoU', 'coco/AP', 'dota/mAP',
+             'pascal_voc/mAP')
 
 
 def main_metric(runs: Sequence[RunLog]) -> str | None:
@@ -43,7 +44,8 @@ def scale_of(metric: str, values: Iterable[float] = ()) -> float:
         (100.0, 1.0)
     """
     prefix, _, name = metric.rpartition('/')
-    fraction = 'mAP' in name or name.startswith(('AP', 'AR', 'PCK', 'AUC'))
+    fraction = 'mAP' in name or name.rpartition('_')[2].startswith(('AP', 'AR', 'precision')) or name.startswith((
+        'AP', 'AR', 'PCK', 'AUC'))
     percentage = prefix.startswith(_PERCENTAGES) or name.startswith('PCKh') or any(value > 1 for value in values)
     return 100.0 if fraction and not percentage else 1.0
 

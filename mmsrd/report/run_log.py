@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
+from mmengine.config import Config
+
 from ..errors import MMSRDError
 from ..utils.files import write_whole
 
@@ -62,7 +64,7 @@ class RunLog:
         self._elapsed: list[float] = []  # seconds at each record of training
         self._step_time = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
-            self._add(_records(path))
+            self._add(_records(path), _validation_interval(path.with_name('config.py')))
             measured = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
             self.spectra = next((record['spectra'] for record in measured[::-1] if record['spectra']), self.spectra)
 
@@ -83,8 +85,13 @@ class RunLog:
                              "with dict(type='LocalVisBackend') among the backends of its visualizer?")
         return log
 
-    def _add(self, records: list[Record]) -> None:
-        """Append the log of another start; iterations that were done twice count once."""
+    def _add(self, records: list[Record], interval: int | None) -> None:
+        """Append the log of another start; iterations that were done twice count once.
+
+        Args:
+            records: Its lines.
+            interval: Iterations between two validations, where they are counted.
+        """
         start = next((record['step'] for record in records if 'iter' in record), None)
         if start is not None:
             self.training = [record for record in self.training if record['step'] < start]
@@ -100,6 +107,9 @@ class RunLog:
             elif 'time' in record:
                 # Counted in epochs or in iterations, of which there are never less.
                 step = max(record['step'], self.training[-1]['step'] if self.training else 0)
+                if interval is not None:  # the last iterations before it may not have been logged
+                    before = self.validations[-1].step if self.validations else 0
+                    step = max(-(-step // interval), before // interval + 1) * interval
                 metrics = {key: float(value) for key, value in record.items()
                            if key not in ('step', 'time', 'data_time') and isinstance(value, (int, float))}
                 self.validations.append(Validation(step, self.seconds, metrics))
@@ -139,10 +149,28 @@ class RunLog:
         return {name: sorted(curve) for name, curve in curves.items()}
 
     def own_loss(self) -> Curve:
-        """Return the sum of the student's own losses over iterations: all but those of the distiller."""
-        return [(record['step'], record['loss'] - sum(value for key, value in record.items()
-                                                      if key.startswith('loss_srd_')))
-                for record in self.training if 'loss' in record]
+        """Return the sum of the student's own losses over iterations: all but those of the distiller.
+
+        A model whose only loss is named ``loss``, as a classifier's, has logged it in place of the sum.
+        """
+        curve = []
+        for record in self.training:
+            if 'loss' in record:
+                own = [key for key in record if 'loss' in key and key != 'loss' and not key.startswith('loss_srd_')]
+                added = sum(value for key, value in record.items() if key.startswith('loss_srd_')) if own else 0.0
+                curve.append((record['step'], record['loss'] - added))
+        return curve
+
+
+def _validation_interval(config: Path) -> int | None:
+    """Return ``val_interval`` of a training by iterations, of the config that MMEngine writes beside its log."""
+    try:
+        loop = Config.fromfile(str(config), import_custom_modules=False).get('train_cfg') or {}
+    except Exception:  # it is not there, or not as MMEngine writes it
+        return None
+    interval = loop.get('val_interval', 1000)
+    fits = 'max_iters' in loop and not loop.get('dynamic_intervals') and isinstance(interval, int) and interval > 0
+    return interval if fits else None
 
 
 def _records(path: Path) -> list[Record]:

@@ -74,12 +74,16 @@ def _rename(partial: Path, target: Path) -> None:
 
 def _keep(target: Path) -> None:
     link, fresh = target.with_name(KEPT), target.with_name(f'{KEPT}{PARTIAL}')
-    with contextlib.suppress(OSError):  # no room for a copy: MMEngine's own guarantee remains
+    with contextlib.suppress(OSError):
         fresh.unlink(missing_ok=True)
         try:
             os.link(target, fresh)
         except OSError:  # a file system without hard links
-            shutil.copyfile(target, fresh)
+            try:
+                shutil.copyfile(target, fresh)
+            except OSError:  # no room for a copy, which would fill the disk: MMEngine's own guarantee remains
+                fresh.unlink(missing_ok=True)
+                raise
         os.replace(fresh, link)
 
 
@@ -133,7 +137,7 @@ def newest_complete(work_dir: Path, other_folders: Sequence[Path] = ()) -> str |
     """Return the checkpoint that a run should resume from; None where it has saved none yet.
 
     It is the one that ``last_checkpoint`` names, if it is complete; else the one kept as :data:`KEPT`; else the one
-    with the highest number.
+    with the highest number. Where somebody has deleted the pointer and all that have a number, there is none.
 
     Args:
         work_dir: Work directory of the run.
@@ -151,6 +155,8 @@ def newest_complete(work_dir: Path, other_folders: Sequence[Path] = ()) -> str |
                 if (match := _NUMBERED.match(path.name))]
     kept = sorted((folder / KEPT for folder in folders if (folder / KEPT).exists()),
                   key=lambda path: path.stat().st_mtime, reverse=True)
+    if not (named or numbered):
+        return None
     candidates = [*([Path(named)] if named else []), *kept, *(path for _, path in sorted(numbered, reverse=True))]
     for path in candidates:
         if is_complete(path):

@@ -321,6 +321,8 @@ def resumable(loop: Any) -> Any:
     options = dict(loop)
     by_epoch = options.pop('by_epoch', None)
     kind = options.pop('type', None)
+    if isinstance(kind, str):
+        kind = kind.replace('mmengine.', '', 1)
     if kind in ('EpochBasedTrainLoop', EpochBasedTrainLoop) or (kind is None and by_epoch):
         return dict(options, type=ResumableEpochLoop)
     if kind in ('IterBasedTrainLoop', IterBasedTrainLoop) or (kind is None and by_epoch is False):

@@ -16,6 +16,8 @@ from mmengine.device import get_device
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
+from ..errors import MMSRDError
+
 
 def num_processes(sync: bool) -> int:
     """Number of processes that share a loss: all that train together if ``sync``, else 1."""
@@ -72,18 +74,28 @@ def init_gloo(launcher: str = 'pytorch') -> None:
 def end_all_on_error() -> Iterator[None]:
     """End this one of several processes at once when an exception leaves the block.
 
-    torchrun and ``srun --kill-on-bad-exit`` then end the others. An exit in the usual way may wait for collectives in
+    With the message alone and status 2 where a user can fix it, as one process. torchrun and
+    ``srun --kill-on-bad-exit`` then end the others. An exit in the usual way may wait for collectives in
     which the others wait, too, until NCCL's time limit: half an hour.
     """
     try:
         yield
-    except Exception:
+    except Exception as e:
         if num_processes(True) == 1:
             raise
-        traceback.print_exc()
+        is_a_users = isinstance(e, MMSRDError) and not shows_tracebacks()
+        if is_a_users:
+            print(f'{type(e).__name__}: {e}', file=sys.stderr)
+        else:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(2 if is_a_users else 1)
+
+
+def shows_tracebacks() -> bool:
+    """Return whether the user wants the traceback of an error of mmsrd: ``MMSRD_TRACEBACK=1``."""
+    return os.environ.get('MMSRD_TRACEBACK') == '1'
 
 
 def _destroy_group() -> None:

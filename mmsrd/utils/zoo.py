@@ -23,7 +23,7 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     'openmmlab': checkpoint.get_external_models, 'mmcls': checkpoint.get_mmcls_models}
 """Names of weights that MMEngine knows, by scheme."""
 _EXTERNAL = re.compile(r'^(\w+)::(.+)$')
-_HASH_IN_NAME = re.compile(r'-([0-9a-f]{8,64})\.[^.]+$')
+_HASH_IN_NAME = re.compile(r'-(?!(?:19|20)\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.[^.]+$')
 
 
 def package_files(package: str) -> Path:
@@ -122,7 +122,7 @@ def zoo_weights(name: str, key: str) -> str:
 def download(url: str, key: str) -> str:
     """Fetch a checkpoint into PyTorch's hub folder, once.
 
-    A name that ends in ``-<hash>.pth`` has the start of the file's SHA-256; the
+    A name that ends in ``-<hash>.pth`` has the start of the file's SHA-256, unless it is a date; the
     file is kept only if it agrees.
 
     Raises:

@@ -71,7 +71,8 @@ def forked(script: str | Path, *arguments: object, processes: int = 1, cwd: Path
         out, err = (''.join(Path(f'{folder}/{rank}.{stream}').read_text() for rank in range(processes))
                     for stream in ('out', 'err'))
     assert (not failed) == ok, out[-3000:] + err[-3000:]
-    return subprocess.CompletedProcess([str(script)], failed[0] if failed else 0, out, err)
+    status = next((code for code in failed if code > 0), -9) if failed else 0  # of those that were not killed
+    return subprocess.CompletedProcess([str(script)], status, out, err)
 
 
 def _run_script(script: str, arguments: list[str], cwd: str, environment: dict[str, str], output: str) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -38,14 +39,18 @@ def options(coco):
 
 
 def test_a_folder_of_images(tmp_path, coco):
-    for name in ('a/1.JPG', 'b/2.png', 'b/notes.txt'):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    """Folders in it, and links to folders; no hidden files, of which macOS packs one beside each image."""
+    for name in ('all/a/1.JPG', 'all/b/2.png', 'all/b/notes.txt', 'all/b/._2.png', 'all/__MACOSX/3.png', 'c/4.png'):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b'')
-    shutil.copy(next((coco / 'train').iterdir()), tmp_path / 'a/1.JPG')
-    data = ImageFolder(str(tmp_path))
-    assert len(data) == 2
+    shutil.copy(next((coco / 'train').iterdir()), tmp_path / 'all/a/1.JPG')
+    (tmp_path / 'all/linked').symlink_to(tmp_path / 'c')
+    (tmp_path / 'all/above').symlink_to(tmp_path / 'all')
+    data = ImageFolder(str(tmp_path / 'all'))
+    assert [Path(entry['img_path']).relative_to(tmp_path / 'all').as_posix() for entry in data.load_data_list()] == [
+        'a/1.JPG', 'b/2.png', 'linked/4.png']
     info = data.get_data_info(0)
-    assert (info['img_path'], info['width'], info['height']) == (str(tmp_path / 'a/1.JPG'), 64, 64)
+    assert (info['img_path'], info['width'], info['height']) == (str(tmp_path / 'all/a/1.JPG'), 64, 64)
     with pytest.raises(ConfigError, match=r"data_root = '.*empty': there are no images in this folder"):
         ImageFolder(str(tmp_path / 'empty'))
 

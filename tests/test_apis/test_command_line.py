@@ -285,6 +285,16 @@ class RaisingHook(Hook):
     assert time.monotonic() - started < 120
 
 
+def test_a_user_error_in_several_processes_is_one_line(student_file, distill, tmp_path):
+    """With the status of one process, for `srun`; the launcher of PyTorch has its own."""
+    done = forked(ROOT / 'tools/train.py', student_file, '--teacher', distill['teacher']['config'],
+                  '--teacher-checkpoint', 'none.pth', '--launcher', 'pytorch', '--work-dir', tmp_path / 'run',
+                  processes=2, cwd=tmp_path, ok=False)
+    assert done.returncode == 2
+    assert "'none.pth': no such file" in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
 RESOURCES = ['-p', 'gpu part', '--job-name=job', '--gres=gpu:4', '--ntasks=16', '--ntasks-per-node=4',
              '--cpus-per-task=5', '--qos=high', '--time=10']
 

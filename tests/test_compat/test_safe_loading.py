@@ -110,6 +110,12 @@ def test_damaged_files(tmp_path, content, message):
         load_checkpoint_file(str(path), 'k')
 
 
+def test_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    torch.save(dict(state_dict={}), tmp_path / 'a.pth')
+    assert load_checkpoint_file('~/a.pth', 'k') == dict(state_dict={})
+
+
 def test_truncated_checkpoint(tmp_path):
     path = tmp_path / 'a.pth'
     torch.save(dict(state_dict=dict(w=torch.ones(5000))), path)

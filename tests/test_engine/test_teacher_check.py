@@ -10,7 +10,8 @@ import torch
 from helpers.processes import ROOT, forked
 from helpers.weights import load, same
 from mmdet.evaluation import CocoMetric
-from mmengine.registry import METRICS
+from mmengine.evaluator import Evaluator
+from mmengine.registry import EVALUATOR, METRICS
 from torch import nn
 
 from mmsrd.config.teacher_config import parse_teacher
@@ -213,6 +214,22 @@ class WholeSet(CocoMetric):
     def evaluate(self, size):
         assert size == 4, f'{size} of 4 images'
         return super().evaluate(size)
+
+
+@EVALUATOR.register_module(force=True)
+class InParts(Evaluator):
+    """Evaluates in its own way, as mmdet's MultiDatasetsEvaluator."""
+
+    def evaluate(self, size):
+        return super().evaluate(size)
+
+
+def test_an_evaluator_of_several_sets(make_runner, teacher):
+    runner = make_runner('run', dict(teacher=teacher[0]), **ONE_EPOCH, val_evaluator=dict(
+        _delete_=True, type='InParts', metrics=dict(make_runner('other').cfg.val_evaluator)))
+    runner.train()
+    assert "cannot be evaluated on the student's validation set (NotImplementedError: InParts" in log_of(runner)
+    assert not found_by(runner)
 
 
 def test_a_metric_that_wants_the_whole_set(make_runner, teacher):

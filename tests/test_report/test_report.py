@@ -9,11 +9,11 @@ import pytest
 from mmsrd.errors import MMSRDError
 from mmsrd.report import Comparison, Group, ReportNotes, RunLog, main_metric, write_report
 from mmsrd.report.charts import POINTS, Chart, Line
-from mmsrd.report.comparison import mean_and_spread
+from mmsrd.report.comparison import mean_and_spread, scale_of
 
 
 def train(step, time=1.0, **scalars):
-    return dict(iter=step, step=step, time=time, loss=3.0, loss_srd_neck=1.0, **scalars)
+    return dict(iter=step, step=step, time=time, loss=3.0, loss_srd_neck=1.0, loss_cls=2.0, **scalars)
 
 
 def val(step, value):
@@ -50,6 +50,32 @@ def test_time_of_a_validation_within_an_interval(tmp_path):
     """It is in the next record of a loop by iterations, and not counted as time of training."""
     write(tmp_path, '1', [train(3), val(4, 0.3), train(6, 9.0), val(6, 0.4), train(9, 7.0)])
     assert RunLog(tmp_path).seconds == 9
+
+
+@pytest.mark.parametrize(('loop', 'steps'), [
+    ("dict(type='IterBasedTrainLoop', max_iters=12, val_interval=3)", [3, 6, 9, 12]),
+    ("dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=1)", [1, 5, 5, 10]), (None, [1, 5, 5, 10])])
+def test_validations_between_two_records(tmp_path, loop, steps):
+    """MMEngine counts them in epochs, also in a training by iterations; the config beside the log has the interval."""
+    write(tmp_path, '1', [val(1, 0.1), train(5), val(1, 0.2), val(1, 0.3), train(10), val(1, 0.4)])
+    if loop is not None:
+        (tmp_path / '1/vis_data/config.py').write_text(f'train_cfg = {loop}\n')
+    assert [validation.step for validation in RunLog(tmp_path).validations] == steps
+
+
+def test_losses_of_a_classifier(tmp_path):
+    """Its only loss is named as the sum, in whose place MMEngine logs it."""
+    record = train(4)
+    del record['loss_cls']
+    write(tmp_path, '1', [train(2), record])
+    assert RunLog(tmp_path).own_loss() == [(2, 2.0), (4, 3.0)]
+
+
+@pytest.mark.parametrize(('metric', 'scale'), [
+    ('lvis/bbox_AP', 100), ('lvis/segm_APr', 100), ('coco/person_precision', 100), ('coco/AP', 100),
+    ('coco/AR@100', 100), ('single-label/precision', 1), ('mIoU', 1), ('coco_panoptic/PQ', 1)])
+def test_fractions_and_percentages(metric, scale):
+    assert scale_of(metric) == scale
 
 
 def test_a_run_that_was_started_anew_forgets_the_old_one(tmp_path, log):

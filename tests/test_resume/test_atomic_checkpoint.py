@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_pointer_to_nothing(tmp_path, pointer):
     assert newest_complete(tmp_path) == str(whole)
     kept = checkpoint(tmp_path / KEPT)
     assert newest_complete(tmp_path) == str(kept)
+
+
+def test_checkpoints_that_somebody_has_deleted(tmp_path):
+    """With ``rm *.pth last_checkpoint``, which leaves the hidden link."""
+    checkpoint(tmp_path / KEPT)
+    assert newest_complete(tmp_path) is None
 
 
 def test_no_complete_file_is_an_error(tmp_path):
@@ -126,8 +133,22 @@ def test_a_file_system_without_hard_links(tmp_path, monkeypatch):
     monkeypatch.setattr(os, 'link', refusing(errno.EPERM))
     with atomic_write(str(tmp_path), 'epoch_1.pth', keep=True) as name:
         checkpoint(tmp_path / name)
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'epoch_1.pth'))
     (tmp_path / 'epoch_1.pth').unlink()  # as MMEngine does before it writes the next
     assert newest_complete(tmp_path) == str(tmp_path / KEPT)
+
+
+def test_no_room_for_a_copy(tmp_path, monkeypatch):
+    """What was copied by then would keep the disk full."""
+    def half(source, target):
+        Path(target).write_bytes(b'half')
+        refusing(errno.ENOSPC)()
+
+    monkeypatch.setattr(os, 'link', refusing(errno.EPERM))
+    monkeypatch.setattr(shutil, 'copyfile', half)
+    with atomic_write(str(tmp_path), 'epoch_1.pth', keep=True) as name:
+        checkpoint(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ['epoch_1.pth']
 
 
 def test_a_full_disk(make_runner, distill, tmp_path, monkeypatch):

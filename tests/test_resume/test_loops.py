@@ -9,11 +9,12 @@ import time
 import pytest
 import torch
 from helpers.processes import python
+from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mmsrd.resume.resume_state import WorkerStates, unsupported
 from mmsrd.resume.signal_handlers import outlive_signals
-from mmsrd.resume.train_loops import skip_batches
+from mmsrd.resume.train_loops import ResumableEpochLoop, resumable, skip_batches
 from mmsrd.utils.random_state import random_state, set_random_state
 
 
@@ -78,6 +79,13 @@ def test_random_states_survive_a_file(tmp_path):
     first = torch.rand(3)
     set_random_state(torch.load(tmp_path / 'state.pth', weights_only=True))
     assert torch.equal(torch.rand(3), first)
+
+
+@pytest.mark.parametrize('kind', ['EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop, None])
+def test_loops_that_are_replaced(kind):
+    loop = dict(max_epochs=3, **(dict(by_epoch=True) if kind is None else dict(type=kind)))
+    assert resumable(loop) == dict(max_epochs=3, type=ResumableEpochLoop)
+    assert resumable(dict(type='mine.EpochBasedTrainLoop')) == dict(type='mine.EpochBasedTrainLoop')
 
 
 def test_workers_outlive_a_signal():

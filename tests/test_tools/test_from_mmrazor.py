@@ -163,7 +163,10 @@ def test_the_printed_config_distils(tmp_path):
         "val_cfg = dict(_delete_=True, type='mmrazor.SingleTeacherDistillValLoop')\n"
         'optim_wrapper = dict(optimizer=dict(lr=0.01))\n')
     printed = python('tools/from_mmrazor.py', tmp_path / 'razor.py', cwd=ROOT).stdout
-    assert printed.startswith('# take over from razor.py as they are: optim_wrapper\n')
+    remarks = [line for line in printed.splitlines() if line.startswith('#')]
+    assert remarks[0].startswith(f"# data, schedule and runtime are those of {STUDENT} now; razor.py has them from "
+                                 "['mmdet::_base_/datasets/coco_detection.py'")
+    assert remarks[1:] == ['# take over from razor.py as they are: optim_wrapper']
     (tmp_path / 'new.py').write_text(printed)
     config = Config.fromfile(tmp_path / 'new.py')
     assert config.model.type == 'RetinaNet'

@@ -49,6 +49,12 @@ def test_auto_is_what_the_metafile_names(name, file):
     assert url.endswith(file)
 
 
+def test_a_date_is_no_hash(server):
+    folder, url = server
+    torch.save(dict(state_dict={}), folder / 'teacher-20240115.pth')
+    assert Path(zoo.download(f'{url}/teacher-20240115.pth', 'k')).is_file()
+
+
 def test_download_once_with_the_right_hash(server):
     folder, url = server
     name = publish(folder, 'teacher')
