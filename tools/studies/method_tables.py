@@ -136,7 +136,7 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
 
 def compared_on_photographs(results: pd.DataFrame) -> str:
     """Markdown table of pairs on photographs: gain over the student alone of each of the rows."""
-    rows = (real.PRESET, real.HALF, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
+    rows = (real.PRESET, real.HALF, real.QUARTER, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
             *real.EQUAL_TIME.values())
     lines = []
     for part in real.PAIRS:
