@@ -125,6 +125,11 @@ def test_photographs(photos):
     alone, longer, preset = (real.figures(photos, chess, row)[0] for row in rows)
     points = f'{100 * (preset - alone):.1f}', f'{100 * (longer - preset):.1f}'
     check('docs/en/notes/limits.md', points, complete=False)
+    less, half, quarter = (100 * gains(real.figures(photos, chess, row), real.figures(photos, chess, real.PRESET))[0]
+                           for row in ('preset, scale 0.5', real.HALF, real.QUARTER))
+    check('docs/en/notes/method.md', [f'gains {100 * (preset - alone) + less:.1f}'], complete=False)
+    assert less / (100 * (preset - alone)) == pytest.approx(-1 / 3, abs=0.05)  # the page on choosing: a third less
+    assert max(abs(half), abs(quarter)) < 0.15  # as much
     for part in (chess, *people):
         for row, times in real.LONGER[real.dataset_of(part, ALONE)].items():
             seconds, longer = (of_row(photos, real.dataset_of(part, each), each)['processor_seconds'].mean()

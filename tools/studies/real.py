@@ -87,7 +87,8 @@ FEW_LABELS = (UNLABELLED, TENTH, TENTH_PRESET, TENTH_PRETRAINED)
 """As many iterations as the other rows; those on a tenth of the labels see fewer images more often."""
 EQUAL_TIME = {PRESET: 'student alone, in the time of the preset', HALF: 'student alone, in the time of interval 2',
               QUARTER: 'student alone, in the time of interval 4'}
-LONGER = {'chess/r18w16': {PRESET: 2.0, HALF: 1.6, QUARTER: 1.33}, 'people/r18w16': {PRESET: 1.2}, 'people/lite0': {PRESET: 1.02}}
+LONGER = {'chess/r18w16': {PRESET: 2.0, HALF: 1.6, QUARTER: 1.33}, 'people/r18w16': {PRESET: 1.2},
+          'people/lite0': {PRESET: 1.02}}
 """Student → row → processor time of a step, as a multiple of that of a step alone."""
 IMAGES = {'chess': 231, 'bccd': 291, 'coco': 2636, 'people': 2636}
 MAIN = (PRESET, 'preset, without start', 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1')
