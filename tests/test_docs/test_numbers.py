@@ -148,7 +148,8 @@ def numbers_of_classifiers(cls):
 
 
 def test_the_method_page(det, cls):
-    settings = {'0.7', '0.25', '0.06', '0.3', '1.6', '6.4'}  # of the rows; times of a step are in the page on performance
+    # Of the rows, and of photographs; times of a step are in the page on performance.
+    settings = {'0.7', '0.25', '0.06', '0.3', '1.6', '6.4'}
     check('docs/en/notes/method.md',
           [*numbers_of_detectors(det), *numbers_of_classifiers(cls), *pairs_that_pkd_leads(det)], settings)
 
@@ -175,7 +176,8 @@ def test_the_guides(det):
     own = [way(det, *pair) for pair in (('fcos', 'fcos'), ('retinanet', 'retinanet'), ('atss', 'atss'),
                                         ('faster-rcnn', 'faster-rcnn'), ('yolox', 'yolox'), ('fcos', 'fcos', 'emoji'))]
     others = [way(det, *pair) for pair in (('faster-rcnn', 'fcos'), ('fcos', 'retinanet'))]
-    check('docs/en/user_guides/choosing.md', [f'{x:.0f}' for x in (min(own), max(own), *others)], {'0.3', '0.7'})  # those of photographs: above
+    # Numbers of photographs are checked above.
+    check('docs/en/user_guides/choosing.md', [f'{x:.0f}' for x in (min(own), max(own), *others)], {'0.3', '0.7'})
     check('docs/en/user_guides/classifiers.md', [])
     check('docs/en/user_guides/logs_and_report.md', [f'{math.log(12):.2f}'], complete=False)
 
