@@ -130,6 +130,8 @@ def test_photographs(photos):
     ahead = 100 * gains(*(real.figures(photos, chess, row) for row in (real.QUARTER, real.EQUAL_TIME[real.QUARTER])))[0]
     for page in ('docs/en/notes/method.md', 'docs/en/user_guides/choosing.md'):
         check(page, [f'{ahead:.1f} ahead'], complete=False)
+    start = 100 * gains(*(real.figures(photos, chess, row) for row in ("alone, teacher's start", ALONE)))[0]
+    check('docs/en/notes/method.md', [f'without distillation gains {start:.1f}'], complete=False)
     less, half, quarter = (100 * gains(real.figures(photos, chess, row), real.figures(photos, chess, real.PRESET))[0]
                            for row in ('preset, scale 0.5', real.HALF, real.QUARTER))
     check('docs/en/notes/method.md', [f'gains {100 * (preset - alone) + less:.1f}'], complete=False)
