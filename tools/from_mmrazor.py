@@ -175,7 +175,7 @@ def main() -> None:
     assigned = {target.id: node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}
     base, changes = student_of(config.model, assigned.get('_base_'))
-    if base != [] and 'cfg_path' in config.model['architecture'] and '_base_' in assigned:
+    if 'cfg_path' in config.model['architecture'] and '_base_' in assigned:
         remarks.append(f'data, schedule and runtime are those of {base} now; {path.name} has them from '
                        f'{ast.unparse(assigned["_base_"])}: take over what differs')
     if kept := [name for name in assigned if name not in GONE]:

@@ -5,7 +5,6 @@ import contextlib
 from typing import Any, Mapping, Sequence, cast
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -14,6 +13,7 @@ from ..config import Progress
 from ..errors import ConfigError
 from ..recorders import AllRecordedSignal, RecorderManager
 from ..teachers import Features, StudentInit, Teacher, TeacherGroup
+from ..utils.dist import unwrapped
 from .balance import update_balances
 from .device_check import DeviceCheck
 from .feature_loss import FeatureLoss
@@ -97,8 +97,7 @@ class ProjectorDistiller(nn.Module):
         Args:
             student: The student, or its wrapper for distributed training.
         """
-        model: Any = student.module if is_model_wrapper(student) else student
-        self.teachers.update_ema(model)
+        self.teachers.update_ema(unwrapped(student))
 
     def update_balances(self) -> None:
         """Take the last step's gradient norms into the balances, in all processes; the next loss pass would, too."""

@@ -1,6 +1,7 @@
 """Which student level is compared with which teacher level, and in what shape."""
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Sequence
@@ -243,6 +244,13 @@ def num_prefix_tokens(count: int) -> int:
     return count - math.isqrt(count) ** 2
 
 
+@functools.lru_cache(None)
+def _closest_size(count: int, ratio: float) -> tuple[int, int]:
+    """Return the height and width of the map of ``count`` positions whose proportions are closest to ``ratio``."""
+    sizes = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    return min(sizes, key=lambda size: abs(math.log(size[0] / size[1] / ratio)))
+
+
 def as_map(tokens: Tensor, like: tuple[int, int] | None = None) -> Tensor:
     """Arrange patch tokens (N, L, C) as a map (N, C, H, W).
 
@@ -254,8 +262,7 @@ def as_map(tokens: Tensor, like: tuple[int, int] | None = None) -> Tensor:
         FeatureMismatchError: L tokens do not fill such a rectangle.
     """
     count = tokens.size(1)
-    height, width = min(((rows, count // rows) for rows in range(1, count + 1) if count % rows == 0),
-                        key=lambda size: abs(math.log(size[0] / size[1] * (like[1] / like[0] if like else 1.0))))
+    height, width = _closest_size(count, like[0] / like[1] if like else 1.0)
     # A model may cut off or pad a part of a patch at each side.
     fits = height == width if like is None else \
         (height - 1) * like[1] <= (width + 1) * like[0] and (width - 1) * like[0] <= (height + 1) * like[1]

@@ -13,11 +13,11 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import get
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmengine.visualization.vis_backend import BaseVisBackend, LocalVisBackend
 
+from ..utils.dist import unwrapped
 from ..utils.random_state import preserved_random_state
 
 SIDE = 480
@@ -69,8 +69,8 @@ class ReportPictures:
                                                        _truth(dataset, index, sample))
         self._items.pop(None, None)  # nothing tells these images apart
         meta = getattr(dataset, 'metainfo', {})
-        student = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self._is_bgr = bool(getattr(student.data_preprocessor, 'to_rgb', True))  # arrays of CIFAR are RGB
+        # Arrays of CIFAR are RGB.
+        self._is_bgr = bool(getattr(unwrapped(runner.model).data_preprocessor, 'to_rgb', True))
         self._classes = list(meta.get('classes') or ())
         options = {key: value for key, value in (runner.cfg.get('visualizer') or {}).items()
                    if key not in ('type', '_scope_', 'name', 'vis_backends', 'save_dir')}

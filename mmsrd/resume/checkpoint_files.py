@@ -161,11 +161,9 @@ def newest_complete(work_dir: Path, other_folders: Sequence[Path] = ()) -> str |
     for path in candidates:
         if is_complete(path):
             return str(path)
-    if candidates:
-        raise CheckpointError(f'resume: none of the checkpoints in {" and ".join(map(str, folders))} is complete '
-                              f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
-                              'start anew without resume')
-    return None
+    raise CheckpointError(f'resume: none of the checkpoints in {" and ".join(map(str, folders))} is complete '
+                          f'({", ".join(dict.fromkeys(path.name for path in candidates))}); name another one, or '
+                          'start anew without resume')
 
 
 def remove_partial(folder: Path) -> None:

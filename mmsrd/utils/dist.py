@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import traceback
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping, cast
 
 import torch
 import torch.distributed as torch_dist
 from mmengine import dist
 from mmengine.device import get_device
-from torch import Tensor
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from ..errors import MMSRDError
@@ -91,6 +92,12 @@ def end_all_on_error() -> Iterator[None]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(2 if is_a_users else 1)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return a model without its wrapper for distributed training, if it has one."""
+    inner: Any = model.module if is_model_wrapper(model) else model
+    return cast(nn.Module, inner)
 
 
 def shows_tracebacks() -> bool:

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import re
 import runpy
-import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from trainings import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKERS = Path(__file__).parent
@@ -47,12 +47,9 @@ def forked(script: str | Path, *arguments: object, processes: int = 1, cwd: Path
     Importing them takes seconds, most of what a small script needs. Where imports are what is tested, use :func:`run`.
     Several processes have the environment that ``torch.distributed.run`` gives them, and end when one of them fails.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **env}
     if processes > 1:
-        environment.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(processes),
+        environment.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(free_port()), WORLD_SIZE=str(processes),
                            LOCAL_WORLD_SIZE=str(processes))
     with tempfile.TemporaryDirectory() as folder:
         children = []

@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import os
-import socket
 
 import pytest
 import torch
 import torch.distributed as dist
 from helpers.processes import python
+from trainings import free_port
 
 from mmsrd.compat.torch_versions import TORCH
 from mmsrd.utils.dist import gather_stacked, init_gloo
@@ -32,11 +32,8 @@ def test_gloo_under_slurm(tmp_path):
     (tmp_path / 'scontrol').chmod(0o755)
     code = ('from mmsrd.utils.dist import init_gloo; import torch.distributed as d; init_gloo("slurm"); '
             'print("TASK", d.get_rank(), d.get_world_size(), d.get_backend())')
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        port = free.getsockname()[1]
     done = python('-c', code, PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_NODELIST='n[0-1]', SLURM_PROCID='0',
-                  SLURM_LOCALID='0', SLURM_NTASKS='1', MASTER_PORT=str(port))
+                  SLURM_LOCALID='0', SLURM_NTASKS='1', MASTER_PORT=str(free_port()))
     assert 'TASK 0 1 gloo' in done.stdout
 
 

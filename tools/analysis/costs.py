@@ -1,7 +1,6 @@
 """What distillation costs in addition to the student: parameters, teacher FLOPs, memory; without training."""
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Callable, TypeVar
 
@@ -51,8 +50,8 @@ def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
     """Count by one forward pass of student and teachers, whose weights need not be loaded, of images (N, C, H, W)."""
     distiller: ProjectorDistiller = student.distiller  # type: ignore[assignment]
     samples = dummy_samples(inputs)
-    costs = Costs(sum(p.numel() for p in distiller.parameters()), flops_student=_whole(student, inputs, samples))
-    own = _student_levels(student, distiller, inputs, samples)
+    costs = Costs(sum(p.numel() for p in distiller.parameters()))
+    own, costs.flops_student = _student_levels(student, distiller, inputs, samples)
     features: dict[str, dict[str, list[Tensor]]] = {}
     for name, teacher in distiller.teachers.items():
         costs.teacher_weights += _bytes([*teacher.model.parameters(), *teacher.model.buffers()])
@@ -81,15 +80,13 @@ def measure_costs(student: nn.Module, inputs: Tensor) -> Costs:
 
 
 def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: Tensor,
-                    samples: Any) -> dict[str, list[Tensor]]:
+                    samples: Any) -> tuple[dict[str, list[Tensor]], int | None]:
     # Recorders of its own: the distiller's forget what they recorded at the end of each forward pass.
     recorders = RecorderManager(student, distiller.recorders.keys, distiller.recorders.keys)
     try:
-        # What comes after the recorded modules may want labels.
-        with recorders.recording(), evaluating(student), torch.no_grad():
-            with contextlib.suppress(Exception):
-                trained_part(student)[1](inputs=inputs, data_samples=samples, mode='tensor')
-            return recorders.pop_outputs()
+        with recorders.recording():
+            flops = _whole(student, inputs, samples)
+            return recorders.pop_outputs(), flops
     finally:
         recorders.remove()
 
@@ -113,7 +110,7 @@ def _whole(model: nn.Module, inputs: Tensor, samples: Any) -> int | None:
     with evaluating(model):
         try:
             return counted(lambda: part(inputs=inputs, data_samples=samples, mode='tensor'))[1]
-        except Exception:  # a head may want annotations
+        except Exception:  # a head may want annotations, after all that is recorded
             return None
 
 

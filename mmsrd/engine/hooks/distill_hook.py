@@ -6,7 +6,6 @@ from typing import Any, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 
@@ -15,6 +14,7 @@ from ...distillers import CHILD, ProjectorDistiller, differences, fingerprint_of
 from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
 from ...teachers.class_names import names_in
+from ...utils.dist import unwrapped
 from ..optimizer_order import restore_order
 
 CHECKPOINT_KEY = 'distiller'
@@ -23,8 +23,7 @@ CHECKPOINT_KEY = 'distiller'
 
 def student_of(runner: Runner) -> nn.Module:
     """The runner's student without a wrapper for distributed training."""
-    model: nn.Module = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model
+    return unwrapped(runner.model)
 
 
 def distiller_of(runner: Runner) -> ProjectorDistiller:

@@ -5,12 +5,12 @@ from dataclasses import asdict
 from typing import Any, Optional, cast
 
 from mmengine.hooks import Hook
-from mmengine.model import convert_sync_batchnorm, is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from torch import nn
 
 from ...distillers import attach_distiller, read_block
 from ...errors import ConfigError
-from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu, unwrapped
 from ...utils.hooks import register_missing
 from ..hooks import DistillHook, DistillReportHook, NoEffectHook, TeacherCheckHook
 from ..hooks.distill_hook import distiller_of, tell_classes
@@ -59,7 +59,7 @@ class DistillMixin:
     def build_model(self, model: nn.Module | dict[str, Any]) -> nn.Module:
         """Build the student and attach the distiller, before the model is wrapped for distributed training."""
         student: nn.Module = super().build_model(model)  # type: ignore[misc]
-        inner = cast(nn.Module, student.module) if is_model_wrapper(student) else student
+        inner = unwrapped(student)
         # MMEngine replaces SyncBN modules when it wraps the model; a recorder on one would be lost then.
         if not self.distributed:
             inner = revert_sync_batchnorm(inner)
