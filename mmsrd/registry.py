@@ -4,6 +4,8 @@ MMEngine imports ``mmsrd.registry`` by itself when a config names the scope
 ``mmsrd`` (``runner_type='mmsrd.DistillRunner'``), and imports ``locations`` when
 a registry is asked for a name: a config needs no ``custom_imports``.
 """
+from typing import Any
+
 from mmengine.registry import DATASETS as ENGINE_DATASETS
 from mmengine.registry import HOOKS as ENGINE_HOOKS
 from mmengine.registry import MODELS as ENGINE_MODELS
@@ -26,3 +28,17 @@ TEACHERS = Registry('teacher', scope='mmsrd', locations=['mmsrd.teachers'])
 
 RUNNERS = Registry('runner', parent=ENGINE_RUNNERS, build_func=ENGINE_RUNNERS.build_func, scope='mmsrd',
                    locations=['mmsrd.engine.runners'])
+
+
+def engine_name(kind: Any) -> Any:
+    """Return the name in MMEngine's registries of what a config has as ``type``; what is not MMEngine's as it is.
+
+    Configs in pure Python have the class, and are saved with its module.
+
+    Example:
+        >>> engine_name('mmengine.runner.EpochBasedTrainLoop'), engine_name('mine.EpochBasedTrainLoop')
+        ('EpochBasedTrainLoop', 'mine.EpochBasedTrainLoop')
+    """
+    if isinstance(kind, type) and kind.__module__.startswith('mmengine.'):
+        return kind.__name__
+    return kind.rpartition('.')[2] if isinstance(kind, str) and kind.startswith('mmengine.') else kind

@@ -172,12 +172,14 @@ def main() -> None:
     except (ModuleNotFoundError, FileNotFoundError) as e:
         raise SystemExit(f'{path}: {e}') from None
     block, remarks = migrate(config.get('model', {}), config.get('custom_hooks', []))
-    assigned = {target.id: node.value for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)
+    source = path.read_text()
+    assigned = {target.id: node.value for node in ast.parse(source).body if isinstance(node, ast.Assign)
                 for target in node.targets if isinstance(target, ast.Name)}
     base, changes = student_of(config.model, assigned.get('_base_'))
     if 'cfg_path' in config.model['architecture'] and '_base_' in assigned:
+        bases = ast.get_source_segment(source, assigned['_base_']) or ''
         remarks.append(f'data, schedule and runtime are those of {base} now; {path.name} has them from '
-                       f'{ast.unparse(assigned["_base_"])}: take over what differs')
+                       f'{" ".join(bases.split())}: take over what differs')
     if kept := [name for name in assigned if name not in GONE]:
         remarks.append(f'take over from {path.name} as they are: {", ".join(kept)}')
     text = dict(_base_=base, **(dict(model=changes) if changes else {}), runner_type='mmsrd.DistillRunner',

@@ -40,7 +40,7 @@ install_beside() {
       echo "setup_env: installing packages beside ($beside)"
       into=(--target "$venv/$beside")
       if [ "$beside" = studies ]; then into=(); fi
-      "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade "${into[@]}" \
+      "${pip[@]}" install -qq --only-binary :all: --no-deps --upgrade ${into[@]+"${into[@]}"} \
         -r "$root/tools/requirements-$beside.txt"
       echo "$hash" > "$venv/$beside.stamp"
     fi
@@ -65,7 +65,7 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "setup_env: making $venv with $("$python" --version)"
   options=()
   if has_torch "$python"; then options+=(--system-site-packages); fi
-  "$python" -m venv "${options[@]}" "$venv" || {
+  "$python" -m venv ${options[@]+"${options[@]}"} "$venv" || {
     echo "setup_env: $python cannot make virtual environments (Debian: apt install python3-venv)" >&2; exit 1; }
 fi
 

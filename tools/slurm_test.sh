@@ -16,5 +16,5 @@ read -ra srun_args <<< "${SRUN_ARGS:-}"
 export PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}"
 exec srun -p "$partition" --job-name="$job_name" --gres="gpu:$gpus_per_node" \
   --ntasks="${GPUS:-8}" --ntasks-per-node="$gpus_per_node" --cpus-per-task="${CPUS_PER_TASK:-5}" \
-  --kill-on-bad-exit=1 "${srun_args[@]}" \
+  --kill-on-bad-exit=1 ${srun_args[@]+"${srun_args[@]}"} \
   "${PYTHON:-python}" -u "$here/test.py" "$config" "$checkpoint" --launcher=slurm "$@"

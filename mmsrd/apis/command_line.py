@@ -57,26 +57,34 @@ def parse_arguments(script: str, argv: Sequence[str] | None) -> tuple[argparse.N
     return parser.parse_known_args(argv)
 
 
-def auto_resumed(arguments: Sequence[str], config: Config, name: str) -> list[str]:
+def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: bool) -> list[str]:
     """Arguments for the toolbox's script that resume where the work directory has a checkpoint, else as they are.
 
+    ``load_from`` is for the first start alone: MMEngine would resume from it.
+
     Args:
-        arguments: Command line after the config; a ``--resume`` in it is for the first start alone.
-        config: The config.
+        arguments: Command line after the config.
+        config: The config; its ``load_from`` is removed where training resumes.
         name: File name that the config goes by.
+        restarts: Whether to resume without a ``--resume`` in the command line, too; one that names a checkpoint is then
+            for the first start alone.
 
     Raises:
         CheckpointError: There are checkpoints, and none is complete.
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--work-dir', default=config.get('work_dir') or f'work_dirs/{Path(name).stem}')
-    work_dir = Path(own.parse_known_args(list(arguments))[0].work_dir)
-    hook = config.get('default_hooks', {}).get('checkpoint') or {}
-    if newest_complete(work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is None:
-        return list(arguments)
-    own.add_argument('--resume', nargs='?')
+    own.add_argument('--resume', nargs='?', const='auto')
+    own.add_argument('--cfg-options', nargs='+', default=[])
     given, rest = own.parse_known_args(list(arguments))
-    return [*rest, f'--work-dir={given.work_dir}', '--resume']
+    work_dir = Path(given.work_dir)
+    hook = config.get('default_hooks', {}).get('checkpoint') or {}
+    if not (restarts or given.resume == 'auto') or newest_complete(
+            work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is None:
+        return list(arguments)
+    config.load_from = None
+    options = [option for option in given.cfg_options if not option.startswith(('load_from=', 'resume='))]
+    return [*rest, f'--work-dir={work_dir}', *(['--cfg-options', *options] if options else []), '--resume']
 
 
 def take_config(arguments: list[str]) -> str:
@@ -154,7 +162,12 @@ def distils(runner_type: str | type[Any]) -> bool:
 
 
 def without_distillation(config: Config) -> Config:
-    """A config that tests the student alone: without the block, and with the runner that the distilling one is."""
+    """A config that tests the student alone: without the block, and with the runner that the distilling one is.
+
+    Example:
+        >>> without_distillation(Config(dict(runner_type='mmsrd.DistillRunner', distill=dict()))).runner_type
+        'Runner'
+    """
     config.pop('distill', None)
     found = runner_class(config.get('runner_type', 'Runner'))
     if found is not None and issubclass(found, DistillMixin):

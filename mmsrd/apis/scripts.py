@@ -32,9 +32,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     path = config_path(take_config(rest), 'config')
     config = with_options(Config.fromfile(str(path)), rest)
     config = with_teacher(config, args.teacher, args.teacher_checkpoint, args.distill_preset)
-    if args.auto_resume:
-        rest = auto_resumed(rest, config, path.name)
-    run_toolbox_script('train', config, path.name, rest)
+    run_toolbox_script('train', config, path.name, auto_resumed(rest, config, path.name, args.auto_resume))
 
 
 def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test of ours
@@ -44,7 +42,11 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
     """
     _, rest = parse_arguments('test', argv)
     path = config_path(take_config(rest), 'config')
-    run_toolbox_script('test', without_distillation(Config.fromfile(str(path))), path.name, rest)
+    config = without_distillation(Config.fromfile(str(path)))
+    if config.get('work_dir') is None:
+        config.work_dir = f'./work_dirs/{path.stem}'  # as the training has
+    # MMEngine writes the config into it, under this name: the training's, which distils, is to stay.
+    run_toolbox_script('test', config, f'{path.stem}_test.py', rest)
 
 
 def main(script: str) -> None:

@@ -28,7 +28,7 @@ class ImageFolder(BaseDataset):
         options: Other arguments of MMEngine's ``BaseDataset``.
 
     Raises:
-        ConfigError: The folder has no images.
+        ConfigError: There is no such folder, or it has no images.
 
     Example:
         In a config::
@@ -40,10 +40,12 @@ class ImageFolder(BaseDataset):
     """
 
     def __init__(self, data_root: str, pipeline: Any = (), **options: Any) -> None:
-        super().__init__(data_root=data_root, pipeline=list(pipeline), **options)
+        super().__init__(data_root=str(Path(data_root).expanduser()), pipeline=list(pipeline), **options)
 
     def load_data_list(self) -> List[Dict[str, Any]]:
         """Return paths and numbers of the images."""
+        if not Path(self.data_root).is_dir():
+            raise ConfigError.at('data_root', str(self.data_root), 'there is no such folder')
         paths = sorted(_images(Path(self.data_root)))
         if not paths:
             raise ConfigError.at('data_root', str(self.data_root), 'there are no images in this folder '

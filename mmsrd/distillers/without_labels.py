@@ -76,5 +76,11 @@ def unreached(student: nn.Module, run: DryRun, losses: Sequence[tuple[LossConfig
         raise ConfigError('distill.labels = False: no distillation loss trains the student: each has weight=0 or '
                           'compares frozen layers only')
     trainable = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
-    gradients = torch.autograd.grad(compared, list(trainable.values()), allow_unused=True)
-    return [name for name, gradient in zip(trainable, gradients) if gradient is None]
+    kept = [parameter.grad for parameter in trainable.values()]
+    for parameter in trainable.values():
+        parameter.grad = None
+    torch.stack(compared).sum().backward()  # reentrant activation checkpointing refuses torch.autograd.grad
+    reached = [parameter.grad is not None for parameter in trainable.values()]
+    for parameter, gradient in zip(trainable.values(), kept):
+        parameter.grad = gradient
+    return [name for name, is_reached in zip(trainable, reached) if not is_reached]

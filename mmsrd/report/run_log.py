@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -64,7 +65,7 @@ class RunLog:
         self._elapsed: list[float] = []  # seconds at each record of training
         self._step_time = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
-            self._add(_records(path), _validation_interval(path.with_name('config.py')))
+            self._add(_records(path), *_validation_interval(path.with_name('config.py')))
             measured = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
             self.spectra = next((record['spectra'] for record in measured[::-1] if record['spectra']), self.spectra)
 
@@ -85,12 +86,13 @@ class RunLog:
                              "with dict(type='LocalVisBackend') among the backends of its visualizer?")
         return log
 
-    def _add(self, records: list[Record], interval: int | None) -> None:
+    def _add(self, records: list[Record], interval: int | None, length: int) -> None:
         """Append the log of another start; iterations that were done twice count once.
 
         Args:
             records: Its lines.
             interval: Iterations between two validations, where they are counted.
+            length: Iterations of the training, after which newer versions of MMEngine validate in any case.
         """
         start = next((record['step'] for record in records if 'iter' in record), None)
         if start is not None:
@@ -109,7 +111,7 @@ class RunLog:
                 step = max(record['step'], self.training[-1]['step'] if self.training else 0)
                 if interval is not None:  # the last iterations before it may not have been logged
                     before = self.validations[-1].step if self.validations else 0
-                    step = max(-(-step // interval), before // interval + 1) * interval
+                    step = min(max(-(-step // interval), before // interval + 1) * interval, length)
                 metrics = {key: float(value) for key, value in record.items()
                            if key not in ('step', 'time', 'data_time') and isinstance(value, (int, float))}
                 self.validations.append(Validation(step, self.seconds, metrics))
@@ -151,26 +153,31 @@ class RunLog:
     def own_loss(self) -> Curve:
         """Return the sum of the student's own losses over iterations: all but those of the distiller.
 
-        A model whose only loss is named ``loss``, as a classifier's, has logged it in place of the sum.
+        A model whose only loss is named ``loss``, as a classifier's, has logged it in place of the sum. Without labels
+        there are none.
         """
         curve = []
         for record in self.training:
-            if 'loss' in record:
-                own = [key for key in record if 'loss' in key and key != 'loss' and not key.startswith('loss_srd_')]
-                added = sum(value for key, value in record.items() if key.startswith('loss_srd_')) if own else 0.0
-                curve.append((record['step'], record['loss'] - added))
+            own = [value for key, value in record.items()
+                   if 'loss' in key and key != 'loss' and not key.startswith('loss_srd_')]
+            # Not the sum without the distiller's: those are means over fewer steps where not all are distilled.
+            added = [value for key, value in record.items() if key.startswith('loss_srd_')]
+            if own:
+                curve.append((record['step'], sum(own)))
+            elif 'loss' in record and not (added and math.isclose(record['loss'], sum(added), rel_tol=1e-4)):
+                curve.append((record['step'], record['loss']))
         return curve
 
 
-def _validation_interval(config: Path) -> int | None:
-    """Return ``val_interval`` of a training by iterations, of the config that MMEngine writes beside its log."""
+def _validation_interval(config: Path) -> tuple[int | None, int]:
+    """Return ``val_interval`` and length of a training by iterations, from the config that is beside its log."""
     try:
         loop = Config.fromfile(str(config), import_custom_modules=False).get('train_cfg') or {}
     except Exception:  # it is not there, or not as MMEngine writes it
-        return None
+        return None, 0
     interval = loop.get('val_interval', 1000)
     fits = 'max_iters' in loop and not loop.get('dynamic_intervals') and isinstance(interval, int) and interval > 0
-    return interval if fits else None
+    return (interval, int(loop['max_iters'])) if fits else (None, 0)
 
 
 def _records(path: Path) -> list[Record]:

@@ -23,7 +23,7 @@ from .checkpoint_files import atomic_write, checkpoint_folders, newest_complete,
 from .exact_resume_hook import ExactResumeHook
 from .preemption_hook import PreemptionHook
 from .signal_handlers import outlive_signals, restore_signals
-from .train_loops import resumable
+from .train_loops import ResumableLoop, resumable
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,9 @@ class ResumeMixin:
         if exact and path is not None and '://' not in path:
             self._restore_seed(path)
         built = super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
+        if exact and not isinstance(built, ResumableLoop):
+            print_log(f'{type(built).__name__} is no train loop of MMEngine: a resumed run is not exactly what it would '
+                      'have been', logger='current', level=logging.WARNING)
         outlive_signals(built.dataloader, self.handled_signals)
         return built
 

@@ -14,6 +14,7 @@ from mmengine.runner.loops import _InfiniteDataloaderIterator
 from mmengine.utils import digit_version
 from torch.utils.data import DataLoader
 
+from ..registry import engine_name
 from ..utils.random_state import preserved_random_state
 from .resume_state import ResumeState, WorkerStates, difference, unsupported
 from .signal_handlers import outlive_signals
@@ -320,11 +321,9 @@ def resumable(loop: Any) -> Any:
         return loop
     options = dict(loop)
     by_epoch = options.pop('by_epoch', None)
-    kind = options.pop('type', None)
-    if isinstance(kind, str):
-        kind = kind.replace('mmengine.', '', 1)
-    if kind in ('EpochBasedTrainLoop', EpochBasedTrainLoop) or (kind is None and by_epoch):
+    kind = engine_name(options.pop('type', None))
+    if kind == 'EpochBasedTrainLoop' or (kind is None and by_epoch):
         return dict(options, type=ResumableEpochLoop)
-    if kind in ('IterBasedTrainLoop', IterBasedTrainLoop) or (kind is None and by_epoch is False):
+    if kind == 'IterBasedTrainLoop' or (kind is None and by_epoch is False):
         return dict(options, type=ResumableIterLoop)
     return loop

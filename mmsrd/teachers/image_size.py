@@ -23,16 +23,20 @@ class ImageSize:
         size: Height and width whatever the student's are; None for a factor.
         divisor: Number that divides height and width, as the teacher's data preprocessor wants it; sides are rounded
             to its nearest multiple. With a scale of 1 the size stays as it is.
+        multiple: Number that has to divide them with any scale, because the model fails on other images.
 
     Example:
         >>> from mmsrd.teachers.image_size import ImageSize
         >>> ImageSize(0.5, divisor=32)(416, 640), ImageSize(size=(224, 224))(416, 640), ImageSize()(416, 640)
         ((224, 320), (224, 224), (416, 640))
+        >>> ImageSize(multiple=32)(300, 300)
+        (288, 288)
     """
 
     scale: float = 1.0
     size: Optional[Tuple[int, int]] = None
     divisor: int = 1
+    multiple: int = 1
 
     @classmethod
     def for_model(cls, scale: float, size: Tuple[int, int] | None, model: nn.Module) -> ImageSize:
@@ -48,7 +52,7 @@ class ImageSize:
 
     @property
     def is_same(self) -> bool:
-        """Return whether the teacher sees the student's size."""
+        """Return whether the teacher sees the student's size, at most rounded."""
         return self.size is None and self.scale == 1
 
     def __str__(self) -> str:
@@ -58,9 +62,7 @@ class ImageSize:
         """Return the size for student's images of ``height`` and ``width`` pixels."""
         if self.size is not None:
             return self.size
-        if self.is_same:
-            return height, width
-        step = self.divisor
+        step = self.multiple if self.is_same else max(self.divisor, self.multiple)
         return (max(step, int(height * self.scale / step + 0.5) * step),
                 max(step, int(width * self.scale / step + 0.5) * step))
 

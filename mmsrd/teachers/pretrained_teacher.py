@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import Any, Iterator, Mapping, Sequence
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from ..config import OwnTeacherConfig, PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES, read_pretrained
 from ..errors import ConfigError
+from ..recorders import DryRun, dry_run
 from ..registry import TEACHERS
 from ..utils.zoo import load_config
 from .build_model import build_model, initialise, scope_of
@@ -84,6 +86,32 @@ class PretrainedTeacher(Teacher):
         if config.checkpoint is None:
             initialise(model)
         return model
+
+    def dry_run(self, paths: Mapping[str, str], sides: Sequence[int], everything: bool = False,
+                partly: bool = False) -> DryRun:
+        """See :class:`Teacher`; also finds out whether the model takes images of any size."""
+        run = super().dry_run(paths, sides, everything, partly)
+        if self.image_size.size is None:
+            self.image_size = replace(self.image_size, multiple=self._multiple(run, paths))
+        return run
+
+    def _multiple(self, run: DryRun, paths: Mapping[str, str]) -> int:
+        """Return what has to divide the sides of images; 1 where any will do, or where only one size does.
+
+        Necks that double a map and join it with the one before fail on other sizes. Data preprocessors say nothing of
+        it where a model was trained with images of one size.
+        """
+        calls = {path: run.num_calls(path) for path in paths}
+        side = round(run.image[0] * self.image_size.scale)
+
+        def works(side: int) -> bool:
+            other = dry_run(self.model, paths, [side], partly=True, forwards=[run.forward])
+            return {path: other.num_calls(path) for path in paths} == calls
+
+        if works(side + 22):  # twice an odd number, so that a stem of stride 2 or 4 gives an odd one
+            return 1
+        step = max(self.image_size.divisor, 32)
+        return step if side % step == 0 and works(side + step) else 1
 
     def load_weights(self) -> None:
         """Read the checkpoint into the model, once; nothing where the weights are random.

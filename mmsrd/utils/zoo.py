@@ -1,6 +1,8 @@
 """Configs and weights by name: local paths, ``package::config`` names, URLs, the model zoo's metafiles."""
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import os
 import os.path as osp
@@ -8,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Callable, Iterator
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import torch
 from mmengine import load
@@ -134,21 +137,33 @@ def download(url: str, key: str) -> str:
 
 
 def _once(url: str, key: str, write: Callable[[Path], Any]) -> str:
-    """Path of a file in PyTorch's hub folder, which the first process of each machine writes if it is not there."""
-    target = Path(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
+    """Path of a file in PyTorch's hub folder, which the first process of each machine writes if it is not there.
+
+    Two addresses may end in the same name. Without a hash in it, the file's name has one of the whole address.
+    """
+    name = osp.basename(urlparse(url).path)
+    if not _HASH_IN_NAME.search(name):
+        stem, ending = osp.splitext(name)
+        name = f'{stem}-{hashlib.sha256(url.encode()).hexdigest()[:16]}{ending}'
+    target = Path(torch.hub.get_dir(), 'checkpoints', name)
+    partial = target.with_name(f'{name}.{os.getpid()}.partial')
     failure: Exception | None = None
     # MMEngine's get_local_rank needs a local process group, which its runner does not make.
     if not target.is_file() and int(os.environ.get('LOCAL_RANK', 0)) == 0:
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(partial)
+            os.replace(partial, target)
         except Exception as e:  # raised below, after the other processes have been let go
             failure = e
+            with contextlib.suppress(OSError):
+                partial.unlink()
     barrier()
     if failure is not None or not target.is_file():
         reason = failure or 'see the message of the first process'
-        raise CheckpointError.at(key, url, f'cannot be downloaded to {target} ({reason}); if you have the file from '
-                                 'a source you trust, give its path') from failure
+        raise CheckpointError.at(key, url, f'cannot be downloaded to {target} ({reason}). TORCH_HOME sets '
+                                 'another folder; if you have the file from a source you trust, give its path'
+                                 ) from failure
     return str(target)
 
 
@@ -191,9 +206,11 @@ def local_checkpoint(spec: str, config_name: str, key: str) -> str:
     scheme = spec.partition('://')[0] if '://' in spec else ''
     if scheme in _LISTS:
         return download(named_weights(spec, key), key)
-    if scheme in ('http', 'https', 'file'):
+    if scheme in ('http', 'https'):
         return download(spec, key)
-    if scheme:
+    if scheme == 'file':
+        spec = url2pathname(urlparse(spec).path)
+    elif scheme:
         return fetch(spec, key)
     path = osp.expanduser(spec)
     if not osp.isfile(path):

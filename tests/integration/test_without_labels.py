@@ -38,7 +38,7 @@ def options(coco):
             'default_hooks.checkpoint': dict(type='CheckpointHook', interval=1, by_epoch=False)}
 
 
-def test_a_folder_of_images(tmp_path, coco):
+def test_a_folder_of_images(tmp_path, coco, monkeypatch):
     """Folders in it, and links to folders; no hidden files, of which macOS packs one beside each image."""
     for name in ('all/a/1.JPG', 'all/b/2.png', 'all/b/notes.txt', 'all/b/._2.png', 'all/__MACOSX/3.png', 'c/4.png'):
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -51,8 +51,12 @@ def test_a_folder_of_images(tmp_path, coco):
         'a/1.JPG', 'b/2.png', 'linked/4.png']
     info = data.get_data_info(0)
     assert (info['img_path'], info['width'], info['height']) == (str(tmp_path / 'all/a/1.JPG'), 64, 64)
-    with pytest.raises(ConfigError, match=r"data_root = '.*empty': there are no images in this folder"):
-        ImageFolder(str(tmp_path / 'empty'))
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.setenv('HOME', str(tmp_path))
+    with pytest.raises(ConfigError, match=r"data_root = '/.*/empty': there are no images in this folder"):
+        ImageFolder('~/empty')
+    with pytest.raises(ConfigError, match=r"data_root = '.*nowhere': there is no such folder"):
+        ImageFolder(str(tmp_path / 'nowhere'))
 
 
 @pytest.mark.parametrize(('name', 'annotations'), [

@@ -60,10 +60,12 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
     # The written config tests without its teacher, by our script and by the stock one.
     Path(teacher['checkpoint']).rename(teacher['checkpoint'] + '.gone')
     try:
-        for script in ([ROOT / 'tools/test.py'], ['mmsrd', package_files('mmdet') / 'tools/test.py']):
-            done = forked(*script, checkpoint.with_name('student.py'), checkpoint,
-                          '--work-dir', tmp_path / 'test', cwd=tmp_path)
+        own, stock = [ROOT / 'tools/test.py'], ['mmsrd', package_files('mmdet') / 'tools/test.py']
+        for script, arguments in ((own, []), (stock, ['--work-dir', tmp_path / 'test'])):
+            done = forked(*script, checkpoint.with_name('student.py'), checkpoint, *arguments, cwd=tmp_path)
             assert 'coco/bbox_mAP' in done.stdout + done.stderr
+        # Into the same work directory, where the training's config stays what it was.
+        assert Config.fromfile(str(checkpoint.with_name('student.py'))).distill == written.distill
     finally:
         Path(teacher['checkpoint'] + '.gone').rename(teacher['checkpoint'])
 
@@ -313,8 +315,8 @@ def slurm(tmp_path):
 
     def call(script, *arguments, ok=True, **environment):
         run('bash', ROOT / f'tools/slurm_{script}.sh', *arguments, cwd=tmp_path, ok=ok,
-            PATH=f'{folder}:{os.environ["PATH"]}', GPUS='16', GPUS_PER_NODE='4', SRUN_ARGS='--qos=high --time=10',
-            **environment)
+            PATH=f'{folder}:{os.environ["PATH"]}', GPUS='16', GPUS_PER_NODE='4',
+            **{'SRUN_ARGS': '--qos=high --time=10', **environment})
         return {name: json.loads((tmp_path / name).read_text()) for name in ('srun', 'sbatch', 'scontrol')
                 if (tmp_path / name).exists()}
 
@@ -335,10 +337,13 @@ def test_slurm_test(slurm):
 
 def test_slurm_train_submits_a_job(slurm, tmp_path):
     assert slurm('train', *TRAIN) == dict(sbatch=[
-        *RESOURCES, '--requeue', '--signal=USR1@120', '--open-mode=append', '--output=work dir/slurm-%j.log',
+        *RESOURCES, '--signal=USR1@120', '--requeue', '--open-mode=append', '--output=work dir/slurm-%j.log',
         str(ROOT / 'tools/slurm_train.sh'), *TRAIN])
     assert (tmp_path / 'work dir').is_dir()
     slurm('train', 'gpu', ok=False)
+    signal = [argument for argument in slurm('train', *TRAIN, SRUN_ARGS='--signal=USR1@900')['sbatch']
+              if 'signal' in argument]
+    assert signal == ['--signal=USR1@900']
 
 
 @pytest.mark.parametrize('status', [0, 1, 75])
@@ -366,11 +371,26 @@ def test_slurm_train_whose_last_process_was_killed(slurm, tmp_path, name, again)
 def test_auto_resume(tmp_path, monkeypatch, arguments):
     """Weights to start from are kept until there is a checkpoint of the run itself."""
     monkeypatch.chdir(tmp_path)
-    assert auto_resumed(arguments, Config(), 'a.py') == arguments
+    assert auto_resumed(arguments, Config(), 'a.py', True) == arguments
     folder = Path('run' if 'run' in arguments else 'work_dirs/a')
     folder.mkdir(parents=True)
     torch.save(dict(state_dict={}), folder / 'epoch_1.pth')
-    assert auto_resumed(arguments, Config(), 'a.py') == ['--amp', f'--work-dir={folder}', '--resume']
+    assert auto_resumed(arguments, Config(), 'a.py', True) == ['--amp', f'--work-dir={folder}', '--resume']
+
+
+@pytest.mark.parametrize(('flag', 'restarts', 'resumes'), [
+    ([], True, True), ([], False, False), (['--resume'], False, True), (['--resume', 'auto'], False, True),
+    (['--resume', 'old.pth'], False, False)])
+def test_a_resume_is_not_from_load_from(tmp_path, monkeypatch, flag, restarts, resumes):
+    """MMPretrain's script reads it in --cfg-options after --resume, MMSegmentation's in the config."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'run').mkdir()
+    torch.save(dict(state_dict={}), 'run/iter_1.pth')
+    config = Config(dict(work_dir='run', load_from='pretrained.pth'))
+    options = ['--cfg-options', 'a.b=1', 'load_from=pretrained.pth', 'resume=False']
+    arguments = auto_resumed([*flag, *options], config, 'a.py', restarts)
+    assert config.load_from == (None if resumes else 'pretrained.pth')
+    assert arguments == (['--work-dir=run', '--cfg-options', 'a.b=1', '--resume'] if resumes else [*flag, *options])
 
 
 @pytest.mark.parametrize('environment', [dict(REQUEUE='0'), dict(SLURM_JOB_ID='7')], ids=['asked for', 'allocation'])

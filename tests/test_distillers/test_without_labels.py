@@ -39,7 +39,11 @@ def without_boxes(arguments):
     return dict(arguments, data_samples=samples)
 
 
-def test_only_what_can_learn_runs_and_learns(student, batch, block):
+@pytest.mark.parametrize('recomputes', [False, True])  # activation checkpointing of the toolboxes is reentrant
+def test_only_what_can_learn_runs_and_learns(student, batch, block, recomputes):
+    for module in student.backbone.modules():
+        if hasattr(module, 'with_cp'):
+            module.with_cp = recomputes
     before = {name: value.clone() for name, value in student.state_dict().items()}
     mmsrd.attach(student, block)
     optimizer = OptimWrapper(torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1))

@@ -46,7 +46,7 @@ def test_sharded_training_is_the_same(both_toolboxes, balance):
 
 @pytest.mark.parametrize(('strategy', 'message'), [
     (dict(type='DeepSpeedStrategy'), "strategy.type = 'DeepSpeedStrategy': has not been tested with distillation"),
-    (dict(type='FSDPStrategy'), "strategy.state_dict_cfg = 'local': .* use 'full'" if TORCH >= (2, 1)
+    (dict(type='mmengine._strategy.FSDPStrategy'), "strategy.state_dict_cfg = 'local': .* use 'full'" if TORCH >= (2, 1)
      else "strategy.type = 'FSDPStrategy': needs PyTorch 2.1 or newer"),
     pytest.param(dict(FSDP, model_wrapper=dict(type='MMFullyShardedDataParallel', mixed_precision=dict(
         param_dtype='bfloat16'))), "strategy.model_wrapper.mixed_precision = .*'bfloat16'.* use_fsdp=True",

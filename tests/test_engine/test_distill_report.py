@@ -174,6 +174,19 @@ def test_training_is_the_same_with_it(make_runner, distill):
     assert all(-1 <= record[f'srd_level_alignment/neck.{level}'] <= 1 for record in levels for level in range(3))
 
 
+def test_levels_are_logged_where_not_all_steps_are_distilled(make_runner, distill):
+    """The first distilled step after one that is logged."""
+    hook = dict(type='mmsrd.ProjectorDiagnosticsHook', interval=2)
+    runner = make_runner('run', {**distill, 'report': dict(images=0), 'schedule': dict(start=1, interval=3)},
+                         custom_hooks=[hook], **SHORT)
+    runner.train()
+    records = [json.loads(line) for line in next(Path(runner.log_dir).rglob('scalars.json')).open()]
+    looks = [record['step'] for record in records if 'srd_effective_rank/neck.0' in record]
+    levels = [record['step'] for record in records if 'srd_level_alignment/neck.0' in record]
+    assert looks == [2, 5, 8]  # the distilled steps
+    assert levels == [2, 2, 5, 5, 8, 8]  # by both hooks
+
+
 def test_a_failure_is_survived(make_runner, distill, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, 'No space left on device')
@@ -256,4 +269,12 @@ def test_config_errors(block, kind, message):
 def test_no_baseline_there(make_runner, distill):
     runner = make_runner('run', {**distill, 'report': dict(baseline='nowhere')})
     with pytest.raises(ConfigError, match=r"distill.report.baseline = 'nowhere': there is no such directory"):
+        runner.train()
+
+
+def test_a_baseline_in_the_same_directory(make_runner, distill, tmp_path, monkeypatch):
+    """Where ``train.py S`` and ``train.py S --teacher T`` both go by default."""
+    monkeypatch.setenv('HOME', str(tmp_path))
+    runner = make_runner('run', {**distill, 'report': dict(baseline='~/run')})
+    with pytest.raises(ConfigError, match=r"distill.report.baseline = '.*/run': is the work directory of this"):
         runner.train()

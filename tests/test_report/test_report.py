@@ -54,6 +54,7 @@ def test_time_of_a_validation_within_an_interval(tmp_path):
 
 @pytest.mark.parametrize(('loop', 'steps'), [
     ("dict(type='IterBasedTrainLoop', max_iters=12, val_interval=3)", [3, 6, 9, 12]),
+    ("dict(type='IterBasedTrainLoop', max_iters=11, val_interval=3)", [3, 6, 9, 11]),  # and at the end
     ("dict(type='EpochBasedTrainLoop', max_epochs=4, val_interval=1)", [1, 5, 5, 10]), (None, [1, 5, 5, 10])])
 def test_validations_between_two_records(tmp_path, loop, steps):
     """MMEngine counts them in epochs, also in a training by iterations; the config beside the log has the interval."""
@@ -69,6 +70,17 @@ def test_losses_of_a_classifier(tmp_path):
     del record['loss_cls']
     write(tmp_path, '1', [train(2), record])
     assert RunLog(tmp_path).own_loss() == [(2, 2.0), (4, 3.0)]
+
+
+def test_losses_where_not_all_steps_are_distilled(tmp_path):
+    """MMEngine's means over ten steps are of those that have the value."""
+    write(tmp_path, '1', [{**train(2), 'loss': 2.25}])  # the distiller's in every fourth step
+    assert RunLog(tmp_path).own_loss() == [(2, 2.0)]
+
+
+def test_losses_without_labels(tmp_path):
+    write(tmp_path, '1', [dict(iter=2, step=2, time=1.0, loss=2.5, loss_srd_a=1.0, loss_srd_b=1.5)])
+    assert RunLog(tmp_path).own_loss() == []
 
 
 @pytest.mark.parametrize(('metric', 'scale'), [

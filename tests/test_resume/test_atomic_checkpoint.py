@@ -83,7 +83,7 @@ def test_checkpoints_in_another_folder(make_runner, distill, tmp_path, as_path):
     (folder / 'epoch_1.pth').unlink()
     (folder / 'epoch_2.pth.partial').write_bytes(b'half')
     config = Config(dict(work_dir=str(tmp_path / 'run'), default_hooks=hooks['default_hooks']))
-    assert auto_resumed([], config, 'run.py')[-1] == '--resume'
+    assert auto_resumed([], config, 'run.py', True)[-1] == '--resume'
     runner = make_runner('run', distill, resume=True, **hooks, **{**options, 'train_cfg.max_epochs': 2})
     runner.train()
     assert runner.model.distiller.progress.iteration == 8  # four of them are the first epoch's

@@ -81,7 +81,8 @@ def test_random_states_survive_a_file(tmp_path):
     assert torch.equal(torch.rand(3), first)
 
 
-@pytest.mark.parametrize('kind', ['EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop', EpochBasedTrainLoop, None])
+@pytest.mark.parametrize('kind', ['EpochBasedTrainLoop', 'mmengine.EpochBasedTrainLoop',
+                                  'mmengine.runner.EpochBasedTrainLoop', EpochBasedTrainLoop, None])
 def test_loops_that_are_replaced(kind):
     loop = dict(max_epochs=3, **(dict(by_epoch=True) if kind is None else dict(type=kind)))
     assert resumable(loop) == dict(max_epochs=3, type=ResumableEpochLoop)

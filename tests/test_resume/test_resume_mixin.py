@@ -4,11 +4,12 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers.weights import load, same
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.registry import LOOPS, RUNNERS
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 import mmsrd
@@ -42,6 +43,19 @@ class TheirWholeRunner(mmsrd.ResumeMixin, mmsrd.DistillMixin, TheirRunner):
 
 def own(make_runner, name, kind, distill=None, **overrides):
     return make_runner(name, distill, runner_type=kind, **overrides)
+
+
+@LOOPS.register_module(force=True)
+class TheirLoop(EpochBasedTrainLoop):
+    """A loop of a user."""
+
+
+@pytest.mark.parametrize('kind', ['TheirLoop', EpochBasedTrainLoop])
+def test_a_loop_of_a_user_is_told_of(make_runner, kind):
+    runner = own(make_runner, 'run', 'TheirLongRunner', train_cfg=dict(_delete_=True, type=kind, max_epochs=1))
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert ('TheirLoop is no train loop of MMEngine' in log) == (kind == 'TheirLoop')
 
 
 @pytest.mark.parametrize('kind', ['TheirDistillRunner', 'TheirWholeRunner'])

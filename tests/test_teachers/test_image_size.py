@@ -15,6 +15,7 @@ from mmsrd.config import LossConfig
 from mmsrd.distillers import LevelPair, match_shapes, read_block
 from mmsrd.errors import ConfigError, ConfigTypeError, TeacherError
 from mmsrd.teachers.image_size import ImageSize
+from mmsrd.utils.zoo import load_config
 
 RETINA = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 NECK = dict(neck=dict(student='neck', teacher='neck', levels='stride'))
@@ -28,10 +29,26 @@ def samples(count, shape):
 @pytest.mark.parametrize(('size', 'shape', 'expected'), [
     (ImageSize(), (97, 33), (97, 33)), (ImageSize(0.5), (97, 32), (49, 16)), (ImageSize(2), (97, 33), (194, 66)),
     (ImageSize(0.5, divisor=32), (416, 640), (224, 320)), (ImageSize(0.5, divisor=32), (352, 32), (192, 32)),
-    (ImageSize(size=(224, 160)), (1, 9), (224, 160)), (ImageSize(divisor=32), (97, 33), (97, 33))])
+    (ImageSize(size=(224, 160)), (1, 9), (224, 160)), (ImageSize(multiple=32), (300, 167), (288, 160)),
+    (ImageSize(0.5, multiple=32), (107, 300), (64, 160)), (ImageSize(divisor=32), (97, 33), (97, 33))])
 def test_sizes(size, shape, expected):
     assert size(*shape) == expected
     assert size.resize(torch.rand(2, 3, *shape)).shape == (2, 3, *expected)
+
+
+@pytest.mark.parametrize(('scale', 'expected'), [(1, (96, 64)), (0.5, (64, 32))])
+def test_a_teacher_that_takes_multiples_of_32(scale, expected):
+    """Its neck doubles a map and joins it with the one before; its data preprocessor says nothing of it."""
+    config = load_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'test')
+    config.model.backbone.init_cfg = None
+    distiller = mmsrd.attach(build_zoo(RETINA), dict(
+        teacher=dict(config=config, allow_random=True, scale=scale), losses=NECK))
+    seen = []
+    distiller.teacher.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-2:]))
+    levels = distiller.teacher.features(torch.randn(1, 3, 107, 76), samples(1, (107, 76)))['neck']
+    assert seen[-1] == expected
+    assert [level.shape[-2:] for level in levels] == [tuple(side // stride for side in expected)
+                                                      for stride in (8, 16, 32)]
 
 
 def test_resizing_is_antialiased():

@@ -276,7 +276,11 @@ def test_the_documentation_has_what_was_measured(path):
 
 def test_compare_teacher(distill, student_config, tmp_path):
     student_config = copy.deepcopy(student_config)  # the tests of a session share it
-    student_config.distill = distill
+    student_config.distill = {**{key: value for key, value in distill.items() if key != 'teacher'},
+                              'teachers': dict(one=distill['teacher'])}
+    # Drawn anew in each call of a training; it asks where the training is, which there is none of.
+    student_config.model.data_preprocessor.batch_augments = [dict(type='BatchSyncRandomResize',
+                                                                  random_size_range=(64, 96), size_divisor=32)]
     student_config.dump(str(tmp_path / 'student.py'))
     done = forked(ROOT / 'tools/analysis/compare_teacher.py', tmp_path / 'student.py', '--images', '2')
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(('folded', 'bf16', 'all'))]

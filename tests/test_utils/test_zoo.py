@@ -64,6 +64,25 @@ def test_download_once_with_the_right_hash(server):
     assert zoo.local_checkpoint(f'{url}/{name}', 'c', 'k') == path
 
 
+def test_two_addresses_that_end_alike(server):
+    """Work directories and model hubs have one name for many files."""
+    folder, url = server
+    for value, name in enumerate(('a', 'b')):
+        (folder / name).mkdir()
+        torch.save(dict(w=torch.tensor(value)), folder / name / 'epoch_12.pth')
+    for root in (url, folder.as_uri()):
+        paths = [zoo.local_checkpoint(f'{root}/{name}/epoch_12.pth', 'c', 'k') for name in ('a', 'b')]
+        assert [torch.load(path)['w'].item() for path in paths] == [0, 1]
+
+
+def test_a_folder_that_cannot_be_made(server, monkeypatch, tmp_path):
+    folder, url = server
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'file' / 'hub'))
+    with pytest.raises(CheckpointError, match='cannot be downloaded .*TORCH_HOME'):
+        zoo.local_checkpoint(f'{url}/{publish(folder, "teacher")}', 'c', 'k')
+
+
 def test_download_inside_a_process_group(server, tmp_path):
     """As DistillRunner does it: MMEngine's runner starts no local group."""
     import torch.distributed as dist
@@ -159,3 +178,20 @@ def test_a_store_that_mmengine_reads():
     assert Path(path).read_bytes() == b'content'
     with pytest.raises(CheckpointError, match="k = 'teststore://bucket/other.pth': cannot be downloaded"):
         zoo.local_checkpoint('teststore://bucket/other.pth', 'c', 'k')
+
+
+@pytest.mark.usefixtures('server')
+def test_a_store_that_breaks_off(monkeypatch):
+    """The file has its name when it is complete, not before."""
+    register_backend('teststore', Store, force=True, prefixes='teststore')
+    write = Path.write_bytes
+
+    def half(path, content):
+        write(path, content[:3])
+        raise OSError('no space left')
+
+    monkeypatch.setattr(Path, 'write_bytes', half)
+    with pytest.raises(CheckpointError, match='no space left'):
+        zoo.local_checkpoint('teststore://bucket/known.pth', 'c', 'k')
+    monkeypatch.undo()
+    assert not list(Path(torch.hub.get_dir()).rglob('*known*'))

@@ -35,13 +35,15 @@ LEAST = 0.999
 def features(config: Config, options: dict[str, Any], data: dict[str, Any]) -> dict[str, list[torch.Tensor]]:
     """Features of the first teacher, made fast with ``options``."""
     block = copy.deepcopy(config.distill)
-    block.teacher.inference = options
+    teacher = next(iter(block.teachers.values())) if 'teachers' in block else block.teacher
+    teacher.inference = options
     student = build_model(config, 'model')
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     teachers = attach_distiller(student, read_block(block)).teachers
     teachers.prepare()
     prepared: Any = student.data_preprocessor
-    batch = prepared.to(device)(copy.deepcopy(data), True)
+    # As in a validation: in training, augmentations of whole batches would differ from one teacher to the next.
+    batch = prepared.to(device)(copy.deepcopy(data), False)
     return next(iter(teachers.values())).features(batch['inputs'], batch['data_samples'])
 
 

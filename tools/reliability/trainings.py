@@ -109,7 +109,7 @@ def wait(children: list[int], limit: float | None = None, notice: int | None = N
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
                 left.discard(child)
-                results.append(os.waitstatus_to_exitcode(status))
+                results.append(os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status))
         failed = any(results)
         due = end is not None and time.monotonic() > end
         if due and notice is not None and not failed:

@@ -79,7 +79,7 @@ def run(command: Sequence[str], **options: Any) -> float:
     """
     process = subprocess.Popen(command, **options)
     _, status, usage = os.wait4(process.pid, 0)  # of this child alone, whatever else runs at the time
-    process.returncode = os.waitstatus_to_exitcode(status)
+    process.returncode = os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     return round(usage.ru_utime + usage.ru_stime, 1)

@@ -63,9 +63,11 @@ class DistillReportHook(Hook):
     def __init__(self, images: int = ReportConfig.images, baseline: Optional[str] = None,
                  metric: Optional[str] = None) -> None:
         read(ReportConfig, 'DistillReportHook', dict(images=images, baseline=baseline, metric=metric))
-        self.images, self.baseline, self.metric = images, baseline, metric
+        self.images, self.metric = images, metric
+        self.baseline = None if baseline is None else str(Path(baseline).expanduser())
         self._levels: list[LevelScalars] = []
         self._interval = LOG_INTERVAL
+        self._due = False
         self._pictures: Optional[ReportPictures] = None
         self._drawn = False
         self._notes = ReportNotes()
@@ -76,13 +78,16 @@ class DistillReportHook(Hook):
         """Watch the levels, and record the plan.
 
         Raises:
-            ConfigError: There is no such baseline.
+            ConfigError: There is no such baseline, or it is the work directory itself.
         """
         if not is_main_process():
             return
         if self.baseline is not None and not Path(self.baseline).is_dir():
             raise ConfigError.at('distill.report.baseline', self.baseline, 'there is no such directory; give the work '
                                  'directory of a training of the student alone')
+        if self.baseline is not None and Path(self.baseline).resolve() == Path(runner.work_dir).resolve():
+            raise ConfigError.at('distill.report.baseline', self.baseline, 'is the work directory of this training, '
+                                 'whose checkpoints would take the place of the baseline\'s; give --work-dir another')
         self._interval = next((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), LOG_INTERVAL)
         self._levels = [LevelScalars(loss) for loss in distiller_of(runner).feature_losses]
         with self._survived('started'):
@@ -129,11 +134,13 @@ class DistillReportHook(Hook):
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
-        """Log what the step does at each level, as often as ``LoggerHook`` logs."""
-        if (runner.iter + 1) % self._interval == 0:
+        """Log what the step does at each level, as often as ``LoggerHook`` logs; not all steps need be distilled."""
+        self._due = self._due or (runner.iter + 1) % self._interval == 0
+        passed = [levels for levels in self._levels if levels.passed]
+        if self._due and passed:
+            self._due = False
             with self._survived('completed: no values by level are logged'):
-                scalars = {key: value for levels in self._levels if levels.passed
-                           for key, value in levels.take().items()}
+                scalars = {key: value for levels in passed for key, value in levels.take().items()}
                 if scalars:
                     runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 

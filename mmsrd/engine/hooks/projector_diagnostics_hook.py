@@ -40,7 +40,7 @@ class ProjectorDiagnosticsHook(Hook):
 
     def __init__(self, interval: int = 100) -> None:
         self.interval = whole_number('ProjectorDiagnosticsHook.interval', interval, at_least=1)
-        self._looking = False
+        self._due = self._looking = False
         self._levels: list[LevelScalars] = []
         self._handles: list[RemovableHandle] = []
         self._seen: dict[str, float] = {}
@@ -73,8 +73,13 @@ class ProjectorDiagnosticsHook(Hook):
         self._handles.clear()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
-        """Look at every ``interval``-th iteration, the first included; all processes measure gradients together."""
-        looking = runner.iter % self.interval == 0
+        """Look at every ``interval``-th iteration, the first included, or at the next one that is distilled.
+
+        All processes measure gradients together.
+        """
+        self._due = self._due or runner.iter % self.interval == 0
+        looking = self._due and distiller_of(runner).progress.active
+        self._due = self._due and not looking
         for loss in distiller_of(runner).feature_losses:
             loss.watch = GradientWatch(loss.student_levels, next(runner.model.parameters()).device) \
                 if looking and loss.balance is None else None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...compat.torch_versions import TORCH
 from ...distillers import CHILD, ProjectorDistiller, attach_distiller
 from ...errors import ConfigError
-from ...registry import RUNNERS
+from ...registry import RUNNERS, engine_name
 from ...resume import ResumeMixin, ResumeSettings
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
 from .distill_mixin import DistillMixin
@@ -50,8 +50,7 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
         """
         if strategy is None:
             strategy = dict(type='SingleDeviceStrategy' if kwargs.get('launcher', 'none') == 'none' else 'DDPStrategy')
-        kind = strategy.get('type') if isinstance(strategy, dict) else None
-        name = getattr(kind, '__name__', kind)
+        name = engine_name(strategy.get('type')) if isinstance(strategy, dict) else None
         if name not in STRATEGIES:
             raise ConfigError.at('strategy.type', name or strategy, 'has not been tested with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
