@@ -1,7 +1,8 @@
 """Attach a distiller to a student, and detach it again."""
 from __future__ import annotations
 
-from typing import Any, Mapping
+import contextlib
+from typing import Any, Iterator, Mapping, cast
 
 from mmengine.logging import print_log
 from torch import nn
@@ -115,6 +116,22 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
     if isinstance(backbone, nn.Module):
         distiller.handles.append(backbone.register_forward_pre_hook(distiller.before_backbone))
     return distiller
+
+
+@contextlib.contextmanager
+def set_aside(student: nn.Module) -> Iterator[ProjectorDistiller]:
+    """Context in which a student is initialised: an ``init_cfg`` of the whole model would reach the projectors, too.
+
+    They would be overwritten, and the random numbers for it be missing from the student's.
+
+    Args:
+        student: A student with a distiller.
+    """
+    distiller = cast(ProjectorDistiller, student._modules.pop(CHILD))
+    try:
+        yield distiller
+    finally:
+        student.add_module(CHILD, distiller)
 
 
 def detach(model: nn.Module) -> None:

@@ -217,7 +217,7 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     other_size = pair.teacher_size is not None and config.tokens == 'patch'
     if 3 in ranks and (len(ranks) > 1 or student.size(1) != teacher.size(1) or other_size):
         maps = [(x.size(2), x.size(3)) for x in (student, teacher) if x.dim() == 4 and pair.teacher_size is None]
-        like = maps[0] if maps else image
+        like = image or (maps[0] if maps else None)  # a coarse map is rounded up, more on one side than on the other
         student, teacher = (as_map(x, own) if x.dim() == 3 else x
                             for x, own in ((student, like), (teacher, pair.teacher_size or like)))
     if student.dim() == 4 and student.shape[-2:] != teacher.shape[-2:]:

@@ -79,7 +79,7 @@ def unreached(student: nn.Module, run: DryRun, losses: Sequence[tuple[LossConfig
     kept = [parameter.grad for parameter in trainable.values()]
     for parameter in trainable.values():
         parameter.grad = None
-    torch.stack(compared).sum().backward()  # reentrant activation checkpointing refuses torch.autograd.grad
+    torch.autograd.backward(compared)  # reentrant activation checkpointing refuses torch.autograd.grad
     reached = [parameter.grad is not None for parameter in trainable.values()]
     for parameter, gradient in zip(trainable.values(), kept):
         parameter.grad = gradient

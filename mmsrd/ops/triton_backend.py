@@ -79,7 +79,7 @@ class TritonBackend(SRDBackend):
             kernels.terms_kernel[(1,)](
                 self.table.tensor, statistics.mean, sums, coefficients, out, self.width, len(self.channels), len(sums),
                 params.alpha * processes, ALPHA=params.alpha, CORRELATION=params.form == 'correlation',
-                SUM=params.reduction == 'sum', BC=BC_OF_TERMS, MIN_ROWS=MIN_ROWS)
+                SUM=params.reduction == 'sum' and params.form != 'correlation', BC=BC_OF_TERMS, MIN_ROWS=MIN_ROWS)
         return Terms(out[0], out[1:], coefficients)
 
     def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor,

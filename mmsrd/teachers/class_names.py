@@ -93,7 +93,9 @@ def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
         >>> match_classes(['cat', 'dog'], ['cat', 'cow']).same
         False
     """
-    theirs, own = [_plain(name) for name in teacher or ()], [_plain(name) for name in student or ()]
+    theirs, own = ([name.strip().casefold() for name in names or ()] for names in (teacher, student))
+    if sorted(theirs) != sorted(own):  # else they are told apart by signs, too: "C" and "C++"
+        theirs, own = ([_plain(name) for name in names] for names in (theirs, own))
     known = teacher is not None and student is not None
     if None not in counts and counts[0] != counts[1] and (not known or theirs == own):
         return ClassMatch(False, False, None, f'the teacher has {counts[0]} classes, the student {counts[1]}')
@@ -117,4 +119,4 @@ def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
 
 
 def _plain(name: str) -> str:
-    return ''.join(c for c in name.partition(',')[0].casefold() if c.isalnum())
+    return ''.join(c for c in name.partition(',')[0] if c.isalnum())

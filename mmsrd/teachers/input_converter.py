@@ -22,6 +22,7 @@ class PixelFormat:
         std: Divided by per channel, same shape.
         swapped: Whether the channels are in the other order than in the dataset.
         pad_value: Value of padding, after normalisation.
+        divisor: Number that divides the sides of padded images.
     """
 
     def __init__(self, preprocessor: nn.Module | None) -> None:
@@ -32,6 +33,7 @@ class PixelFormat:
         self.swapped = any(getattr(preprocessor, flag, False)
                            for flag in ('to_rgb', '_channel_conversion', 'channel_conversion'))
         self.pad_value = float(getattr(preprocessor, 'pad_value', getattr(preprocessor, 'pad_val', 0)) or 0)
+        self.divisor = int(getattr(preprocessor, 'pad_size_divisor', 1) or 1)
 
     def has_values_of(self, other: PixelFormat) -> bool:
         """Return whether pixels have the same values, whatever the order of the channels."""
@@ -80,6 +82,7 @@ class InputConversion:
         loaded_otherwise: Whether the images of the student's data set have another order than those of the teacher's.
         warns: Whether the student's preprocessor does not normalise, so that its inputs are taken for pixels.
         image_size: Size of the teacher's images.
+        divisor: Number that divides the sides of the student's images.
     """
 
     channels: int = 3
@@ -91,6 +94,7 @@ class InputConversion:
     loaded_otherwise: bool = False
     warns: bool = False
     image_size: ImageSize = field(default_factory=ImageSize)
+    divisor: int = 1
 
     @classmethod
     def between(cls, student: PixelFormat, teacher: PixelFormat, channels: int = 3, swap: bool | None = None
@@ -111,7 +115,7 @@ class InputConversion:
         scale, shift = std / teacher.std, (mean - teacher.mean) / teacher.std
         return cls(channels, swap, tuple(scale.flatten().tolist()), tuple(shift.flatten().tolist()), teacher.pad_value,
                    not swap and student.has_values_of(teacher), swap != deduced,
-                   teacher.normalises and not student.normalises)
+                   teacher.normalises and not student.normalises, divisor=student.divisor)
 
 
 def conversion_for(teacher: tuple[str, str], models: tuple[nn.Module, nn.Module], channels: tuple[int, int],
@@ -177,19 +181,20 @@ class InputConverter:
 
         Args:
             inputs: (N, C, H, W), normalised and padded for the student.
-            data_samples: Their ``img_shape`` tells padding from image.
+            data_samples: Their ``img_shape`` tells padding from image, where a data preprocessor has padded it.
 
         Returns:
             tuple: Images (N, ``channels``, H', W'): a new tensor, or ``inputs`` itself where the formats agree; and
                 data samples that describe them.
         """
         conversion = self.conversion
+        is_padded = self._is_padded(inputs, data_samples or ())
         if data_samples is not None:
             size = inputs.size(-2), inputs.size(-1)
             data_samples = [conversion.image_size.describe(sample, *size) for sample in data_samples]
         pixels = self._pixels(inputs)
         images = conversion.image_size.resize(pixels)
-        if images is not pixels or not conversion.identical:
+        if is_padded and (images is not pixels or not conversion.identical):
             self._pad(images, data_samples)
         return images, data_samples
 
@@ -203,6 +208,19 @@ class InputConverter:
             self.scale, self.shift = self.scale.to(inputs.device), self.shift.to(inputs.device)
         out = inputs.flip(1) if self.conversion.swap else inputs
         return out * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
+
+    def _is_padded(self, inputs: Tensor, data_samples: Sequence[Any]) -> bool:
+        """Return whether ``img_shape`` tells padding from image.
+
+        It may also be the size of the file that an image was cut out of (MMPose, torchvision).
+        """
+        metas = [getattr(sample, 'metainfo', {}) for sample in data_samples]
+        shapes = [meta['img_shape'] for meta in metas if meta.get('img_shape') is not None]
+        if not shapes or any('pad_shape' in meta for meta in metas):
+            return bool(shapes)
+        # What a data preprocessor has padded is as large as the largest image, rounded up.
+        rests = [size - max(int(shape[i]) for shape in shapes) for i, size in enumerate(inputs.shape[-2:])]
+        return all(0 <= rest < self.conversion.divisor for rest in rests)
 
     def _pad(self, images: Tensor, data_samples: Sequence[Any] | None) -> None:
         """Give the padding of new images the teacher's value."""

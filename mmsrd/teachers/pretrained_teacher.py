@@ -11,16 +11,20 @@ from torch import nn
 from ..config import OwnTeacherConfig, PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES, read_pretrained
 from ..errors import ConfigError
-from ..recorders import DryRun, dry_run
+from ..recorders import EXTRACT_FEAT, DryRun, dry_run
 from ..registry import TEACHERS
 from ..utils.zoo import load_config
 from .build_model import build_model, initialise, scope_of
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .image_size import ImageSize
+from .input_converter import InputConversion
 from .libraries import LibraryModel, build_library_model, is_library_model
 from .speedup import AppliedSpeedups, apply_speedups, store_weights
 from .teacher import Teacher
 from .weights import read_weights, weights_checksum
+
+DEEPEST = 32
+"""Stride of the deepest map that a neck joins with others."""
 
 
 @TEACHERS.register_module()
@@ -87,30 +91,27 @@ class PretrainedTeacher(Teacher):
             initialise(model)
         return model
 
-    def dry_run(self, paths: Mapping[str, str], sides: Sequence[int], everything: bool = False,
-                partly: bool = False) -> DryRun:
-        """See :class:`Teacher`; also finds out whether the model takes images of any size."""
-        run = super().dry_run(paths, sides, everything, partly)
-        if self.image_size.size is None:
-            self.image_size = replace(self.image_size, multiple=self._multiple(run, paths))
-        return run
+    def conversion_from(self, student: nn.Module, run: DryRun, channels: int) -> InputConversion:
+        """See :class:`Teacher`; sizes are rounded where the model fails on some that the student's images may have."""
+        conversion = super().conversion_from(student, run, channels)
+        divisor = conversion.divisor if self.image_size.is_same else self.image_size.divisor
+        if self.image_size.size is None and divisor % DEEPEST and run.forward == EXTRACT_FEAT:
+            self.image_size = replace(self.image_size, multiple=self._multiple(run))
+        return replace(conversion, image_size=self.image_size)
 
-    def _multiple(self, run: DryRun, paths: Mapping[str, str]) -> int:
+    def _multiple(self, run: DryRun) -> int:
         """Return what has to divide the sides of images; 1 where any will do, or where only one size does.
 
         Necks that double a map and join it with the one before fail on other sizes. Data preprocessors say nothing of
         it where a model was trained with images of one size.
         """
-        calls = {path: run.num_calls(path) for path in paths}
-        side = round(run.image[0] * self.image_size.scale)
-
         def works(side: int) -> bool:
-            other = dry_run(self.model, paths, [side], partly=True, forwards=[run.forward])
-            return {path: other.num_calls(path) for path in paths} == calls
+            return dry_run(self.model, {}, [side], forwards=[run.forward]).called >= run.called
 
-        if works(side + 22):  # twice an odd number, so that a stem of stride 2 or 4 gives an odd one
+        side = round(run.image[0] * self.image_size.scale)
+        if works(side + 22):  # twice an odd number, so that maps of stride 4 and more have odd sides
             return 1
-        step = max(self.image_size.divisor, 32)
+        step = max(self.image_size.divisor, DEEPEST)
         return step if side % step == 0 and works(side + step) else 1
 
     def load_weights(self) -> None:

@@ -25,7 +25,6 @@ from ..recorders import (
     run_forward,
     trained_part,
 )
-from ..utils.random_state import preserved_random_state
 from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
 from .input_converter import InputConversion, InputConverter, conversion_for
 from .speedup import AppliedSpeedups, OriginalModel, SideStream, teacher_dtype
@@ -194,9 +193,8 @@ class Teacher(TeacherKind):
         pairs = self._finder.pairs(self._recorded_modules()) if self.inference.fold else []
         if not pairs:
             return
-        with preserved_random_state():
-            torch.manual_seed(0)
-            images = torch.randn(2, self._converter.channels, *self.plan.recording.image)
+        images = torch.randn(2, self._converter.channels, *self.plan.recording.image,
+                             generator=torch.Generator().manual_seed(0))
         images = images.to(next(self.model.parameters()).device)
         with torch.autocast(images.device.type, enabled=False):
             change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))

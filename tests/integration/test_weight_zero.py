@@ -6,6 +6,7 @@ import json
 import pytest
 from helpers.processes import launch
 from helpers.weight_zero_worker import OPTIONS, OWN_OPTIONS
+from helpers.weights import same
 
 
 def check(folder, tmp_path, toolbox, processes, names):
@@ -29,6 +30,17 @@ def check(folder, tmp_path, toolbox, processes, names):
 def test_one_process(both_toolboxes, tmp_path, toolbox):
     names = [name for name in (*OPTIONS, *OWN_OPTIONS[toolbox]) if name != 'torch.compile']
     check(both_toolboxes, tmp_path, toolbox, 1, names)
+
+
+def test_an_init_cfg_of_the_whole_student(make_runner, distill):
+    """MMEngine applies it to all layers of its kinds, those of a projector included."""
+    loss = dict(type='VkDLoss', student='neck', teacher='neck', weight=0.0)
+    weights = []
+    for name, block in (('alone', None), ('at zero', {**distill, 'losses': dict(neck=loss)})):
+        runner = make_runner(name, block, **{'model.init_cfg': dict(type='Normal', layer='Linear', std=0.01)})
+        runner.train()
+        weights.append(runner.model.state_dict())
+    assert same(*weights)
 
 
 # The detectors are enough to show what MMDistributedDataParallel changes.

@@ -100,6 +100,15 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
     assert forwards['teacher'] in (1, 3)  # nothing to fuse in a transformer
 
 
+def test_the_seed_of_a_device_that_is_not_used_yet(student, distill, monkeypatch):
+    """PyTorch keeps the last seed that was asked for until it starts the device; it cannot be read before."""
+    seeds = []
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeds.append)
+    torch.manual_seed(1234)
+    mmsrd.attach(student, distill)
+    assert seeds[-1] == 1234
+
+
 def test_one_setup_serves_several_students():
     """Each gets modules of its own."""
     config = read_block(block(a=loss('neck.0'), b=loss('neck.1', balance=1.0)))

@@ -86,6 +86,13 @@ def test_tokens_of_wide_images_keep_their_proportions():
     torch.testing.assert_close(s, image.unflatten(2, (4, 2)).unflatten(4, (9, 2)).mean((3, 5)))
 
 
+def test_tokens_have_the_proportions_of_the_image():
+    """A map of stride 128 is 3×3, of 320×336 pixels."""
+    tokens = torch.zeros(1, 20 * 21, 5)
+    s, _ = match_shapes(tokens, torch.zeros(1, 5, 3, 3), LevelPair(0, 0, (), ()), config(resize='none'), (320, 336))
+    assert s.shape == (1, 5, 20, 21)
+
+
 @pytest.mark.parametrize(('shapes', 'tokens', 'message'), [
     ([(1, 198, 192), (1, 512, 7, 7)], 'all', "are tokens and a map; tokens='patch' makes a map"),
     ([(1, 198, 192), (1, 197, 384)], 'all', "different numbers of tokens; tokens='patch' leaves class and"),

@@ -56,6 +56,9 @@ def test_the_figure_is_that_of_mmengine(make_runner, teacher, monkeypatch):
     assert not evaluated
     make_runner('run', dict(teacher=block), **ONE_EPOCH).train()
     assert len(evaluated) == 1
+    for mended in (dict(swap_channels=True), dict(scale=2.0)):
+        make_runner('run', dict(teacher={**block, **mended}), **ONE_EPOCH).train()
+    assert len(evaluated) == 3
 
 
 def test_some_images(make_runner, teacher, coco, tmp_path):

@@ -9,6 +9,7 @@ from helpers.features import SHAPES, feature_pair
 
 from mmsrd.errors import ConfigError, FeatureMismatchError
 from mmsrd.models.losses import (
+    BaseDistillLoss,
     BinaryKLDivLoss,
     CWDLoss,
     DISTLoss,
@@ -220,3 +221,18 @@ def test_wrong_mlp_arguments(arguments):
     (key, value), = arguments.items()
     with pytest.raises(ConfigError, match=f'{key} = {value!r}: must be'):
         MLPProjector(3, 4, **arguments)
+
+
+class SquaredError(BaseDistillLoss):
+    """A loss of a user, written as the guide says."""
+
+    def compare(self, student, teacher, reduce):
+        return (student - teacher).pow(2).mean()
+
+
+@pytest.mark.parametrize(('dtype', 'computed'), [
+    (torch.float16, torch.float32), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)])
+def test_a_loss_of_a_user_computes_in_float32(dtype, computed):
+    value, _ = SquaredError()(torch.full((8, 8), 300.0, dtype=dtype), torch.zeros(8, 8, dtype=dtype))
+    assert value.dtype == computed
+    assert value == 90_000  # too large for fp16

@@ -66,11 +66,12 @@ def test_alpha(alpha, form):
     compare(*features((2, 5, 9, 7)), alpha=alpha, form=form)
 
 
-def test_sum_and_an_upstream_gradient():
+@pytest.mark.parametrize('form', ['elementwise', 'correlation'])  # the sum is of the first alone
+def test_sum_and_an_upstream_gradient(form):
     s, t = features((2, 5, 9, 7))
-    reference = run('autograd', s.double(), t.double(), 3.5, reduction='sum')
+    reference = run('autograd', s.double(), t.double(), 3.5, reduction='sum', form=form)
     for backend in FAST:
-        value, _, grad = run(backend, s, t, 3.5, reduction='sum')
+        value, _, grad = run(backend, s, t, 3.5, reduction='sum', form=form)
         assert value == pytest.approx(reference[0], rel=1e-6)
         torch.testing.assert_close(grad.double(), reference[2], rtol=1e-4, atol=1e-8)
 

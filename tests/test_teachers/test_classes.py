@@ -34,6 +34,10 @@ OTHERS = dict(order=tuple(OWN[i] for i in ORDER), names=tuple('0123456abc'), cap
     (['cat', 'dog'], ['cat', 'dog'], (2, 5), False, None),
     (['cat', 'dog'], ['cat'], (2, 1), False, None),
     (['a', 'a'], ['a', 'a'], (2, 2), True, None),
+    (['+', '-', '*'], ['-', '*', '+'], (3, 3), False, (1, 2, 0)),
+    (['C', 'C++', 'C#'], ['c#', 'c', 'c++ '], (3, 3), False, (2, 0, 1)),
+    (['person, sitting', 'person, standing'], ['person, standing', 'person, sitting'], (2, 2), False, (1, 0)),
+    (['crane', 'crane'], ['crane', 'crane, machine'], (2, 2), True, None),
     (None, ['cat', 'dog'], (2, 2), True, None), (None, ['cat', 'dog'], (3, 2), False, None),
     (['cat', 'dog'], None, (2, 2), True, None), (None, None, (None, 3), True, None)])
 def test_names(teacher, student, counts, same_classes, order):

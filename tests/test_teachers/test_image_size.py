@@ -41,8 +41,9 @@ def test_a_teacher_that_takes_multiples_of_32(scale, expected):
     """Its neck doubles a map and joins it with the one before; its data preprocessor says nothing of it."""
     config = load_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'test')
     config.model.backbone.init_cfg = None
-    distiller = mmsrd.attach(build_zoo(RETINA), dict(
-        teacher=dict(config=config, allow_random=True, scale=scale), losses=NECK))
+    student = build_zoo(RETINA)
+    student.data_preprocessor.pad_size_divisor = 1  # as of SSD and DETR
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=config, allow_random=True, scale=scale), losses=NECK))
     seen = []
     distiller.teacher.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-2:]))
     levels = distiller.teacher.features(torch.randn(1, 3, 107, 76), samples(1, (107, 76)))['neck']

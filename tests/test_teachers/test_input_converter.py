@@ -57,6 +57,16 @@ def test_converted_batch_is_the_teachers_own(student, teacher):
         assert converter(inputs, samples)[0] is inputs
 
 
+@pytest.mark.parametrize('shapes', [[(333, 500), (333, 500)], [(64, 64), (30, 50)], [(64, 64), (500, 64)]])
+def test_sizes_of_files_are_not_padding(shapes):
+    """MMPose cuts persons out of a file, and leaves its size in the data samples; torchvision's crops, too."""
+    formats = PixelFormat(DetDataPreprocessor(**IMAGENET, bgr_to_rgb=True)), PixelFormat(FORMATS['caffe']())
+    converter = InputConverter(InputConversion.between(*formats))
+    inputs = torch.randn(2, 3, 96, 72)
+    samples = [DetDataSample(metainfo=dict(img_shape=shape)) for shape in shapes]
+    assert torch.equal(converter(inputs, samples)[0], converter(inputs, None)[0])
+
+
 def test_a_model_without_preprocessor_takes_pixels_as_they_are():
     model = torch.nn.Module()
     assert image_preprocessor(model) is None

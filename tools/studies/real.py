@@ -37,7 +37,7 @@ WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
 """Teacher that was trained elsewhere → its checkpoint in ``data/`` and beside the archives."""
 TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
-          'yolox-nano': 'YOLOX-nano of COCO', 'yolox-half': 'YOLOX, half of its backbone'}
+          'yolox-nano': 'YOLOX-nano of COCO', 'yolox-lite0': 'YOLOX Lite0'}
 SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
         'coco': 'subset of COCO (80 classes, 2,636 images)', 'people': 'subset of COCO (people, 2,636 images)'}
 SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
@@ -99,7 +99,7 @@ PAIRS = {'people/yolox-nano_lite0': (
              PRESET, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1', 'preset, balance 3',
              'preset, scale 1.25', 'CWD, balance 1', *FEW_LABELS),
          'people/yolox-nano_r18w16': (PRESET,),
-         'coco/yolox-nano_yolox-half': (*MAIN, "alone, teacher's start"),
+         'coco/yolox-nano_yolox-lite0': (*MAIN, "alone, teacher's start"),
          SCREEN: (*SCREENED, *FEW_LABELS), 'chess/lite2_lite0': MAIN,
          'bccd/lite2_r18w16': MAIN, 'bccd/lite2_lite0': (PRESET,)}
 """Set, teacher and student → rows."""
@@ -112,7 +112,11 @@ def names(part: str) -> tuple[str, str, str]:
     return name, teacher, student
 
 
-def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
+def _backbone(network: str) -> str:
+    return network.replace('yolox-', '')
+
+
+def _options(choice: Choice, name: str, network: str) -> tuple[str, ...]:
     if not choice.smoke:
         return choice.options
     data = choice.work_dir / ARCHIVES[name]
@@ -120,8 +124,8 @@ def _options(choice: Choice, name: str, backbone: str) -> tuple[str, ...]:
     return ('train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
             'model.test_cfg.score_thr=0', *roots,
             f'val_evaluator.ann_file={data}/annotations/instances_val.json',
-            *(['model.backbone.init_cfg=None'] if backbone in WEIGHTS else []),
-            *(['load_from=None'] if backbone in TRAINED else []), *choice.options)
+            *(['model.backbone.init_cfg=None'] if _backbone(network) in WEIGHTS else []),
+            *(['load_from=None'] if network in TRAINED else []), *choice.options)
 
 
 def config_alone(name: str, network: str) -> str:
@@ -262,7 +266,7 @@ def prepare(choice: Choice) -> None:
         SystemExit: A set is neither in ``data/`` nor among the archives.
     """
     for part in choice.parts:
-        name, *backbones = names(part)
+        name, *networks = names(part)
         if choice.smoke:
             compose_like(choice.work_dir / ARCHIVES[name], name)
             continue
@@ -272,9 +276,10 @@ def prepare(choice: Choice) -> None:
                 coco_subset.make(ARGS.data, Path('data', archive))
         else:
             photographs.unpack(archive, ARGS.data)
-        for backbone in backbones:
-            if backbone in TRAINED:
-                _copy(TRAINED[backbone])
+        for network in networks:
+            if network in TRAINED:
+                _copy(TRAINED[network])
+            backbone = _backbone(network)
             if backbone in WEIGHTS and not (target := Path('data', f'{WEIGHTS[backbone]}.pth')).is_file():
                 photographs.convert_weights(WEIGHTS[backbone], target, ARGS.data)
 

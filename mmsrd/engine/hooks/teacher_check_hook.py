@@ -74,7 +74,8 @@ class TeacherCheckHook(Hook):
     def _check(self, runner: Runner, name: str, teacher: Teacher, images: int) -> None:
         cache = Path(runner.work_dir, 'teacher_check.json')
         # What a user may have mended since the last start: data, evaluator, preprocessing, thresholds.
-        settings = json.dumps([runner._val_dataloader, runner._val_evaluator, teacher.model_config], default=str)
+        settings = json.dumps([runner._val_dataloader, runner._val_evaluator, teacher.model_config,
+                               str(teacher.plan.conversion)], default=str)
         key = f'{teacher.fingerprint()["weights"]:08x}-{images}-{zlib.crc32(settings.encode()):08x}'
         known: list[Any] = [_read(cache) if is_main_process() else {}]
         broadcast_object_list(known)

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
 from torch import nn
 
-from ...distillers import attach_distiller, read_block
+from ...distillers import attach_distiller, read_block, set_aside
 from ...errors import ConfigError
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu, unwrapped
 from ...utils.hooks import register_missing
@@ -41,6 +41,7 @@ class DistillMixin:
     """
 
     cfg: Any
+    model: nn.Module
     distributed: bool
     launcher: str
     _load_from: Any
@@ -94,8 +95,9 @@ class DistillMixin:
 
     def _init_model_weights(self) -> None:
         # Not in an init_weights of the distiller: DETR, for instance, initialises more weights after its children's.
-        super()._init_model_weights()  # type: ignore[misc]
-        distiller_of(cast(Any, self)).teachers.init_student()
+        with set_aside(unwrapped(self.model)) as distiller:
+            super()._init_model_weights()  # type: ignore[misc]
+        distiller.teachers.init_student()
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks, and what distillation needs and reports, unless the config has it itself."""

@@ -8,15 +8,16 @@ from mmengine._strategy.fsdp import FSDPStrategy
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...distillers import CHILD
+from ...distillers import set_aside
 
 
 class _InitStudent:
     """Initialises the student as MMEngine does, then with layers of the teacher, before it is wrapped and sharded."""
 
     def _init_model_weights(self, model: nn.Module) -> nn.Module:
-        initialised: nn.Module = super()._init_model_weights(model)  # type: ignore[misc]
-        getattr(initialised, CHILD).teachers.init_student()
+        with set_aside(model) as distiller:
+            initialised: nn.Module = super()._init_model_weights(model)  # type: ignore[misc]
+        distiller.teachers.init_student()
         return initialised
 
 

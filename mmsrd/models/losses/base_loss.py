@@ -140,14 +140,15 @@ class BaseDistillLoss(nn.Module):
 
     def compare_levels(self, levels: Sequence[tuple[Tensor, Tensor]], reduce: SF.Reduce) -> LossAndLogs:
         """Mean loss of the levels, and their logs (levels,); a loss that can take them together overrides it."""
-        return mean_of([loss_and_logs(self.compare(student, teacher, reduce)) for student, teacher in levels])
+        return mean_of([loss_and_logs(self.compare(upcast(student), upcast(teacher), reduce))
+                        for student, teacher in levels])
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> Tensor | LossAndLogs:
         """Loss, alone or with logs, of two features of one shape.
 
         Args:
-            student: Projected student feature, of the dtype it came in.
-            teacher: Teacher feature without gradient.
+            student: Projected student feature, in float32 or float64.
+            teacher: Teacher feature without gradient, likewise.
             reduce: Sum over processes; None for this process alone.
         """
         raise NotImplementedError
@@ -180,13 +181,12 @@ class StandardizingLoss(BaseDistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """See :class:`BaseDistillLoss`; what :meth:`value` returns, and ``{'alignment': mean of rho_c}``."""
-        s, t = upcast(student), upcast(teacher)
-        z, u = (SF.standardize(x, self.eps, reduce) for x in (s, t))
+        z, u = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
         with torch.no_grad():
             alignment = SF.correlation(z, u, reduce).mean()
-        value = self.value(s, t, z, u, reduce)
+        value = self.value(student, teacher, z, u, reduce)
         if self.min_rows > 1:
-            value = SF.where_enough(value, s, self.min_rows, reduce)
+            value = SF.where_enough(value, student, self.min_rows, reduce)
         return value, {'alignment': alignment}
 
     def value(self, student: Tensor, teacher: Tensor, z: Tensor, t: Tensor, reduce: SF.Reduce) -> Tensor:

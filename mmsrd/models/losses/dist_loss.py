@@ -6,7 +6,6 @@ from torch import Tensor
 from ...config.checks import number
 from ...ops import MIN_ROWS
 from ...registry import MODELS
-from ...utils.tensors import upcast
 from . import functional as SF
 from .base_loss import LossAndLogs
 from .kl_div_loss import KLDivLoss
@@ -47,6 +46,6 @@ class DISTLoss(KLDivLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """See :class:`BaseDistillLoss`; the two relations are logged as ``between`` and ``within``."""
-        between, within = SF.class_relations(upcast(student), upcast(teacher), self.temperature, reduce)
+        between, within = SF.class_relations(student, teacher, self.temperature, reduce)
         value = SF.where_enough(self.beta * between + self.gamma * within, student, self.min_rows, reduce)
         return value, dict(between=between.detach(), within=within.detach())

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from ...config.checks import number
 from ...registry import MODELS
-from ...utils.tensors import upcast
 from . import functional as SF
 from .base_loss import BaseDistillLoss, LossAndLogs
 
@@ -40,7 +39,7 @@ class KLDivLoss(BaseDistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """See :class:`BaseDistillLoss`; features are logits, and there is nothing to log."""
-        return self.divergence(upcast(student), upcast(teacher), self.temperature, reduce), {}
+        return self.divergence(student, teacher, self.temperature, reduce), {}
 
     def extra_repr(self) -> str:
         return f'temperature={self.temperature:g}, sync={self.sync}'

@@ -6,7 +6,7 @@ from torch import Tensor
 from ...config.checks import whole_number
 from ...errors import FeatureMismatchError
 from ...registry import MODELS
-from ...utils.tensors import channel_dim, upcast
+from ...utils.tensors import channel_dim
 from . import functional as SF
 from .base_loss import LossAndLogs
 from .kl_div_loss import KLDivLoss
@@ -61,7 +61,7 @@ class LDLoss(KLDivLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """See :class:`BaseDistillLoss`; there is nothing to log."""
-        s, t = (upcast(x).movedim(channel_dim(x), -1).reshape(-1, self.bins) for x in (student, teacher))
+        s, t = (x.movedim(channel_dim(x), -1).reshape(-1, self.bins) for x in (student, teacher))
         return SF.kl_divergence(s, t, self.temperature, reduce), {}
 
     def extra_repr(self) -> str:

@@ -11,7 +11,6 @@ from ...config.checks import number, one_of
 from ...errors import ConfigError, FeatureMismatchError
 from ...ops import BACKENDS, MIN_ROWS, SRDParams, choose_backend, fused_srd, has_triton
 from ...registry import MODELS
-from ...utils.tensors import upcast
 from . import functional as SF
 from .base_loss import BaseDistillLoss, LossAndLogs
 
@@ -117,7 +116,6 @@ class SRDLoss(BaseDistillLoss):
 
     def compare(self, student: Tensor, teacher: Tensor, reduce: SF.Reduce) -> LossAndLogs:
         """See :class:`BaseDistillLoss`; by PyTorch's autograd, also its logs (:meth:`compare_levels`)."""
-        student, teacher = upcast(student), upcast(teacher)
         z, t = (SF.standardize(x, self.eps, reduce) for x in (student, teacher))
         if self.form == 'correlation':
             rho = SF.correlation(z, t, reduce)
