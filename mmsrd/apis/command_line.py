@@ -58,13 +58,13 @@ def parse_arguments(script: str, argv: Sequence[str] | None) -> tuple[argparse.N
 
 
 def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: bool) -> list[str]:
-    """Arguments for the toolbox's script that resume where the work directory has a checkpoint, else as they are.
+    """Arguments for the toolbox's script that resume where the work directory has a checkpoint, else start anew.
 
     ``load_from`` is for the first start alone: MMEngine would resume from it.
 
     Args:
         arguments: Command line after the config.
-        config: The config; its ``load_from`` is removed where training resumes.
+        config: The config, with what ``--cfg-options`` says; its ``load_from`` is removed where training resumes.
         name: File name that the config goes by.
         restarts: Whether to resume without a ``--resume`` in the command line, too; one that names a checkpoint is then
             for the first start alone.
@@ -75,16 +75,18 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--work-dir', default=config.get('work_dir') or f'work_dirs/{Path(name).stem}')
     own.add_argument('--resume', nargs='?', const='auto')
-    own.add_argument('--cfg-options', nargs='+', default=[])
+    own.add_argument('--cfg-options', nargs='+')  # MMPretrain's script would read load_from in it after --resume
     given, rest = own.parse_known_args(list(arguments))
+    if not restarts and given.resume != 'auto':
+        return list(arguments)
     work_dir = Path(given.work_dir)
     hook = config.get('default_hooks', {}).get('checkpoint') or {}
-    if not (restarts or given.resume == 'auto') or newest_complete(
-            work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is None:
-        return list(arguments)
-    config.load_from = None
-    options = [option for option in given.cfg_options if not option.startswith(('load_from=', 'resume='))]
-    return [*rest, f'--work-dir={work_dir}', *(['--cfg-options', *options] if options else []), '--resume']
+    if newest_complete(work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is not None:
+        config.load_from = None
+        return [*rest, f'--work-dir={work_dir}', '--resume']
+    if given.resume == 'auto':
+        return [*rest, f'--work-dir={work_dir}']
+    return list(arguments)
 
 
 def take_config(arguments: list[str]) -> str:

@@ -195,8 +195,8 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     A student that trains with several branches for each image (TridentNet) has all images of
     one branch, then those of the next; each is compared with the teacher's.
 
-    Tokens become maps with the proportions of the other feature, where that is a map,
-    else of ``image`` (H, W), else square.
+    Tokens become maps with the proportions of ``image`` (H, W); where that is not known, of the
+    other feature, if that is a map, else square.
 
     Args:
         student: Level of the student.

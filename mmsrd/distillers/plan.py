@@ -60,7 +60,7 @@ class DistillPlan:
         lines += [f'  forward pass of the teacher{" " + name if name else ""}: {each.recording.forward_text}'
                   for name, each in self.teacher_plans.items()]
         lines += [f'  images of the teacher{" " + name if name else ""}: {each.conversion.image_size}'
-                  for name, each in self.teacher_plans.items() if not each.conversion.image_size.is_same]
+                  for name, each in self.teacher_plans.items() if each.conversion.image_size.differs]
         if self.schedule.interval > 1:
             lines.append(f'  teachers and losses run in one of every {self.schedule.interval} optimisation steps')
         if self.untrained is not None:
@@ -166,7 +166,8 @@ def _plan_teacher(teacher: Teacher, student: nn.Module, run: DryRun, paths: Mapp
             raise TeacherError.at(f'{teacher.key}.init_student', True, f'the student {type(student).__name__} and the '
                                   f'teacher {type(teacher.model).__name__} have no layer of the same kind and shape '
                                   'outside of their backbones')
-    return TeacherPlan(Recording.from_run(run, paths), teacher.conversion_from(student, run, channels), parts)
+    return TeacherPlan(Recording.from_run(run, paths), teacher.conversion_from(student, run, paths, channels),
+                       parts)
 
 
 def _paths(losses: Sequence[LossConfig], side: str) -> dict[str, str]:

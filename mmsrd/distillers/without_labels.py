@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..config import LossConfig
 from ..errors import ConfigError
-from ..recorders import EXTRACT_FEAT, AllRecordedSignal, DryRun, run_forward
+from ..recorders import EXTRACT_FEAT, AllRecordedSignal, DryRun, evaluating, run_forward
 from .level_matching import LevelPair
 
 
@@ -77,10 +77,12 @@ def unreached(student: nn.Module, run: DryRun, losses: Sequence[tuple[LossConfig
                           'compares frozen layers only')
     trainable = {name: parameter for name, parameter in student.named_parameters() if parameter.requires_grad}
     kept = [parameter.grad for parameter in trainable.values()]
-    for parameter in trainable.values():
-        parameter.grad = None
-    torch.autograd.backward(compared)  # reentrant activation checkpointing refuses torch.autograd.grad
-    reached = [parameter.grad is not None for parameter in trainable.values()]
-    for parameter, gradient in zip(trainable.values(), kept):
-        parameter.grad = gradient
-    return [name for name, is_reached in zip(trainable, reached) if not is_reached]
+    try:
+        for parameter in trainable.values():
+            parameter.grad = None
+        with evaluating(student):  # activation checkpointing runs modules again; and it refuses torch.autograd.grad
+            torch.autograd.backward(compared)
+        return [name for name, parameter in trainable.items() if parameter.grad is None]
+    finally:
+        for parameter, gradient in zip(trainable.values(), kept):
+            parameter.grad = gradient

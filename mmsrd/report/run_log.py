@@ -5,7 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Tuple
 
 from mmengine.config import Config
 
@@ -63,9 +63,13 @@ class RunLog:
         self.validations: list[Validation] = []
         self.spectra: dict[str, list[float]] = {}
         self._elapsed: list[float] = []  # seconds at each record of training
+        self._smoothed: set[str] = set()  # names of values that are logged a second time, over more iterations
         self._step_time = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
-            self._add(_records(path), *_validation_interval(path.with_name('config.py')))
+            config = _config_of(path.parent)
+            custom = (config.get('log_processor') or {}).get('custom_cfg') or ()
+            self._smoothed |= {entry['log_name'] for entry in custom if 'log_name' in entry}
+            self._add(_records(path), *_validation_interval(config.get('train_cfg') or {}))
             measured = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
             self.spectra = next((record['spectra'] for record in measured[::-1] if record['spectra']), self.spectra)
 
@@ -159,7 +163,7 @@ class RunLog:
         curve = []
         for record in self.training:
             own = [value for key, value in record.items()
-                   if 'loss' in key and key != 'loss' and not key.startswith('loss_srd_')]
+                   if 'loss' in key and key not in ('loss', *self._smoothed) and not key.startswith('loss_srd_')]
             # Not the sum without the distiller's: those are means over fewer steps where not all are distilled.
             added = [value for key, value in record.items() if key.startswith('loss_srd_')]
             if own:
@@ -169,12 +173,17 @@ class RunLog:
         return curve
 
 
-def _validation_interval(config: Path) -> tuple[int | None, int]:
-    """Return ``val_interval`` and length of a training by iterations, from the config that is beside its log."""
+def _config_of(folder: Path) -> Mapping[str, Any]:
+    """Return the config that MMEngine writes beside a log; an empty one where it cannot be read."""
     try:
-        loop = Config.fromfile(str(config), import_custom_modules=False).get('train_cfg') or {}
+        config: Mapping[str, Any] = Config.fromfile(str(folder / 'config.py'), import_custom_modules=False).to_dict()
     except Exception:  # it is not there, or not as MMEngine writes it
-        return None, 0
+        return {}
+    return config
+
+
+def _validation_interval(loop: Mapping[str, Any]) -> tuple[int | None, int]:
+    """Return ``val_interval`` and length of a training by iterations, of its ``train_cfg``."""
     interval = loop.get('val_interval', 1000)
     fits = 'max_iters' in loop and not loop.get('dynamic_intervals') and isinstance(interval, int) and interval > 0
     return (interval, int(loop['max_iters'])) if fits else (None, 0)

@@ -171,8 +171,9 @@ class ResumeMixin:
             self._restore_seed(path)
         built = super().build_train_loop(resumable(loop) if exact else loop)  # type: ignore[misc]
         if exact and not isinstance(built, ResumableLoop):
-            print_log(f'{type(built).__name__} is no train loop of MMEngine: a resumed run is not exactly what it '
-                      'would have been', logger='current', level=logging.WARNING)
+            print_log(f'The train loop {type(built).__name__} is not one of the two that resume exactly: a resumed run '
+                      'is not what it would have been without the interruption', logger='current',
+                      level=logging.WARNING)
         outlive_signals(built.dataloader, self.handled_signals)
         return built
 

@@ -79,7 +79,9 @@ class ClassMatch:
 
 def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
                   counts: tuple[int | None, int | None] = (None, None)) -> ClassMatch:
-    """Compare classes by their names: capitals, blanks and what follows a comma (synonyms) do not count.
+    """Compare classes by their names: capitals, blanks, signs and what follows a comma (synonyms) do not count.
+
+    Signs and synonyms count where both sides have the same names with them: ``C`` and ``C++``.
 
     Args:
         teacher: Names of the teacher's classes; None where they are not known.
@@ -94,7 +96,7 @@ def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
         False
     """
     theirs, own = ([name.strip().casefold() for name in names or ()] for names in (teacher, student))
-    if sorted(theirs) != sorted(own):  # else they are told apart by signs, too: "C" and "C++"
+    if sorted(theirs) != sorted(own):
         theirs, own = ([_plain(name) for name in names] for names in (theirs, own))
     known = teacher is not None and student is not None
     if None not in counts and counts[0] != counts[1] and (not known or theirs == own):
@@ -115,8 +117,9 @@ def match_classes(teacher: Sequence[str] | None, student: Sequence[str] | None,
                  ('the teacher', [name for name, plain in zip(teacher, theirs) if plain not in own]),
                  ('the student', [name for name, plain in zip(student, own) if plain not in theirs])) if names]
     return ClassMatch(False, True, None, f'the teacher was trained on {len(teacher)} classes, the student has '
-                                         f'{len(student)} ({"; ".join(parts)})')
+                                         f'{len(student)} ({"; ".join(parts) or "some have the same name"})')
 
 
 def _plain(name: str) -> str:
+    """Letters and digits of a name in small letters, without synonyms."""
     return ''.join(c for c in name.partition(',')[0] if c.isalnum())

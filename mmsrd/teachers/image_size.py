@@ -22,7 +22,7 @@ class ImageSize:
         scale: Factor of height and width.
         size: Height and width whatever the student's are; None for a factor.
         divisor: Number that divides height and width, as the teacher's data preprocessor wants it; sides are rounded
-            to its nearest multiple. With a scale of 1 the size stays as it is.
+            to its nearest multiple, with another scale than 1.
         multiple: Number that has to divide them with any scale, because the model fails on other images.
 
     Example:
@@ -55,8 +55,16 @@ class ImageSize:
         """Return whether the teacher sees the student's size, at most rounded."""
         return self.size is None and self.scale == 1
 
+    @property
+    def differs(self) -> bool:
+        """Return whether the teacher may see another size than the student."""
+        return not self.is_same or self.multiple > 1
+
     def __str__(self) -> str:
-        return f'{self.size[0]}x{self.size[1]} pixels' if self.size else f"{self.scale:g} times the student's size"
+        if self.size:
+            return f'{self.size[0]}x{self.size[1]} pixels'
+        rounded = f', rounded to multiples of {self.multiple}' if self.multiple > 1 else ''
+        return ("the student's size" if self.is_same else f"{self.scale:g} times the student's size") + rounded
 
     def __call__(self, height: int, width: int) -> tuple[int, int]:
         """Return the size for student's images of ``height`` and ``width`` pixels."""

@@ -11,20 +11,19 @@ from torch import nn
 from ..config import OwnTeacherConfig, PretrainedTeacherConfig
 from ..config.teacher_config import CHECK_IMAGES, read_pretrained
 from ..errors import ConfigError
-from ..recorders import EXTRACT_FEAT, DryRun, dry_run
+from ..recorders import DryRun, dry_run
 from ..registry import TEACHERS
 from ..utils.zoo import load_config
 from .build_model import build_model, initialise, scope_of
 from .class_names import ClassMatch, configured_classes, match_classes, num_classes
 from .image_size import ImageSize
-from .input_converter import InputConversion
 from .libraries import LibraryModel, build_library_model, is_library_model
 from .speedup import AppliedSpeedups, apply_speedups, store_weights
 from .teacher import Teacher
 from .weights import read_weights, weights_checksum
 
-DEEPEST = 32
-"""Stride of the deepest map that a neck joins with others."""
+UNIT = 32
+"""Sides that are multiples of it suit most networks: they halve an image five times."""
 
 
 @TEACHERS.register_module()
@@ -91,28 +90,29 @@ class PretrainedTeacher(Teacher):
             initialise(model)
         return model
 
-    def conversion_from(self, student: nn.Module, run: DryRun, channels: int) -> InputConversion:
-        """See :class:`Teacher`; sizes are rounded where the model fails on some that the student's images may have."""
-        conversion = super().conversion_from(student, run, channels)
-        divisor = conversion.divisor if self.image_size.is_same else self.image_size.divisor
-        if self.image_size.size is None and divisor % DEEPEST and run.forward == EXTRACT_FEAT:
-            self.image_size = replace(self.image_size, multiple=self._multiple(run))
-        return replace(conversion, image_size=self.image_size)
+    def sizes_for(self, run: DryRun, paths: Mapping[str, str], divisor: int) -> ImageSize:
+        """See :class:`Teacher`; sides are rounded where the model fails on some that images may have.
 
-    def _multiple(self, run: DryRun) -> int:
-        """Return what has to divide the sides of images; 1 where any will do, or where only one size does.
-
-        Necks that double a map and join it with the one before fail on other sizes. Data preprocessors say nothing of
-        it where a model was trained with images of one size.
+        Necks that double a map and join it with another fail so. Data preprocessors say nothing of it where a model was
+        trained with images of one size.
         """
-        def works(side: int) -> bool:
-            return dry_run(self.model, {}, [side], forwards=[run.forward]).called >= run.called
+        size = self.image_size
+        padded = size.divisor % UNIT == 0 and (not size.is_same or divisor % UNIT == 0)
+        if size.size is not None or padded:
+            return size
+        calls = {path: run.num_calls(path) for path in paths}
 
-        side = round(run.image[0] * self.image_size.scale)
-        if works(side + 22):  # twice an odd number, so that maps of stride 4 and more have odd sides
-            return 1
-        step = max(self.image_size.divisor, DEEPEST)
-        return step if side % step == 0 and works(side + step) else 1
+        def works(side: int) -> bool:
+            other = dry_run(self.model, paths, [side], partly=True, forwards=[run.forward])
+            return {path: other.num_calls(path) for path in paths} == calls
+
+        side = max(round(run.image[0] * size.scale / UNIT), 1) * UNIT
+        if all(works(side + more) for more in (1, UNIT - 1, UNIT)):  # maps of odd sides, rounded up or down
+            return size
+        # Odd multiples of each, so that the next is found where it is needed. A model of one size takes no other.
+        multiples = {step: max(side // step // 2 * 2 + 1, 3) * step for step in (UNIT, 2 * UNIT, 4 * UNIT)}
+        return replace(size, multiple=next((step for step, other in multiples.items()
+                                            if works(other + 2 * step if other == side else other)), 1))
 
     def load_weights(self) -> None:
         """Read the checkpoint into the model, once; nothing where the weights are random.
@@ -204,10 +204,10 @@ class PretrainedTeacher(Teacher):
         images = batch.get('inputs') if isinstance(batch, Mapping) else None
         if images is None:
             return batch
-        batch = {**batch}
+        batch, size = {**batch}, self.plan.conversion.image_size
         if batch.get('data_samples') is not None:
-            batch['data_samples'] = [self.image_size.describe(sample, image.size(-2), image.size(-1))
+            batch['data_samples'] = [size.describe(sample, image.size(-2), image.size(-1))
                                      for image, sample in zip(images, batch['data_samples'])]
-        converted = [self.image_size.resize(self._converter.as_loaded(image)[None])[0] for image in images]
+        converted = [size.resize(self._converter.as_loaded(image)[None])[0] for image in images]
         batch['inputs'] = torch.stack(converted) if isinstance(images, torch.Tensor) else converted
         return batch

@@ -26,6 +26,7 @@ from ..recorders import (
     trained_part,
 )
 from .fuse_conv_bn import ConvBNFinder, fuse_conv_bn
+from .image_size import ImageSize
 from .input_converter import InputConversion, InputConverter, conversion_for
 from .speedup import AppliedSpeedups, OriginalModel, SideStream, teacher_dtype
 from .student_init import StudentInit
@@ -123,12 +124,14 @@ class Teacher(TeacherKind):
         run.image = round(run.image[0] / self.image_size.scale), round(run.image[1] / self.image_size.scale)
         return run
 
-    def conversion_from(self, student: nn.Module, run: DryRun, channels: int) -> InputConversion:
+    def conversion_from(self, student: nn.Module, run: DryRun, paths: Mapping[str, str], channels: int
+                        ) -> InputConversion:
         """Return how the student's batch becomes what this teacher takes.
 
         Args:
             student: The student.
             run: Dry run of the teacher.
+            paths: Modules of the teacher that will be recorded → config key that names each.
             channels: Channels of the student's images.
 
         Raises:
@@ -136,7 +139,17 @@ class Teacher(TeacherKind):
         """
         conversion = conversion_for((self.key, self.name), (student, self.model), (channels, run.channels),
                                     self.swap_channels)
-        return replace(conversion, image_size=self.image_size)
+        return replace(conversion, image_size=self.sizes_for(run, paths, conversion.divisor))
+
+    def sizes_for(self, run: DryRun, paths: Mapping[str, str], divisor: int) -> ImageSize:
+        """Return the size of its images.
+
+        Args:
+            run: Dry run of the teacher.
+            paths: Modules of the teacher that will be recorded → config key that names each.
+            divisor: Number that divides the sides of the student's images.
+        """
+        return self.image_size
 
     def follow(self, plan: TeacherPlan) -> None:
         """Take a plan."""
@@ -297,7 +310,7 @@ class Teacher(TeacherKind):
         device = inputs.device
         dtype = teacher_dtype(self.inference, student_dtype)
         if self._speedups is None:
-            self.image_size.check(self.key, inputs.size(-2), inputs.size(-1), self.plan.stride)
+            self.plan.conversion.image_size.check(self.key, inputs.size(-2), inputs.size(-1), self.plan.stride)
             self._speedups = self._apply_speedups(device, dtype)
         # Weights that are stored in half precision need autocast also where the student has none (validation).
         dtype = dtype or self._speedups.stored_dtype

@@ -156,6 +156,7 @@ def _once(url: str, key: str, write: Callable[[Path], Any]) -> str:
             os.replace(partial, target)
         except Exception as e:  # raised below, after the other processes have been let go
             failure = e
+        finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
     barrier()
@@ -208,11 +209,12 @@ def local_checkpoint(spec: str, config_name: str, key: str) -> str:
         return download(named_weights(spec, key), key)
     if scheme in ('http', 'https'):
         return download(spec, key)
-    if scheme == 'file':
-        spec = url2pathname(urlparse(spec).path)
-    elif scheme:
+    if scheme not in ('', 'file'):
         return fetch(spec, key)
-    path = osp.expanduser(spec)
+    address = urlparse(spec)
+    if scheme and address.netloc not in ('', 'localhost'):
+        raise CheckpointError.at(key, spec, f'names the machine {address.netloc!r}; write file:///PATH, or the path')
+    path = url2pathname(address.path) if scheme else osp.expanduser(spec)
     if not osp.isfile(path):
         close = did_you_mean(spec, ['auto']) or _neighbours(Path(path))
         raise CheckpointError.at(key, spec, f'no such file (looked in {Path.cwd()}){close}')

@@ -366,7 +366,7 @@ def test_slurm_train_whose_last_process_was_killed(slurm, tmp_path, name, again)
     assert ('scontrol' in called) == again
 
 
-@pytest.mark.parametrize('arguments', [['--amp'], ['--resume', 'old.pth', '--amp'], ['--resume', '--amp'],
+@pytest.mark.parametrize('arguments', [['--amp'], ['--resume', 'old.pth', '--amp'],
                                        ['--amp', '--work-dir', 'run']])
 def test_auto_resume(tmp_path, monkeypatch, arguments):
     """Weights to start from are kept until there is a checkpoint of the run itself."""
@@ -387,10 +387,19 @@ def test_a_resume_is_not_from_load_from(tmp_path, monkeypatch, flag, restarts, r
     (tmp_path / 'run').mkdir()
     torch.save(dict(state_dict={}), 'run/iter_1.pth')
     config = Config(dict(work_dir='run', load_from='pretrained.pth'))
-    options = ['--cfg-options', 'a.b=1', 'load_from=pretrained.pth', 'resume=False']
+    options = ['--cfg-options', 'a.b=1', '--amp', '--cfg-options', 'load_from=pretrained.pth']
     arguments = auto_resumed([*flag, *options], config, 'a.py', restarts)
     assert config.load_from == (None if resumes else 'pretrained.pth')
-    assert arguments == (['--work-dir=run', '--cfg-options', 'a.b=1', '--resume'] if resumes else [*flag, *options])
+    assert arguments == (['--amp', '--work-dir=run', '--resume'] if resumes else [*flag, *options])
+
+
+def test_a_first_start_with_resume(tmp_path, monkeypatch):
+    """Begins as the config says: MMDetection's script leaves its weights out, MMPretrain's resumes from them."""
+    monkeypatch.chdir(tmp_path)
+    config = Config(dict(work_dir='run', load_from='pretrained.pth'))
+    arguments = ['--resume', '--amp', '--cfg-options', 'load_from=pretrained.pth']
+    assert auto_resumed(arguments, config, 'a.py', False) == ['--amp', '--work-dir=run']
+    assert config.load_from == 'pretrained.pth'
 
 
 @pytest.mark.parametrize('environment', [dict(REQUEUE='0'), dict(SLURM_JOB_ID='7')], ids=['asked for', 'allocation'])

@@ -94,10 +94,12 @@ def test_one_dry_run_of_each_model(student, teacher, losses, monkeypatch):
 
     monkeypatch.setattr(pretrained_teacher, 'build_model', counted)
     distiller = attach_distiller(model, setup)
-    assert forwards == dict(student=1, teacher=1)
+    # Three more of a teacher where images may have any size; a model of one size fails before its backbone is run.
+    of_any_size = student.startswith('mmpretrain') and 'mixer' not in teacher
+    assert forwards == dict(student=1, teacher=4 if of_any_size else 1)
     distiller.teachers.prepare()
     assert forwards['student'] == 1
-    assert forwards['teacher'] in (1, 3)  # nothing to fuse in a transformer
+    assert forwards['teacher'] in (1, 3, 4, 6)  # nothing to fuse in a transformer
 
 
 def test_the_seed_of_a_device_that_is_not_used_yet(student, distill, monkeypatch):

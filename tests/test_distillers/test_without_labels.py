@@ -46,6 +46,7 @@ def test_only_what_can_learn_runs_and_learns(student, batch, block, recomputes):
             module.with_cp = recomputes
     before = {name: value.clone() for name, value in student.state_dict().items()}
     mmsrd.attach(student, block)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
     optimizer = OptimWrapper(torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1))
     arguments = without_boxes(batch(student.train()))
     for _ in range(2):

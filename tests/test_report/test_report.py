@@ -78,6 +78,14 @@ def test_losses_where_not_all_steps_are_distilled(tmp_path):
     assert RunLog(tmp_path).own_loss() == [(2, 2.0)]
 
 
+def test_losses_that_are_logged_twice(tmp_path):
+    """As MMEngine's documentation of its log processor has it."""
+    write(tmp_path, '1', [train(2, loss_large_window=3.1)])
+    (tmp_path / '1/vis_data/config.py').write_text(
+        "log_processor = dict(custom_cfg=[dict(data_src='loss', log_name='loss_large_window', method_name='mean')])")
+    assert RunLog(tmp_path).own_loss() == [(2, 2.0)]
+
+
 def test_losses_without_labels(tmp_path):
     write(tmp_path, '1', [dict(iter=2, step=2, time=1.0, loss=2.5, loss_srd_a=1.0, loss_srd_b=1.5)])
     assert RunLog(tmp_path).own_loss() == []

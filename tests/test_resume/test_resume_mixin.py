@@ -55,7 +55,7 @@ def test_a_loop_of_a_user_is_told_of(make_runner, kind):
     runner = own(make_runner, 'run', 'TheirLongRunner', train_cfg=dict(_delete_=True, type=kind, max_epochs=1))
     runner.train()
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
-    assert ('TheirLoop is no train loop of MMEngine' in log) == (kind == 'TheirLoop')
+    assert ('The train loop TheirLoop is not one of the two that resume exactly' in log) == (kind == 'TheirLoop')
 
 
 @pytest.mark.parametrize('kind', ['TheirDistillRunner', 'TheirWholeRunner'])

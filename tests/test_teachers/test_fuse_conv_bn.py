@@ -139,7 +139,7 @@ def test_architectures_of_the_zoos(name, pairs, path):
     plain, fused = (PretrainedTeacher(config, copy.deepcopy(model)) for _ in range(2))
     for teacher in (plain, fused):
         run = teacher.dry_run(key, SIDES)
-        teacher.follow(TeacherPlan(Recording.from_run(run, key), teacher.conversion_from(model, run, 3)))
+        teacher.follow(TeacherPlan(Recording.from_run(run, key), teacher.conversion_from(model, run, key, 3)))
     plain.record()
     fused.prepare()
     own = _norms(model) - _norms(fused.model)

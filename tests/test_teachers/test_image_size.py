@@ -6,8 +6,11 @@ import pytest
 import torch
 from helpers.models import build_zoo
 from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 from mmpretrain.structures import DataSample
 from PIL import Image
+from torch import nn
 from torch.nn.functional import interpolate
 
 import mmsrd
@@ -36,20 +39,79 @@ def test_sizes(size, shape, expected):
     assert size.resize(torch.rand(2, 3, *shape)).shape == (2, 3, *expected)
 
 
-@pytest.mark.parametrize(('scale', 'expected'), [(1, (96, 64)), (0.5, (64, 32))])
-def test_a_teacher_that_takes_multiples_of_32(scale, expected):
-    """Its neck doubles a map and joins it with the one before; its data preprocessor says nothing of it."""
+def rtmdet():
     config = load_config('mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'test')
     config.model.backbone.init_cfg = None
-    student = build_zoo(RETINA)
-    student.data_preprocessor.pad_size_divisor = 1  # as of SSD and DETR
-    distiller = mmsrd.attach(student, dict(teacher=dict(config=config, allow_random=True, scale=scale), losses=NECK))
+    return config
+
+
+@pytest.mark.parametrize(('scale', 'expected'), [(1, (96, 64)), (0.5, (64, 32)), (3, (320, 224))])
+def test_a_teacher_that_takes_multiples_of_32(scale, expected):
+    """Its neck doubles a map and joins it with the one before; its data preprocessor says nothing of it."""
+    distiller = mmsrd.attach(build_zoo(RETINA), dict(
+        teacher=dict(config=rtmdet(), allow_random=True, scale=scale), losses=NECK))
+    assert 'rounded to multiples of 32' in distiller.describe()
     seen = []
     distiller.teacher.model.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[-2:]))
     levels = distiller.teacher.features(torch.randn(1, 3, 107, 76), samples(1, (107, 76)))['neck']
     assert seen[-1] == expected
     assert [level.shape[-2:] for level in levels] == [tuple(side // stride for side in expected)
                                                       for stride in (8, 16, 32)]
+
+
+def test_predictions_of_such_a_teacher():
+    """Of images that its own data preprocessor does not pad."""
+    distiller = mmsrd.attach(build_zoo(RETINA), dict(teacher=dict(config=rtmdet(), allow_random=True), losses=NECK))
+    sample, = samples(1, (107, 76))
+    predicted, = distiller.teacher.predict(dict(inputs=[torch.zeros(3, 107, 76, dtype=torch.uint8)],
+                                                data_samples=[sample]))
+    assert predicted.pred_instances.bboxes.size(1) == 4
+
+
+@MODELS.register_module(force=True)
+class Joining(BaseModel):
+    """Halves an image several times; a neck doubles the map of one stride and adds it to the one before."""
+
+    def __init__(self, stride, rounds, halvings=6):
+        super().__init__()
+        padding = 1 if rounds == 'up' else 0
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), *(
+            nn.Conv2d(4, 4, 3 if padding else 2, 2, padding) for _ in range(halvings)))
+        self.neck = nn.Identity()
+        self.stride = stride
+
+    def extract_feat(self, inputs):
+        maps = [self.backbone[0](inputs)]
+        for layer in self.backbone[1:]:
+            maps.append(layer(maps[-1]))
+        if self.stride is not None:
+            deep = int(np.log2(self.stride))
+            maps[deep - 1] = maps[deep - 1] + interpolate(maps[deep], scale_factor=2)
+        return self.neck(tuple(maps[2:]))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        maps = self.extract_feat(inputs)
+        return dict(loss=sum(x.mean() for x in maps)) if mode == 'loss' else maps
+
+
+@pytest.mark.parametrize('rounds', ['up', 'down'])
+@pytest.mark.parametrize(('stride', 'multiple'), [(None, 1), (8, 32), (16, 32), (32, 32), (64, 64)])
+def test_the_multiple_is_found(stride, multiple, rounds):
+    config = dict(model=dict(type='Joining', stride=stride, rounds=rounds))
+    student = Joining(None, 'up')
+    teacher = mmsrd.attach(student, dict(teacher=dict(config=config, allow_random=True), losses=NECK)).teacher
+    assert teacher.plan.conversion.image_size.multiple == multiple
+    for side in range(64, 130):
+        teacher.features(torch.randn(1, 3, side, side + 3), None)
+
+
+def test_a_neck_that_is_not_needed():
+    """A loss on the backbone ends the forward pass before it."""
+    config, losses = dict(model=dict(type='Joining', stride=16, rounds='up')), dict(
+        last=dict(student='backbone.6', teacher='backbone.6'))
+    teacher = mmsrd.attach(Joining(None, 'up'), dict(
+        teacher=dict(config=config, allow_random=True), losses=losses)).teacher
+    assert not teacher.plan.conversion.image_size.differs
 
 
 def test_resizing_is_antialiased():

@@ -156,8 +156,10 @@ def equal_time(results: pd.DataFrame) -> str:
         name, teacher, student = real.names(part)
         for row, times in real.LONGER.get(f'{name}/{student}', {}).items():
             distilled, alone = (real.figures(results, part, each) for each in (row, real.EQUAL_TIME[row]))
-            if len(distilled) and len(alone):
-                figures = counted(100 * distilled), counted(100 * alone), counted(100 * gains(distilled, alone), '+')
+            both = distilled.index.intersection(alone.index)
+            if len(both):
+                figures = *(counted(100 * values[both]) for values in (distilled, alone)), \
+                    counted(100 * gains(distilled, alone), '+')
                 lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}', row, f'{times:g}', *figures))
     return markdown(('set: teacher → student', 'training', 'time over alone', 'mAP (seeds)', 'alone in that time',
                      'difference'), lines)

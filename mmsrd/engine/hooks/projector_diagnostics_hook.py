@@ -91,7 +91,7 @@ class ProjectorDiagnosticsHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:
         """Write what was seen, and the spectra."""
-        # Nothing passes before distillation starts and after it has ended.
+        # Nothing passes in a step that breaks off, or that has no loss.
         if not self._looking or not any(levels.passed for levels in self._levels):
             return
         self._looking = False

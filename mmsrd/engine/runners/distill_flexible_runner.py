@@ -52,7 +52,8 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
             strategy = dict(type='SingleDeviceStrategy' if kwargs.get('launcher', 'none') == 'none' else 'DDPStrategy')
         name = engine_name(strategy.get('type')) if isinstance(strategy, dict) else None
         if name not in STRATEGIES:
-            raise ConfigError.at('strategy.type', name or strategy, 'has not been tested with distillation; use one of '
+            raise ConfigError.at('strategy.type', getattr(name, '__name__', name) or strategy,
+                                 'has not been tested with distillation; use one of '
                                  f'{", ".join(STRATEGIES)}')
         if name == 'FSDPStrategy':
             if TORCH < (2, 1):

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...distillers import attach_distiller, read_block, set_aside
 from ...errors import ConfigError
+from ...registry import engine_name
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu, unwrapped
 from ...utils.hooks import register_missing
 from ..hooks import DistillHook, DistillReportHook, NoEffectHook, TeacherCheckHook
@@ -87,7 +88,7 @@ class DistillMixin:
         Raises:
             ConfigError: ``AmpOptimWrapper`` on a machine without accelerators.
         """
-        kind = optim_wrapper.get('type') if isinstance(optim_wrapper, dict) else None
+        kind = engine_name(optim_wrapper.get('type')) if isinstance(optim_wrapper, dict) else None
         if kind == 'AmpOptimWrapper' and on_cpu():
             raise ConfigError.at('optim_wrapper.type', kind, 'needs a GPU, and PyTorch sees none; leave --amp out, or '
                                  'check the driver and CUDA_VISIBLE_DEVICES')
