@@ -133,7 +133,7 @@ class ProjectorDistiller(nn.Module):
             if isinstance(inputs, Tensor):
                 self._batch = inputs, arguments.get('data_samples')
                 self._autocast = autocast_dtype(inputs.device)
-                if self.plan.teachers_first:
+                if self.plan.teachers_first and inputs.dim() == 4:
                     self._taught = self._teach(self._batch)
 
     def _forget_step(self) -> None:
@@ -175,7 +175,10 @@ class ProjectorDistiller(nn.Module):
     def before_backbone(self, backbone: nn.Module, args: tuple[Any, ...]) -> None:
         """Forward pre-hook of the backbone that is trained: remember which images it sees."""
         if self.recorders.is_recording:
-            self._seen.append(args[0] if args else None)
+            images = args[0] if args else None
+            self._seen.append(images)
+            if isinstance(images, Tensor) and self._batch is not None and images.dim() != self._batch[0].dim():
+                self._batch = images, None  # of groups of images (BaseReID)
 
     @no_compile
     def after_student(self, student: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any],

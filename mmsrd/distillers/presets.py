@@ -212,7 +212,7 @@ class ClassificationPreset(Preset):
         else:  # a linear probe
             self.warn(f'the feature is not distilled, because the student is frozen up to {features[0]!r}')
         logits = last_linear(student.model, student), last_linear(teacher.model, teacher)
-        reason = _why_not_logits((student.model, teacher.model), logits)
+        reason = _why_not_logits((student, teacher), logits)
         if reason is None:
             losses.append(self.loss('logits', teacher_name, dict(type='KLDivLoss'), student=logits[0],
                                     teacher=logits[1]))
@@ -224,17 +224,22 @@ class ClassificationPreset(Preset):
         return losses
 
 
-def _why_not_logits(models: tuple[nn.Module, nn.Module], paths: tuple[str | None, str | None]) -> str | None:
+def _why_not_logits(runs: tuple[DryRun, DryRun], paths: tuple[str | None, str | None]) -> str | None:
     """Return why the logits cannot be compared; None where they can."""
+    models = tuple(run.model for run in runs)
     kinds = {kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__}
     if any('MultiLabel' in name for name in kinds):
         return 'a head is multi-label, so its logits are not one distribution over the classes'
     if any('MultiTask' in name for name in kinds):
         return 'a head has several tasks, and which of them are the same is not known'
+    if any('ArcFace' in name for name in kinds):
+        return 'a head is ArcFace, whose layer makes cosines, which it scales afterwards'
     classes = []
-    for side, model, path in zip(('student', 'teacher'), models, paths):
+    for side, run, model, path in zip(('student', 'teacher'), runs, models, paths):
         if path is None:
             return f'the {side} has no linear layer that makes them'
+        if not run.num_calls(path):
+            return f'the {side} makes them for its loss only'
         classes.append(model.get_submodule(path).out_features)
     return None if classes[0] == classes[1] else \
         f'the student has {classes[0]} classes and the teacher {classes[1]}'

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from helpers.models import build_zoo
+from mmdet.structures import ReIDDataSample
 from mmpretrain.structures import DataSample
 from torch import nn
 
@@ -125,6 +126,33 @@ def test_several_labels_are_no_distribution():
     config.model.head = dict(type='MultiLabelLinearClsHead', num_classes=1000, in_channels=512)
     distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
     assert list(distiller.losses) == ['feature']
+
+
+def test_cosines_are_no_logits():
+    name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
+    config = load_config(name, 'k')
+    config.model.head = dict(type='ArcFaceClsHead', num_classes=1000, in_channels=512)
+    distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
+    assert list(distiller.losses) == ['feature']
+
+
+def test_groups_of_images():
+    """A network for re-identification gets them as (1, N, C, H, W), and makes its logits for its loss only."""
+    config = load_config('mmdet::reid/reid_r50_8xb32-6e_mot17train80_test-mot17val20.py', 'k')
+    config.model.backbone.update(depth=18)
+    config.model.head.in_channels = 512
+    config.model.pop('init_cfg', None)
+    student = build_model(config, 'k')
+    teacher = dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)
+    distiller = mmsrd.attach(student, dict(teacher=teacher))
+    assert list(distiller.losses) == ['feature']
+    images = torch.randn(1, 4, 3, 256, 128)  # what its pooling is for
+    sample = ReIDDataSample().set_gt_label(torch.tensor([0, 0, 1, 1]))
+    losses = student(inputs=images, data_samples=[sample], mode='loss')
+    expected = distiller.teacher.features(images[0], None)
+    assert expected['neck'][0].size(0) == 4
+    losses['loss_srd_feature'].backward()
+    assert student.backbone.conv1.weight.grad.any()
 
 
 def test_a_linear_probe_learns_from_the_logits_alone():
