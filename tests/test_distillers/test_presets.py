@@ -137,22 +137,25 @@ def test_cosines_are_no_logits():
 
 
 def test_groups_of_images():
-    """A network for re-identification gets them as (1, N, C, H, W), and makes its logits for its loss only."""
+    """A network for re-identification gets them as (1, N, C, H, W)."""
     config = load_config('mmdet::reid/reid_r50_8xb32-6e_mot17train80_test-mot17val20.py', 'k')
     config.model.backbone.update(depth=18)
     config.model.head.in_channels = 512
     config.model.pop('init_cfg', None)
     student = build_model(config, 'k')
     teacher = dict(config='mmpretrain::resnet/resnet18_8xb32_in1k.py', allow_random=True)
-    distiller = mmsrd.attach(student, dict(teacher=teacher))
-    assert list(distiller.losses) == ['feature']
+    losses = dict(last=dict(student='backbone', teacher='backbone', pool=True))
+    distiller = mmsrd.attach(student, dict(teacher=teacher, losses=losses))
     images = torch.randn(1, 4, 3, 256, 128)  # what its pooling is for
     sample = ReIDDataSample().set_gt_label(torch.tensor([0, 0, 1, 1]))
     losses = student(inputs=images, data_samples=[sample], mode='loss')
-    expected = distiller.teacher.features(images[0], None)
-    assert expected['neck'][0].size(0) == 4
-    losses['loss_srd_feature'].backward()
+    taught = distiller.teacher.features(images[0], None)['backbone']
+    value, _ = distiller.feature_losses[0](student.backbone(images[0]), taught)
+    torch.testing.assert_close(losses['loss_srd_last'], value, rtol=1e-4, atol=1e-5)
+    losses['loss_srd_last'].backward()
     assert student.backbone.conv1.weight.grad.any()
+    # Its logits are made for its loss only.
+    assert list(mmsrd.attach(build_model(config, 'k'), dict(teacher=teacher)).losses) == ['feature']
 
 
 def test_a_linear_probe_learns_from_the_logits_alone():
