@@ -144,6 +144,8 @@ def test_photographs(photos):
     check('docs/en/notes/method.md', [f'(`teacher.scale=0.5`) {100 * (preset - alone) + less[0]:.1f}',
                                       f'{-quarter.mean():.1f} points less'], complete=False)
     assert less[0] / (100 * (preset - alone)) == pytest.approx(-1 / 3, abs=0.05)  # the page on choosing: a third less
+    coco = 100 * gains(*(real.figures(photos, 'coco/yolox-nano_yolox-lite0', row) for row in (real.PRESET, ALONE)))[0]
+    check('docs/en/notes/method.md', [f'the student gains {coco:.1f} points'], complete=False)
     for part in (chess, *people):
         for row, times in real.LONGER[real.dataset_of(part, ALONE)].items():
             seconds, longer = (of_row(photos, real.dataset_of(part, each), each)['processor_seconds']
