@@ -57,6 +57,11 @@ def parse_arguments(script: str, argv: Sequence[str] | None) -> tuple[argparse.N
     return parser.parse_known_args(argv)
 
 
+def work_dir_of(config: Config, name: str) -> str:
+    """Work directory of a config that goes by a file name, where the command line gives none."""
+    return str(config.get('work_dir') or f'work_dirs/{Path(name).stem}')
+
+
 def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: bool) -> list[str]:
     """Arguments for the toolbox's script that resume where the work directory has a checkpoint, else start anew.
 
@@ -73,7 +78,7 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
         CheckpointError: There are checkpoints, and none is complete.
     """
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    own.add_argument('--work-dir', default=config.get('work_dir') or f'work_dirs/{Path(name).stem}')
+    own.add_argument('--work-dir', default=work_dir_of(config, name))
     own.add_argument('--resume', nargs='?', const='auto')
     own.add_argument('--cfg-options', nargs='+')  # MMPretrain's script would read load_from in it after --resume
     given, rest = own.parse_known_args(list(arguments))
@@ -81,12 +86,12 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
         return list(arguments)
     work_dir = Path(given.work_dir)
     hook = config.get('default_hooks', {}).get('checkpoint') or {}
-    if newest_complete(work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is not None:
+    resumes = newest_complete(work_dir, checkpoint_folders(work_dir, [hook.get('out_dir')])) is not None
+    if resumes:
         config.load_from = None
-        return [*rest, f'--work-dir={work_dir}', '--resume']
-    if given.resume == 'auto':
-        return [*rest, f'--work-dir={work_dir}']
-    return list(arguments)
+    elif given.resume != 'auto':
+        return list(arguments)
+    return [*rest, f'--work-dir={work_dir}', *(['--resume'] if resumes else [])]
 
 
 def take_config(arguments: list[str]) -> str:
@@ -164,12 +169,7 @@ def distils(runner_type: str | type[Any]) -> bool:
 
 
 def without_distillation(config: Config) -> Config:
-    """A config that tests the student alone: without the block, and with the runner that the distilling one is.
-
-    Example:
-        >>> without_distillation(Config(dict(runner_type='mmsrd.DistillRunner', distill=dict()))).runner_type
-        'Runner'
-    """
+    """A config that tests the student alone: without the block, and with the runner that the distilling one is."""
     config.pop('distill', None)
     found = runner_class(config.get('runner_type', 'Runner'))
     if found is not None and issubclass(found, DistillMixin):

@@ -22,6 +22,7 @@ from .command_line import (
     with_options,
     with_teacher,
     without_distillation,
+    work_dir_of,
 )
 from .toolbox_scripts import run_toolbox_script
 
@@ -43,8 +44,7 @@ def test(argv: Sequence[str] | None = None) -> None:  # noqa: PT028  not a test 
     _, rest = parse_arguments('test', argv)
     path = config_path(take_config(rest), 'config')
     config = without_distillation(Config.fromfile(str(path)))
-    if config.get('work_dir') is None:
-        config.work_dir = f'./work_dirs/{path.stem}'  # as the training has
+    config.work_dir = work_dir_of(config, path.name)
     # MMEngine writes the config into it, under this name: the training's, which distils, is to stay.
     run_toolbox_script('test', config, f'{path.stem}_test.py', rest)
 

@@ -224,23 +224,26 @@ class ClassificationPreset(Preset):
         return losses
 
 
+_NO_LOGITS = {
+    'MultiLabel': 'a head is multi-label, so its logits are not one distribution over the classes',
+    'MultiTask': 'a head has several tasks, and which of them are the same is not known',
+    'ArcFace': 'a head is ArcFace, whose layer makes cosines, which it scales afterwards'}
+"""Part of the name of a head → why its logits cannot be compared."""
+
+
 def _why_not_logits(runs: tuple[DryRun, DryRun], paths: tuple[str | None, str | None]) -> str | None:
     """Return why the logits cannot be compared; None where they can."""
-    models = tuple(run.model for run in runs)
-    kinds = {kind.__name__ for model in models for kind in type(getattr(model, 'head', None)).__mro__}
-    if any('MultiLabel' in name for name in kinds):
-        return 'a head is multi-label, so its logits are not one distribution over the classes'
-    if any('MultiTask' in name for name in kinds):
-        return 'a head has several tasks, and which of them are the same is not known'
-    if any('ArcFace' in name for name in kinds):
-        return 'a head is ArcFace, whose layer makes cosines, which it scales afterwards'
+    kinds = {kind.__name__ for run in runs for kind in type(getattr(run.model, 'head', None)).__mro__}
+    for part, reason in _NO_LOGITS.items():
+        if any(part in name for name in kinds):
+            return reason
     classes = []
-    for side, run, model, path in zip(('student', 'teacher'), runs, models, paths):
+    for side, run, path in zip(('student', 'teacher'), runs, paths):
         if path is None:
             return f'the {side} has no linear layer that makes them'
         if not run.num_calls(path):
             return f'the {side} makes them for its loss only'
-        classes.append(model.get_submodule(path).out_features)
+        classes.append(run.model.get_submodule(path).out_features)
     return None if classes[0] == classes[1] else \
         f'the student has {classes[0]} classes and the teacher {classes[1]}'
 

@@ -120,18 +120,11 @@ def test_classification_on_a_detector(model):
         preset_losses('classification', model(RETINA), model(RETINA))
 
 
-def test_several_labels_are_no_distribution():
+@pytest.mark.parametrize('head', ['MultiLabelLinearClsHead', 'ArcFaceClsHead'])
+def test_no_logits_of_one_distribution(head):
     name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
     config = load_config(name, 'k')
-    config.model.head = dict(type='MultiLabelLinearClsHead', num_classes=1000, in_channels=512)
-    distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
-    assert list(distiller.losses) == ['feature']
-
-
-def test_cosines_are_no_logits():
-    name = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
-    config = load_config(name, 'k')
-    config.model.head = dict(type='ArcFaceClsHead', num_classes=1000, in_channels=512)
+    config.model.head = dict(type=head, num_classes=1000, in_channels=512)
     distiller = mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=name, allow_random=True)))
     assert list(distiller.losses) == ['feature']
 
