@@ -27,7 +27,15 @@ def of_row(results: pd.DataFrame, dataset: str, row: str) -> pd.DataFrame:
 
 def by_seed(results: pd.DataFrame, dataset: str, row: str, metric: str) -> pd.Series:
     """A metric of a row, for each seed that is recorded."""
-    return of_row(results, dataset, row).get(f'metrics.{metric}', pd.Series(dtype=float))
+    return _column(results, dataset, row, f'metrics.{metric}')
+
+
+def _column(results: pd.DataFrame, dataset: str, row: str, name: str) -> pd.Series:
+    """Values of a column for each seed of a row that has one; found in the sorted index, for tables ask thousands."""
+    try:
+        return results[name].loc[(dataset, row)].dropna()
+    except KeyError:  # nobody has the column, or nothing is recorded of the row
+        return pd.Series(dtype=float)
 
 
 def gains(values: pd.Series, alone: pd.Series) -> pd.Series:
@@ -37,7 +45,7 @@ def gains(values: pd.Series, alone: pd.Series) -> pd.Series:
 
 def alignment(results: pd.DataFrame, dataset: str, row: str, loss: str) -> str:
     """Mean of the last alignment of a loss over the seeds of a row; nothing where it was not logged."""
-    values = list(of_row(results, dataset, row).get(f'alignment.{loss}', pd.Series(dtype=float)).dropna())
+    values = list(_column(results, dataset, row, f'alignment.{loss}'))
     return f'{statistics.mean(values):.2f}' if values else ''
 
 
