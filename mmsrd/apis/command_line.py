@@ -80,7 +80,7 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--work-dir', default=work_dir_of(config, name))
     own.add_argument('--resume', nargs='?', const='auto')
-    own.add_argument('--cfg-options', nargs='+')  # MMPretrain's script would read load_from in it after --resume
+    own.add_argument('--cfg-options', nargs='+', action='extend', default=[])
     given, rest = own.parse_known_args(list(arguments))
     if not restarts and given.resume != 'auto':
         return list(arguments)
@@ -91,7 +91,10 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
         config.load_from = None
     elif given.resume != 'auto':
         return list(arguments)
-    return [*rest, f'--work-dir={work_dir}', *(['--resume'] if resumes else [])]
+    # MMPretrain's script would read load_from in them after --resume.
+    options = [option for option in given.cfg_options if not option.startswith('load_from=')]
+    return [*rest, f'--work-dir={work_dir}', *(['--cfg-options', *options] if options else []),
+            *(['--resume'] if resumes else [])]
 
 
 def take_config(arguments: list[str]) -> str:

@@ -263,9 +263,9 @@ class ProjectorDistiller(nn.Module):
     def _weighted_losses(self, student: Mapping[str, Sequence[Sequence[Tensor]]], taught: Sequence[dict[str, Features]],
                          sizes: Sequence[tuple[int, int]], device: torch.device) -> dict[str, Tensor]:
         """Compare features of each batch: those of the student by path, those of the teachers by name."""
-        factor = self.progress.factor
+        factor, trains = self.progress.factor, torch.is_grad_enabled()
         taps = None
-        if torch.is_grad_enabled() and any(loss.measured is not None for loss in self.feature_losses):
+        if trains and any(loss.measured is not None for loss in self.feature_losses):
             self.update_balances()
             taps = GradientTaps()
         entries: dict[str, Tensor] = {}
@@ -276,7 +276,8 @@ class ProjectorDistiller(nn.Module):
             other = [features[config.teacher_name][config.teacher] for features in taught]
             # At weight 0 the student's graph is not touched at all: it trains bit for bit as without a teacher.
             weight, step = config.weight * factor, None
-            with torch.set_grad_enabled(weight > 0 and torch.is_grad_enabled()):
+            loss.work_together(trains)
+            with torch.set_grad_enabled(weight > 0 and trains):
                 if taps is not None and weight > 0:
                     step = loss.measured.begin(weight) if loss.measured is not None else None
                     own = [taps.tap(levels, self.recorders.copies(config.student), step) for levels in own]

@@ -110,6 +110,11 @@ class FeatureLoss(nn.Module):
         """Indices of the student's levels that are compared."""
         return sorted({pair.student for pair in self.pairs})
 
+    def work_together(self, together: bool) -> None:
+        """Say whether all processes compute the next loss (:attr:`BaseDistillLoss.shares`), if only to log it."""
+        if isinstance(self.criterion, BaseDistillLoss):
+            self.criterion.together = together
+
     @property
     def measured(self) -> Balance | GradientWatch | None:
         """Return what measures the gradients of a step, where they are balanced or watched."""

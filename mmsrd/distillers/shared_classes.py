@@ -43,7 +43,10 @@ def take_classes(distiller: ProjectorDistiller, student: nn.Module, names: Seque
         for loss in logits:
             if match.order is None or not loss.reorder_classes(match.order, _anchors(student, loss), device):
                 _leave_out(distiller, loss, match.text)
-        if init is not None and init.classifiers:
+        if init is not None and name not in distiller.teachers:
+            print_log(f'{teacher.key}: the student does not start with its layers, because nothing else of it is '
+                      'compared', logger='current', level=logging.WARNING)
+        elif init is not None and init.classifiers:
             print_log(f'{teacher.key}: the student keeps its own {", ".join(init.classifiers)}, because its '
                       'classes are not those of the teacher in the same order', logger='current')
             init.leave_out_classifiers()

@@ -97,7 +97,7 @@ class PretrainedTeacher(Teacher):
         trained with images of one size.
         """
         size = self.image_size
-        padded = size.divisor % UNIT == 0 and (not size.is_same or divisor % UNIT == 0)
+        padded = size.divisor % UNIT == 0 and (not size.is_same or divisor % size.divisor == 0)
         if size.size is not None or padded:
             return size
         calls = {path: run.num_calls(path) for path in paths}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..recorders import trained_part
+from ..registry import engine_name
 
 _OWN = ('backbone', 'data_preprocessor')
 
@@ -170,7 +171,7 @@ def _comparable(own: nn.Module, other: nn.Module) -> bool:
 def _from_file(module: nn.Module) -> bool:
     init: Any = getattr(module, 'init_cfg', None) or []
     entries = [init] if isinstance(init, dict) else init
-    return any(entry.get('type') in ('Pretrained', PretrainedInit) for entry in entries)
+    return any(engine_name(entry.get('type')) in ('Pretrained', PretrainedInit.__name__) for entry in entries)
 
 
 def _kind(layer: nn.Module) -> tuple[type, dict[str, torch.Size]]:

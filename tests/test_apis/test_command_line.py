@@ -390,15 +390,17 @@ def test_a_resume_is_not_from_load_from(tmp_path, monkeypatch, flag, restarts, r
     options = ['--cfg-options', 'a.b=1', '--amp', '--cfg-options', 'load_from=pretrained.pth']
     arguments = auto_resumed([*flag, *options], config, 'a.py', restarts)
     assert config.load_from == (None if resumes else 'pretrained.pth')
-    assert arguments == (['--amp', '--work-dir=run', '--resume'] if resumes else [*flag, *options])
+    kept = ['--amp', '--work-dir=run', '--cfg-options', 'a.b=1', '--resume']
+    assert arguments == (kept if resumes else [*flag, *options])
 
 
 def test_a_first_start_with_resume(tmp_path, monkeypatch):
     """Begins as the config says: MMDetection's script leaves its weights out, MMPretrain's resumes from them."""
     monkeypatch.chdir(tmp_path)
     config = Config(dict(work_dir='run', load_from='pretrained.pth'))
-    arguments = ['--resume', '--amp', '--cfg-options', 'load_from=pretrained.pth']
-    assert auto_resumed(arguments, config, 'a.py', False) == ['--amp', '--work-dir=run']
+    arguments = ['--resume', '--amp', '--cfg-options', 'load_from=pretrained.pth', 'distill.teacher.scale=0.5']
+    assert auto_resumed(arguments, config, 'a.py', False) == [
+        '--amp', '--work-dir=run', '--cfg-options', 'distill.teacher.scale=0.5']  # for --teacher replaces the block
     assert config.load_from == 'pretrained.pth'
 
 

@@ -12,6 +12,7 @@ import mmsrd
 from mmsrd.compat.torch_versions import TORCH
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.errors import FeatureMismatchError, TapError
+from mmsrd.models.losses import BaseDistillLoss
 
 
 def step(model, batch):
@@ -155,6 +156,24 @@ def test_weight_zero_still_shows_alignment(student, distill, batch):
     losses = student(**batch(student))
     assert losses['loss_srd_neck'].item() == 0
     assert losses['srd_alignment/neck'].item() != 0
+
+
+def test_processes_work_together_at_weight_zero(student, distill, batch):
+    """For the alignment that is logged; not in a validation loss, which may be of one of them alone."""
+    shared = []
+
+    class Listening(BaseDistillLoss):
+        def compare(self, student, teacher, reduce):
+            shared.append(self.shares)
+            return student.mean()
+
+    distill['losses']['neck'] = dict(type=Listening, student='neck', teacher='neck', weight=0.0)
+    mmsrd.attach(student, distill)
+    data = batch(student)
+    step(student, data)
+    with torch.no_grad():
+        step(student, data)
+    assert shared == [True] * 3 + [False] * 3
 
 
 def test_levels_resizing_pooling_and_no_projector(student, distill, batch):

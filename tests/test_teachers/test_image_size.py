@@ -72,8 +72,8 @@ def test_predictions_of_such_a_teacher():
 class Joining(BaseModel):
     """Halves an image several times; a neck doubles the map of one stride and adds it to the one before."""
 
-    def __init__(self, stride, rounds, halvings=6):
-        super().__init__()
+    def __init__(self, stride, rounds, halvings=6, divisor=1):
+        super().__init__(dict(type='ImgDataPreprocessor', pad_size_divisor=divisor))
         padding = 1 if rounds == 'up' else 0
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), *(
             nn.Conv2d(4, 4, 3 if padding else 2, 2, padding) for _ in range(halvings)))
@@ -103,6 +103,16 @@ def test_the_multiple_is_found(stride, multiple, rounds):
     assert teacher.plan.conversion.image_size.multiple == multiple
     for side in range(64, 130):
         teacher.features(torch.randn(1, 3, side, side + 3), None)
+
+
+def test_a_student_that_pads_less_than_its_teacher():
+    """Both pad, and the teacher's neck wants more than the student's images have."""
+    config = dict(model=dict(type='Joining', stride=64, rounds='up', divisor=64))
+    for divisor, multiple in ((32, 64), (64, 1), (128, 1)):
+        teacher = mmsrd.attach(Joining(None, 'up', divisor=divisor), dict(
+            teacher=dict(config=config, allow_random=True), losses=NECK)).teacher
+        assert teacher.plan.conversion.image_size.multiple == multiple
+        teacher.features(torch.randn(1, 3, 3 * divisor, divisor), None)
 
 
 def test_a_neck_that_is_not_needed():

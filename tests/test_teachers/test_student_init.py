@@ -9,6 +9,7 @@ import torch
 from helpers.weights import load, same
 from mmdet.models import FCOS
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 from mmengine.registry import MODELS, RUNNERS
 from tiny import build_detector
 from torch import nn
@@ -142,8 +143,9 @@ def test_which_layers(student_config):
     config.model.bbox_head = dict(type='ATSSHead', num_classes=10, anchor_generator=anchors,
                                   in_channels=config.model.bbox_head.in_channels)
     assert list(StudentInit(student, build_detector(config.model)).parts) == ['neck']
-    student.init_cfg = dict(type='Pretrained', checkpoint='own.pth')
-    assert not StudentInit(student, build_detector(wider(student_config).model)).parts
+    for kind in ('Pretrained', PretrainedInit, 'mmengine.model.PretrainedInit'):  # as configs in pure Python are saved
+        student.init_cfg = dict(type=kind, checkpoint='own.pth')
+        assert not StudentInit(student, build_detector(wider(student_config).model)).parts
     student.init_cfg = None
     student.neck.init_cfg = dict(type='Pretrained', checkpoint='own.pth')
     assert list(StudentInit(student, build_detector(wider(student_config).model)).parts) == ['bbox_head']

@@ -61,6 +61,7 @@ class BaseDistillLoss(nn.Module):
         compares_logits: Whether the channels have a meaning of their own, so that a projector makes no sense.
         channels_are_classes: Whether that meaning is one class each.
         min_rows: Rows that a level must have, in all processes that share the loss; with fewer its loss is zero.
+        together: Whether processes work together without gradients, too: in a training step of weight 0.
 
     Raises:
         ConfigTypeError: ``sync`` is neither True nor False.
@@ -79,6 +80,7 @@ class BaseDistillLoss(nn.Module):
     compares_logits = False
     channels_are_classes = True
     min_rows = 1
+    together = False
 
     def __init__(self, sync: bool = True) -> None:
         super().__init__()
@@ -127,7 +129,7 @@ class BaseDistillLoss(nn.Module):
     @property
     def shares(self) -> bool:
         """Return whether processes work together: not in a validation loss, which may be of one of them alone."""
-        return self.sync and torch.is_grad_enabled()
+        return self.sync and (self.together or torch.is_grad_enabled())
 
     @property
     def shares_rows(self) -> bool:
