@@ -80,7 +80,7 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--work-dir', default=work_dir_of(config, name))
     own.add_argument('--resume', nargs='?', const='auto')
-    own.add_argument('--cfg-options', nargs='+', action='extend', default=[])
+    own.add_argument('--cfg-options', nargs='+')  # MMPretrain's script would read load_from in it after --resume
     given, rest = own.parse_known_args(list(arguments))
     if not restarts and given.resume != 'auto':
         return list(arguments)
@@ -91,10 +91,7 @@ def auto_resumed(arguments: Sequence[str], config: Config, name: str, restarts: 
         config.load_from = None
     elif given.resume != 'auto':
         return list(arguments)
-    # MMPretrain's script would read load_from in them after --resume.
-    options = [option for option in given.cfg_options if not option.startswith('load_from=')]
-    return [*rest, f'--work-dir={work_dir}', *(['--cfg-options', *options] if options else []),
-            *(['--resume'] if resumes else [])]
+    return [*rest, f'--work-dir={work_dir}', *(['--resume'] if resumes else [])]
 
 
 def take_config(arguments: list[str]) -> str:
@@ -181,8 +178,24 @@ def without_distillation(config: Config) -> Config:
     return config
 
 
+def distilled_config(path: Path, args: argparse.Namespace, arguments: Sequence[str]) -> Config:
+    """A config with all that a command line says of it: ``--cfg-options`` and the teacher.
+
+    Args:
+        path: File of the config.
+        args: What :func:`parser_for` reads.
+        arguments: The command line.
+
+    Raises:
+        ConfigError: As :func:`with_teacher`.
+    """
+    config = with_options(Config.fromfile(str(path)), arguments)  # which may be the block
+    config = with_teacher(config, args.teacher, args.teacher_checkpoint, args.distill_preset)
+    return with_options(config, arguments)  # or of a teacher that replaces the config's
+
+
 def with_options(config: Config, arguments: Sequence[str]) -> Config:
-    """A config with what ``--cfg-options`` says, which may be the ``distill`` block; the script merges it once more."""
+    """A config with what ``--cfg-options`` says."""
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     config.merge_from_dict(own.parse_known_args(list(arguments))[0].cfg_options)

@@ -17,10 +17,9 @@ from ..utils.dist import shows_tracebacks
 from ..utils.zoo import config_path
 from .command_line import (
     auto_resumed,
+    distilled_config,
     parse_arguments,
     take_config,
-    with_options,
-    with_teacher,
     without_distillation,
     work_dir_of,
 )
@@ -31,8 +30,7 @@ def train(argv: Sequence[str] | None = None) -> None:
     """Train a student: ``train.py CONFIG [--teacher ...] [flags of the toolbox's train.py]``."""
     args, rest = parse_arguments('train', argv)
     path = config_path(take_config(rest), 'config')
-    config = with_options(Config.fromfile(str(path)), rest)
-    config = with_teacher(config, args.teacher, args.teacher_checkpoint, args.distill_preset)
+    config = distilled_config(path, args, rest)
     run_toolbox_script('train', config, path.name, auto_resumed(rest, config, path.name, args.auto_resume))
 
 

@@ -14,9 +14,7 @@ from mmengine.config.lazy import LazyAttr, LazyObject
 
 from ..errors import MissingPackageError
 from ..utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
-from ..utils.zoo import package_files
-
-_TOOLBOXES = ('mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'mmrotate', 'mmyolo')
+from ..utils.zoo import TOOLBOXES, package_files
 
 
 def toolbox_of(config: Config) -> str:
@@ -26,15 +24,15 @@ def toolbox_of(config: Config) -> str:
         MissingPackageError: No toolbox is installed.
     """
     scope = config.get('default_scope')
-    if scope in _TOOLBOXES:
+    if scope in TOOLBOXES:
         return str(scope)
-    for package in _TOOLBOXES:
+    for package in TOOLBOXES:
         try:
             package_files(package)
             return package
         except MissingPackageError:
             continue
-    raise MissingPackageError(f'none of {", ".join(_TOOLBOXES)} is installed; install the one your config is for')
+    raise MissingPackageError(f'none of {", ".join(TOOLBOXES)} is installed; install the one your config is for')
 
 
 def toolbox_script(package: str, script: str) -> Path:
@@ -78,7 +76,19 @@ def run_toolbox_script(script: str, config: Config, name: str, arguments: Sequen
     with tempfile.TemporaryDirectory(prefix='mmsrd-') as folder:
         handed_over = Path(folder, name).with_suffix('.py')
         handed_over.write_text(config_stub(config))
-        run_script(str(path), [str(handed_over), *arguments])
+        run_script(str(_asking_for_the_runner(path, Path(folder))), [str(handed_over), *arguments])
+
+
+def _asking_for_the_runner(script: Path, folder: Path) -> Path:
+    """The script, or a copy of it that makes the runner of the config's ``runner_type``; MMPose's makes MMEngine's."""
+    source = script.read_text(encoding='utf-8')
+    if 'runner_type' in source:
+        return script
+    registry = "__import__('mmengine.registry', fromlist=['RUNNERS']).RUNNERS"
+    copied = folder / 'scripts' / script.name  # apart from the config, which may have its name
+    copied.parent.mkdir()
+    copied.write_text(source.replace('Runner.from_cfg(', f'{registry}.build('), encoding='utf-8')
+    return copied
 
 
 _HANDED_OVER: dict[str, Any] = {}

@@ -41,7 +41,7 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
     failures: list[str] = []
     try:
         with preserved_random_state(), _noted(failures):
-            loader = runner.build_dataloader(_without_workers(runner._val_dataloader))
+            loader = runner.build_dataloader(without_workers(runner._val_dataloader))
             evaluator = runner.build_evaluator(copy.deepcopy(runner._val_evaluator))
             if type(evaluator).evaluate is not Evaluator.evaluate:
                 raise NotImplementedError(f'{type(evaluator).__name__} gives parts of the set to metrics of their own')
@@ -52,6 +52,8 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
             whole = len(loader.dataset)
             size = min(len(seen), whole)
             for metric in evaluator.metrics if not failure and seen else ():
+                if getattr(metric, 'outfile_prefix', None):
+                    metric.outfile_prefix = None  # its files are the student's
                 if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
                     metric.img_ids = seen
                 metric.compute_metrics = _guarded(metric.compute_metrics, failures)
@@ -78,7 +80,7 @@ def _noted(failures: list[str]) -> Iterator[None]:
         failures.append(f'{type(e).__name__}: {e}')
 
 
-def _without_workers(options: Any) -> Any:
+def without_workers(options: Any) -> Any:
     """The options of a data loader, but with no workers that would live as long as the training."""
     if not isinstance(options, dict):
         return options

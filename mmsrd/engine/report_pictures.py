@@ -5,6 +5,7 @@ import contextlib
 import copy
 import io
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, Callable, Iterable
 
@@ -108,7 +109,8 @@ class ReportPictures:
         if 'pred_label' in sample or 'gt_label' in sample:
             text = self._label(column, sample)
         else:
-            options = dict(pred_score_thr=SCORE) if 'pred_instances' in sample else {}
+            takes = signature(self._visualizer.add_datasample).parameters
+            options = dict(pred_score_thr=SCORE) if 'pred_score_thr' in takes else {}
             self._visualizer.set_image(image)  # MMEngine's own visualizer draws nothing
             self._visualizer.add_datasample('', image, sample, draw_gt=column == TRUTH, draw_pred=column != TRUTH,
                                             show=False, **options)

@@ -5,7 +5,6 @@ from typing import Any, Iterator, Mapping
 
 import torch
 from mmengine.dist import broadcast
-from mmengine.logging import print_log
 from mmengine.model import PretrainedInit
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -110,7 +109,6 @@ class StudentInit:
             for name, value in weights.items():
                 own[name].copy_(value)
                 broadcast(own[name])
-        print_log(f'The student starts with these layers of the teacher: {self}', logger='current')
 
 
 def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:

@@ -92,11 +92,18 @@ class TeacherGroup(Dict[str, Teacher]):
         for teacher in self.values():
             teacher.forget_original()
 
-    def init_student(self) -> None:
-        """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`."""
+    def init_student(self, loads: bool = False) -> None:
+        """Give the student the layers that it is to start with, once it is initialised; after :meth:`prepare`.
+
+        Args:
+            loads: Whether it reads a checkpoint afterwards, as the log is to say; False by default.
+        """
         for teacher in self.values():
             if teacher.student_init is not None:
                 teacher.student_init.apply()
+                print_log(f'The student starts with these layers of the teacher: {teacher.student_init}'
+                          + ('; a checkpoint that is loaded next replaces what it has' if loads else ''),
+                          logger='current')
                 teacher.student_init = None
 
     def update_ema(self, student: nn.Module) -> None:

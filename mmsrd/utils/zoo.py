@@ -25,6 +25,8 @@ _LISTS: dict[str, Callable[[], dict[str, str]]] = {
     'torchvision': checkpoint.get_torchvision_models, 'open-mmlab': checkpoint.get_external_models,
     'openmmlab': checkpoint.get_external_models, 'mmcls': checkpoint.get_mmcls_models}
 """Names of weights that MMEngine knows, by scheme."""
+TOOLBOXES = 'mmdet', 'mmpretrain', 'mmseg', 'mmpose', 'mmrotate', 'mmyolo'
+"""Packages that bring configs and scripts."""
 _EXTERNAL = re.compile(r'^(\w+)::(.+)$')
 _HASH_IN_NAME = re.compile(r'-(?!(?:19|20)\d\d[01]\d[0-3]\d\.)([0-9a-f]{8,64})\.[^.]+$')
 
@@ -51,6 +53,16 @@ def _neighbours(path: Path) -> str:
     return did_you_mean(str(path), map(str, path.parent.glob(f'*{path.suffix}')))
 
 
+def _in_a_zoo(path: Path) -> str:
+    """Say how a config is named that an installed toolbox has under the name of a missing file."""
+    for package in TOOLBOXES:
+        with contextlib.suppress(MissingPackageError):
+            configs = package_files(package) / 'configs'
+            for found in configs.rglob(f'{path.stem}.py'):
+                return f'; {package} has {package}::{found.relative_to(configs)}'
+    return ''
+
+
 def config_path(name: str, key: str) -> Path:
     """The file that a config name means: a path, or ``package::path/below/configs.py``.
 
@@ -63,7 +75,8 @@ def config_path(name: str, key: str) -> Path:
         path = Path(name).expanduser()
         if path.is_file():
             return path
-        raise ConfigError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}')
+        raise ConfigError.at(key, name, f'no such config file (looked in {Path.cwd()}){_neighbours(path)}'
+                             f'{_in_a_zoo(path)}')
     package, relative = match.groups()
     configs = package_files(package) / 'configs'
     path = configs / relative

@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 from packaging.metadata import Metadata
 
 from mmsrd import DistillRunner, __version__
+from mmsrd.apis import distilled_config, parser_for, toolbox_scripts, train
 from mmsrd.apis.command_line import auto_resumed, take_config, with_options, with_teacher, without_distillation
 from mmsrd.apis.toolbox_scripts import config_stub, toolbox_of
 from mmsrd.errors import ConfigError
@@ -142,6 +143,38 @@ def test_a_runner_for_a_test(runner_type, plain):
         config.runner_type = runner_type
         with_teacher(config, None, None, None)  # which accepts all of them
     assert without_distillation(config).to_dict() == ({} if plain is None else dict(runner_type=plain))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+config = Config.fromfile(sys.argv[1])
+config.work_dir = str(Path(__file__).with_name('run'))
+runner = Runner.from_cfg(config)
+Path(__PLACE__).write_text(f'{type(runner).__name__} {runner.distill_config.teachers[""].scale}')
+"""
+
+
+def test_a_script_that_makes_its_own_runner(distilled_file, distill, tmp_path, monkeypatch):
+    """MMPose's does not read ``runner_type``."""
+    script = tmp_path / 'train.py'
+    script.write_text(SCRIPT.replace('__PLACE__', repr(str(tmp_path / 'made'))))
+    monkeypatch.setattr(toolbox_scripts, 'toolbox_script', lambda package, name: script)
+    monkeypatch.setattr(Config, 'pretty_text', property(repr))
+    teacher = distill['teacher']
+    train([str(distilled_file), '--teacher', teacher['config'], '--teacher-checkpoint', teacher['checkpoint'],
+           '--cfg-options', 'distill.teacher.scale=0.5'])
+    assert (tmp_path / 'made').read_text() == 'DistillRunner 0.5'
+
+
+def test_options_of_a_teacher_of_the_command_line(distilled_file):
+    """They are for the one that ``--teacher`` names, also where a resume leaves them out of the script's arguments."""
+    arguments = ['--teacher', 'other.py', '--cfg-options', 'distill.teacher.swap_channels=True']
+    config = distilled_config(distilled_file, parser_for('train').parse_known_args(arguments)[0], arguments)
+    assert config.distill.teacher == dict(config='other.py', checkpoint=None, swap_channels=True)
 
 
 def test_the_block_may_come_from_the_command_line():
@@ -390,17 +423,15 @@ def test_a_resume_is_not_from_load_from(tmp_path, monkeypatch, flag, restarts, r
     options = ['--cfg-options', 'a.b=1', '--amp', '--cfg-options', 'load_from=pretrained.pth']
     arguments = auto_resumed([*flag, *options], config, 'a.py', restarts)
     assert config.load_from == (None if resumes else 'pretrained.pth')
-    kept = ['--amp', '--work-dir=run', '--cfg-options', 'a.b=1', '--resume']
-    assert arguments == (kept if resumes else [*flag, *options])
+    assert arguments == (['--amp', '--work-dir=run', '--resume'] if resumes else [*flag, *options])
 
 
 def test_a_first_start_with_resume(tmp_path, monkeypatch):
     """Begins as the config says: MMDetection's script leaves its weights out, MMPretrain's resumes from them."""
     monkeypatch.chdir(tmp_path)
     config = Config(dict(work_dir='run', load_from='pretrained.pth'))
-    arguments = ['--resume', '--amp', '--cfg-options', 'load_from=pretrained.pth', 'distill.teacher.scale=0.5']
-    assert auto_resumed(arguments, config, 'a.py', False) == [
-        '--amp', '--work-dir=run', '--cfg-options', 'distill.teacher.scale=0.5']  # for --teacher replaces the block
+    arguments = ['--resume', '--amp', '--cfg-options', 'load_from=pretrained.pth']
+    assert auto_resumed(arguments, config, 'a.py', False) == ['--amp', '--work-dir=run']
     assert config.load_from == 'pretrained.pth'
 
 

@@ -278,3 +278,13 @@ def test_a_baseline_in_the_same_directory(make_runner, distill, tmp_path, monkey
     runner = make_runner('run', {**distill, 'report': dict(baseline='~/run')})
     with pytest.raises(ConfigError, match=r"distill.report.baseline = '.*/run': is the work directory of this"):
         runner.train()
+
+
+def test_a_visualizer_that_draws_no_boxes(make_runner, teacher):
+    """MMEngine's own, where a config names none."""
+    runner = make_runner('run', dict(teacher=teacher[0], report=dict(images=1)), **SHORT, **{
+        'visualizer.type': 'mmengine.Visualizer'})
+    runner.train()
+    assert 'could not be' not in log_of(runner)
+    shown = [name.partition(':')[0] for name in Page(Path(runner.work_dir, PAGE)).pictures]
+    assert sorted(shown) == ['ground truth', 'student', 'teacher']

@@ -10,8 +10,10 @@ import torch.distributed as dist
 from helpers.models import hooks_of
 from helpers.weights import load, same, tensors_in
 from mmengine.model import is_model_wrapper
-from mmengine.registry import MODEL_WRAPPERS
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import MODEL_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS
 
+from mmsrd.engine import optimizer
 from mmsrd.errors import ConfigError
 
 EMA = dict(type='EMAHook', momentum=0.1)
@@ -208,3 +210,54 @@ def test_a_hook_of_the_config_is_not_registered_twice(make_runner, distill):
         runner.train()
         averages.append(runner.model.distiller.teacher.state())
     assert same(*averages)
+
+
+def rates_of_projectors(runner):
+    """Learning rates with which the projectors are trained."""
+    wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    own = {id(parameter) for parameter in runner.model.distiller.parameters()}
+    assert own
+    return {group['lr'] for group in wrapper.param_groups for parameter in group['params'] if id(parameter) in own}
+
+
+@pytest.mark.parametrize(('keys', 'factor'), [
+    ({'neck': dict(lr_mult=0.1)}, 1), ({'distiller': dict(lr_mult=0.5), 'neck': dict(lr_mult=0.1)}, 0.5),
+    ({'backbone': dict(lr_mult=0.1)}, 1)])
+def test_settings_of_the_student_are_not_those_of_projectors(make_runner, distill, keys, factor):
+    """A loss may have the name of a part of the student; MMEngine looks for keys anywhere in a parameter's name."""
+    runner = make_runner('run', distill, **{'optim_wrapper.paramwise_cfg': dict(custom_keys=keys)})
+    assert rates_of_projectors(runner) == {factor * runner.cfg.optim_wrapper.optimizer.lr}
+    assert runner.cfg.optim_wrapper.paramwise_cfg.custom_keys == keys
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class WeightsOfLayers(DefaultOptimWrapperConstructor):
+    """Takes parameters of modules that have a ``weight``, as MMYOLO's for YOLOv5 does."""
+
+    def add_params(self, params, module, **kwargs):
+        params += [dict(params=[layer.weight]) for layer in module.modules()
+                   if isinstance(getattr(layer, 'weight', None), torch.nn.Parameter)]
+
+
+@pytest.mark.parametrize(('projector', 'missing'), [('OrthogonalProjector', 3), ('LinearProjector', 0)])
+def test_an_optimizer_that_leaves_projectors_out(make_runner, distill, monkeypatch, projector, missing):
+    said = []
+    monkeypatch.setattr(optimizer, 'print_log', lambda text, **_: said.append(text))
+    distill['losses']['neck']['projector'] = dict(type=projector)
+    runner = make_runner('run', distill, **{'optim_wrapper.constructor': 'WeightsOfLayers',
+                                            'optim_wrapper.paramwise_cfg': dict(norm_decay_mult=1.0)})
+    runner.build_optim_wrapper(runner.optim_wrapper)
+    assert sum(text.count('distiller.losses.neck.projectors') for text in said) == missing
+
+
+def test_test_time_augmentation_with_the_toolboxs_script(make_runner, distill):
+    """It puts the student into another model, which is tested and not trained."""
+    wrapped = make_runner('alone').cfg.model
+    runner = make_runner('run', distill, model=dict(_delete_=True, type='DetTTAModel', tta_cfg=dict(
+        nms=dict(type='nms', iou_threshold=0.5), max_per_img=10), module=wrapped), **{
+        'test_dataloader.dataset.pipeline': [dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[
+            [dict(type='Resize', scale=(64, 64), keep_ratio=True)], [dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadAnnotations', with_bbox=True)],
+            [dict(type='PackDetInputs', meta_keys=(
+                'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip', 'flip_direction'))]])]})
+    assert 'coco/bbox_mAP' in runner.test()

@@ -306,3 +306,11 @@ def test_config(check, images):
 def test_config_errors(check, kind, message):
     with pytest.raises(kind, match=message):
         parse_teacher('k', dict(config='c', checkpoint='f', check=check))
+
+
+def test_files_of_the_metric_are_the_students(make_runner, teacher, tmp_path):
+    runner = make_runner('run', dict(teacher=teacher[0], report=False), **ONE_EPOCH, **{
+        'train_cfg.val_begin': 9, 'val_evaluator.outfile_prefix': str(tmp_path / 'results')})
+    runner.train()
+    assert len(found_by(runner)) == 1
+    assert not list(tmp_path.glob('results*'))

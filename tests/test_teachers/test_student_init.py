@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -97,7 +98,10 @@ def test_otherwise_it_starts_as_it_would_alone(make_runner, teacher, block):
 def test_what_is_loaded_comes_first(make_runner, student, teacher, tmp_path):
     start = tmp_path / 'start.pth'
     torch.save(dict(state_dict=student.state_dict()), start)
-    make_runner('run', dict(teacher=teacher), load_from=str(start), **STILL).train()
+    runner = make_runner('run', dict(teacher=teacher), load_from=str(start), **{**STILL, 'log_level': 'INFO'})
+    runner.train()
+    assert 'layers); a checkpoint that is loaded next replaces what it has' in \
+        next(Path(runner.log_dir).glob('*.log')).read_text()
     assert same(parameters(load(tmp_path / 'run' / 'epoch_1.pth')['state_dict']), parameters(student.state_dict()))
 
 

@@ -281,6 +281,7 @@ def test_compare_teacher(distill, student_config, tmp_path):
     # Drawn anew in each call of a training; it asks where the training is, which there is none of.
     student_config.model.data_preprocessor.batch_augments = [dict(type='BatchSyncRandomResize',
                                                                   random_size_range=(64, 96), size_divisor=32)]
+    student_config.val_dataloader.update(num_workers=2, prefetch_factor=2)
     student_config.dump(str(tmp_path / 'student.py'))
     done = forked(ROOT / 'tools/analysis/compare_teacher.py', tmp_path / 'student.py', '--images', '2')
     rows = [line.split() for line in done.stdout.splitlines() if line.startswith(('folded', 'bf16', 'all'))]

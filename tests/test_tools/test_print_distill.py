@@ -62,13 +62,13 @@ def test_print_distill(distill, student_config, tmp_path):
     student_config.dump(str(tmp_path / 'student.py'))
     done = forked(
         ROOT / 'tools/analysis/print_distill.py', tmp_path / 'student.py', '--teacher', distill['teacher']['config'],
-        '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96')
+        '--teacher-checkpoint', '/not/read.pth', '--shape', '64', '96', '--cfg-options', 'distill.schedule.interval=2')
     assert 'neck[0]  8' in done.stdout
     assert 'projectors: 0.006 M parameters' in done.stdout
     assert 'GFLOPs per image to its deepest tap' in done.stdout
     assert 'memory at batch 2' in done.stdout
-    assert re.search(r'three forward passes \(\d\.\d GFLOPs each per image\): the teacher adds \d+% to its FLOPs$',
-                     done.stdout, re.MULTILINE)
+    assert re.search(r'three forward passes \(\d\.\d GFLOPs each per image\): the teacher adds \d+% to its FLOPs; with '
+                     r'interval 2, \d+% on average$', done.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize(('interval', 'text'), [(1, 'the teacher adds 40% to its FLOPs\n'),

@@ -138,6 +138,13 @@ def test_local_config_with_a_typo(tmp_path):
         zoo.config_path(str(tmp_path / 'teachr.py'), 'k')
 
 
+@pytest.mark.parametrize('name', ['retinanet/retinanet_r101_fpn_2x_coco.py', 'retinanet_r101_fpn_2x_coco',
+                                  'configs/retinanet/retinanet_r101_fpn_2x_coco.py'])
+def test_a_zoo_config_without_its_package(name):
+    with pytest.raises(ConfigError, match='; mmdet has mmdet::retinanet/retinanet_r101_fpn_2x_coco.py'):
+        zoo.config_path(name, 'k')
+
+
 def test_local_checkpoint_with_a_typo(tmp_path):
     (tmp_path / 'epoch_12.pth').write_bytes(b'')
     with pytest.raises(CheckpointError, match=r"did you mean '.*epoch_12.pth'"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import sys
 from typing import Any, Sequence
 
 import torch
@@ -16,9 +17,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
-from mmsrd.apis import parser_for, with_teacher
+from mmsrd.apis import distilled_config, parser_for
 from mmsrd.config import PLAIN
 from mmsrd.distillers import attach_distiller, read_block, text_table
+from mmsrd.engine.evaluate_teacher import without_workers
 from mmsrd.errors import MMSRDError
 from mmsrd.models.losses.functional import correlation, standardize
 from mmsrd.teachers.build_model import build_model
@@ -59,11 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                                      usage='compare_teacher.py CONFIG [--teacher CONFIG] [...]')
     parser.add_argument('config', help='a path or a model zoo name (mmdet::...)')
     parser.add_argument('--images', type=int, default=8, help='of the validation set, in one batch')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='as for train.py')
     args = parser.parse_args(argv)
-    config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
-                          args.teacher_checkpoint, args.distill_preset)
-    loader = copy.deepcopy(config.val_dataloader)
-    loader.update(batch_size=args.images, num_workers=0, persistent_workers=False)
+    config = distilled_config(config_path(args.config, 'config'), args, sys.argv[1:] if argv is None else argv)
+    loader = {**without_workers(config.val_dataloader), 'batch_size': args.images}
     with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmengine')):
         data = next(iter(Runner.build_dataloader(loader)))
     expected = features(config, PLAIN, data)

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Sequence
 
 import torch
 from costs import Costs, measure_costs
-from mmengine.config import Config
 
-from mmsrd.apis import parser_for, with_teacher
+from mmsrd.apis import distilled_config, parser_for
 from mmsrd.distillers import attach_distiller, read_block
 from mmsrd.errors import MMSRDError
 from mmsrd.teachers.build_model import build_model
@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('config', help='a path or a model zoo name (mmdet::...)')
     parser.add_argument('--shape', type=int, nargs=2, default=[224, 224], metavar=('H', 'W'), help='of the images')
     parser.add_argument('--batch', type=int, default=2, help='images')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='as for train.py')
     args = parser.parse_args(argv)
-    config = with_teacher(Config.fromfile(str(config_path(args.config, 'config'))), args.teacher,
-                          args.teacher_checkpoint, args.distill_preset)
+    config = distilled_config(config_path(args.config, 'config'), args, sys.argv[1:] if argv is None else argv)
     block = read_block(config.get('distill'))
     student = build_model(config, 'model')
     distiller = attach_distiller(student, block)  # logs the plan

@@ -15,7 +15,7 @@ from ...errors import CheckpointError, ConfigError
 from ...registry import HOOKS
 from ...teachers.class_names import names_in
 from ...utils.dist import unwrapped
-from ..optimizer_order import restore_order
+from ..optimizer import restore_order
 
 CHECKPOINT_KEY = 'distiller'
 """Where a checkpoint keeps what belongs to distillation."""

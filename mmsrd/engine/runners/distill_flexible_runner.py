@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from ...registry import RUNNERS, engine_name
 from ...resume import ResumeMixin, ResumeSettings
 from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu
+from ..optimizer import with_own_settings
 from .distill_mixin import DistillMixin
 from .distill_runner import resume_settings_of
 from .strategies import STRATEGIES, DistillFSDPStrategy
@@ -37,6 +38,8 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
         if on_cpu():
             init_gloo(kwargs.get('launcher', 'none'))
         super().__init__(*args, cfg=cfg, **kwargs)
+
+    optim_wrapper: Any
 
     def resume_settings(self) -> ResumeSettings:
         """See :class:`mmsrd.ResumeMixin`."""
@@ -75,6 +78,8 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
             self.strategy.sync_bn = None  # once more would replace modules that recorders are on
         self.model: Any = student
         distiller = attach_distiller(student, self.distill_config)
+        if isinstance(self.optim_wrapper, dict):
+            self.optim_wrapper = with_own_settings(self.optim_wrapper, distiller)
         distiller.teachers.prepare(None if self._resume else self._load_from)
         self._prepare_wrapper(distiller)
 

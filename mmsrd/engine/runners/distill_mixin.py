@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any, Optional, cast
 
 from mmengine.hooks import Hook
-from mmengine.model import convert_sync_batchnorm, revert_sync_batchnorm
+from mmengine.model import BaseTTAModel, convert_sync_batchnorm, revert_sync_batchnorm
 from torch import nn
 
 from ...distillers import attach_distiller, read_block, set_aside
@@ -15,6 +15,7 @@ from ...utils.dist import cpu_wrapper_cfg, init_gloo, on_cpu, unwrapped
 from ...utils.hooks import register_missing
 from ..hooks import DistillHook, DistillReportHook, NoEffectHook, TeacherCheckHook
 from ..hooks.distill_hook import distiller_of, tell_classes
+from ..optimizer import tell_untrained, with_own_settings
 
 
 class DistillMixin:
@@ -62,6 +63,8 @@ class DistillMixin:
         """Build the student and attach the distiller, before the model is wrapped for distributed training."""
         student: nn.Module = super().build_model(model)  # type: ignore[misc]
         inner = unwrapped(student)
+        if isinstance(inner, BaseTTAModel):
+            return student  # of a test, which has the student inside
         # MMEngine replaces SyncBN modules when it wraps the model; a recorder on one would be lost then.
         if not self.distributed:
             inner = revert_sync_batchnorm(inner)
@@ -83,7 +86,7 @@ class DistillMixin:
         return wrapped
 
     def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
-        """Build the optimizer wrapper; an error names the key where mixed precision has no accelerator.
+        """Build the optimizer wrapper, with the settings of a config's ``custom_keys`` for the student alone.
 
         Raises:
             ConfigError: ``AmpOptimWrapper`` on a machine without accelerators.
@@ -92,13 +95,17 @@ class DistillMixin:
         if kind == 'AmpOptimWrapper' and on_cpu():
             raise ConfigError.at('optim_wrapper.type', kind, 'needs a GPU, and PyTorch sees none; leave --amp out, or '
                                  'check the driver and CUDA_VISIBLE_DEVICES')
-        return super().build_optim_wrapper(optim_wrapper)  # type: ignore[misc]
+        distiller = distiller_of(cast(Any, self))
+        given = with_own_settings(optim_wrapper, distiller) if isinstance(optim_wrapper, dict) else optim_wrapper
+        built = super().build_optim_wrapper(given)  # type: ignore[misc]
+        tell_untrained(built, distiller)
+        return built
 
     def _init_model_weights(self) -> None:
         # Not in an init_weights of the distiller: DETR, for instance, initialises more weights after its children's.
         with set_aside(unwrapped(self.model)) as distiller:
             super()._init_model_weights()  # type: ignore[misc]
-        distiller.teachers.init_student()
+        distiller.teachers.init_student(self._resume or self._load_from is not None)
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         """Register the config's hooks, and what distillation needs and reports, unless the config has it itself."""

@@ -1,12 +1,46 @@
-"""The optimizer's state of a run whose parameters were in another order."""
+"""The student's optimizer, which trains the projectors, too."""
 from __future__ import annotations
 
+import copy
+import logging
 from typing import Any, Mapping, Sequence
 
+from mmengine.logging import print_log
+from mmengine.optim import OptimWrapperDict
 from torch import nn
 
 from ..distillers import CHILD
 from ..errors import CheckpointError
+
+
+def with_own_settings(options: Mapping[str, Any], distiller: nn.Module) -> Mapping[str, Any]:
+    """Return a config's ``optim_wrapper`` whose ``custom_keys`` for the student leave the projectors alone.
+
+    MMEngine looks for a key anywhere in a parameter's name, and the names of losses are in those of projectors. A key
+    that names the distiller is meant for them.
+
+    Args:
+        options: ``optim_wrapper``; it is not changed.
+        distiller: The student's distiller.
+    """
+    keys = (options.get('paramwise_cfg') or {}).get('custom_keys') or {}
+    names = [f'{CHILD}.{name}' for name, _ in distiller.named_parameters()]
+    if any(CHILD in key for key in keys) or not any(key in name for key in keys for name in names):
+        return options
+    changed = copy.deepcopy(options)
+    changed['paramwise_cfg']['custom_keys'][f'{CHILD}.losses'] = {}  # the longest key that is found counts
+    return changed
+
+
+def tell_untrained(optim_wrapper: Any, distiller: nn.Module) -> None:
+    """Warn of projectors that an optimizer does not train; a constructor of a toolbox may take certain names only."""
+    several = list(optim_wrapper.values()) if isinstance(optim_wrapper, OptimWrapperDict) else [optim_wrapper]
+    trained = {id(parameter) for one in several for group in one.param_groups for parameter in group['params']}
+    missing = [f'{CHILD}.{name}' for name, parameter in distiller.named_parameters()
+               if parameter.requires_grad and id(parameter) not in trained]
+    if missing:
+        print_log(f'optim_wrapper.constructor leaves out parameters of the projectors, so they stay as they began: '
+                  f'{", ".join(missing)}', logger='current', level=logging.WARNING)
 
 
 def restore_order(checkpoint: dict[str, Any], model: nn.Module, distiller_key: str) -> None:
