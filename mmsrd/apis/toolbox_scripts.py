@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import re
 import runpy
 import sys
 import tempfile
@@ -87,7 +88,7 @@ def _asking_for_the_runner(script: Path, folder: Path) -> Path:
     registry = "__import__('mmengine.registry', fromlist=['RUNNERS']).RUNNERS"
     copied = folder / 'scripts' / script.name  # apart from the config, which may have its name
     copied.parent.mkdir()
-    copied.write_text(source.replace('Runner.from_cfg(', f'{registry}.build('), encoding='utf-8')
+    copied.write_text(re.sub(r'\bRunner\.from_cfg\(', f'{registry}.build(', source), encoding='utf-8')
     return copied
 
 
