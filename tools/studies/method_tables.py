@@ -135,18 +135,18 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
 
 
 def compared_on_photographs(results: pd.DataFrame) -> str:
-    """Markdown table of pairs on photographs: gain over the student alone of each of the rows."""
-    rows = (real.PRESET, real.HALF, real.QUARTER, 'PKD, balance 1', 'MSE, balance 1', 'preset, balance 0.1',
-            'preset, balance 3', real.EQUAL_TIME[real.PRESET])
+    """Markdown table of the rows on photographs: gain over the student alone, and over the preset of the same seeds."""
     lines = []
     for part in real.PAIRS:
         name, teacher, student = real.names(part)
-        base = real.figures(results, part, ALONE)
-        gained = [100 * gains(real.figures(results, part, row), base) for row in rows]
-        if len(gained[0]):
-            lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}',
-                          *(counted(points, '+') for points in gained)))
-    return markdown(('set: teacher → student', *rows), lines)
+        alone, preset = (real.figures(results, part, row) for row in (ALONE, real.PRESET))
+        for row in (*real.ROWS, *real.EQUAL_TIME.values()):
+            values = real.figures(results, part, row)
+            if len(values):
+                lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}', row,
+                              counted(100 * gains(values, alone), '+'),
+                              '' if row == real.PRESET else spread(100 * gains(values, preset), '+', 1)))
+    return markdown(('set: teacher → student', 'training', 'over alone (seeds)', 'over the preset'), lines)
 
 
 def equal_time(results: pd.DataFrame) -> str:
