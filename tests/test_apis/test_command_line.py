@@ -152,7 +152,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 config = Config.fromfile(sys.argv[1])
-config.work_dir = str(Path(__file__).with_name('run'))
+config.work_dir = __PLACE__ + ' run'
+config.visualizer.name = config.work_dir  # visualizers are global by name
 runner = Runner.from_cfg(config)
 Path(__PLACE__).write_text(f'{type(runner).__name__} {runner.distill_config.teachers[""].scale}')
 """
