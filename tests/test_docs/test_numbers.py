@@ -165,7 +165,9 @@ def test_photographs(photos):
 def numbers_of_classifiers(cls):
     return [f'{statistics.mean(values(cls, dataset, row, range(3), classification.METRIC, 1)):.1f}'
             for dataset in ('digits', 'fashion_mnist')
-            for row in (ALONE, 'SRD', 'SRD, balance 0.3', 'SRD, balance 1', 'SRD, balance 3')]
+            for row in (ALONE, 'SRD', 'SRD, balance 0.3', 'SRD, balance 1', 'SRD, balance 3')] + [
+        f'{values(cls, "tiny_imagenet", row, [0], classification.METRIC, 1)[0]:.1f}'
+        for row in (ALONE, 'SRD + KL', TEACHER)]
 
 
 def test_the_method_page(det, cls):
