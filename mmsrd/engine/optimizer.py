@@ -13,17 +13,18 @@ from ..distillers import CHILD
 from ..errors import CheckpointError
 
 
-def with_own_settings(options: Mapping[str, Any], distiller: nn.Module) -> Mapping[str, Any]:
+def with_own_settings(options: Any, distiller: nn.Module) -> Any:
     """Return a config's ``optim_wrapper`` whose ``custom_keys`` for the student leave the projectors alone.
 
     MMEngine looks for a key anywhere in a parameter's name, and the names of losses are in those of projectors. A key
     that names the distiller is meant for them.
 
     Args:
-        options: ``optim_wrapper``; it is not changed.
+        options: ``optim_wrapper``; it is not changed. One that is built already is returned as it is.
         distiller: The student's distiller.
     """
-    keys = (options.get('paramwise_cfg') or {}).get('custom_keys') or {}
+    settings = options.get('paramwise_cfg') if isinstance(options, dict) else None
+    keys = (settings or {}).get('custom_keys') or {}
     names = [f'{CHILD}.{name}' for name, _ in distiller.named_parameters()]
     if any(CHILD in key for key in keys) or not any(key in name for key in keys for name in names):
         return options

@@ -78,8 +78,7 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
             self.strategy.sync_bn = None  # once more would replace modules that recorders are on
         self.model: Any = student
         distiller = attach_distiller(student, self.distill_config)
-        if isinstance(self.optim_wrapper, dict):
-            self.optim_wrapper = with_own_settings(self.optim_wrapper, distiller)
+        self.optim_wrapper = with_own_settings(self.optim_wrapper, distiller)
         distiller.teachers.prepare(None if self._resume else self._load_from)
         self._prepare_wrapper(distiller)
 

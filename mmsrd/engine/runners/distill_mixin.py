@@ -96,8 +96,7 @@ class DistillMixin:
             raise ConfigError.at('optim_wrapper.type', kind, 'needs a GPU, and PyTorch sees none; leave --amp out, or '
                                  'check the driver and CUDA_VISIBLE_DEVICES')
         distiller = distiller_of(cast(Any, self))
-        given = with_own_settings(optim_wrapper, distiller) if isinstance(optim_wrapper, dict) else optim_wrapper
-        built = super().build_optim_wrapper(given)  # type: ignore[misc]
+        built = super().build_optim_wrapper(with_own_settings(optim_wrapper, distiller))  # type: ignore[misc]
         tell_untrained(built, distiller)
         return built
 
