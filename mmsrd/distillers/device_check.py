@@ -141,7 +141,7 @@ class StepTimes:
         ...     with times.part('teacher', cpu):
         ...         pass
         >>> times.text()
-        'a training step takes 0 ms on average; when it distils: teacher 0.0 ms'
+        'a training step takes ... ms on average; when it distils: teacher ... ms'
     """
 
     def __init__(self, steps: int = 8) -> None:
