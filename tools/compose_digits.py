@@ -28,7 +28,7 @@ CATEGORIES = [dict(id=i, name=str(i)) for i in range(10)]
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """How a scene looks. Sizes in pixels."""
+    """Looks of a scene. Sizes in pixels."""
 
     size: int = 128  # side of the square image
     digits: tuple[int, int] = (2, 6)  # fewest and most digits in an image

@@ -26,7 +26,7 @@ CATEGORIES = [dict(id=i, name=f'u{ord(emoji):x}') for i, emoji in enumerate(EMOJ
 
 @dataclass(frozen=True)
 class EmojiConfig:
-    """How a scene looks. Sizes in pixels."""
+    """Looks of a scene. Sizes in pixels."""
 
     size: int = 128  # side of the square image
     emoji: tuple[int, int] = (2, 6)  # fewest and most emoji in an image

@@ -48,7 +48,7 @@ def restore_order(checkpoint: dict[str, Any], model: nn.Module, distiller_key: s
     """Give each parameter its own state: an optimizer knows parameters by their order.
 
     The order is that of the losses in the config, and of the tasks of a head. Scripts that sort a config, as
-    ``tools/train.py`` did before version 1.0, began runs in another order.
+    ``tools/train.py`` did before version 1.0, trained in another order.
 
     Args:
         checkpoint: The checkpoint, whose ``optimizer`` and ``param_schedulers`` are changed where the order is another.

@@ -92,7 +92,7 @@ def _student_levels(student: nn.Module, distiller: ProjectorDistiller, inputs: T
 
 
 def counted(work: Callable[[], T]) -> tuple[T, int | None]:
-    """What ``work`` returns, and its FLOPs; None where PyTorch has no counter."""
+    """Return what ``work`` returns, and its FLOPs; None where PyTorch has no counter."""
     with torch.no_grad():
         if FlopCounterMode is None:
             return work(), None

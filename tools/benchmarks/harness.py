@@ -56,7 +56,7 @@ class Process:
         return self.answer()
 
     def ended(self) -> bool:
-        """Whether the process has ended."""
+        """Return whether the process has ended."""
         return self.process.poll() is not None
 
     def reason(self) -> str:

@@ -44,7 +44,7 @@ def measure(case: Case, turns: int) -> list[dict[str, float]]:
 
 
 def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
-    """What is asked of the turns, by name, turn by turn."""
+    """Return what is asked of the turns, by name, turn by turn."""
     return {
         'distilled step / (plain step + teacher alone)': [t['ours'] / (t['plain'] + t['teacher']) for t in turns],
         'with balance / with constant weights': [t['ours'] / t['no balance'] for t in turns],

@@ -87,12 +87,12 @@ def configs_of(pair: str) -> tuple[Config, Config]:
 
 
 def mmcv_ops() -> str:
-    """Which operators stand behind mmcv's: with the stand-in, the plain step of a detector is slower, too."""
+    """Return which operators stand behind mmcv's: with the stand-in, the plain step of a detector is slower, too."""
     return 'compiled' if has_compiled_ops() else 'stand-in'
 
 
 def is_detector(config: Config) -> bool:
-    """Whether the pair is of MMDetection."""
+    """Return whether the pair is of MMDetection."""
     return bool(config.get('default_scope') == 'mmdet')
 
 

@@ -35,7 +35,7 @@ def busiest(truth: Mapping[str, Any], count: int) -> list[dict[str, Any]]:
 
 def judge(boxes: Sequence[Sequence[float]], labels: Sequence[Any], true_boxes: Sequence[Sequence[float]],
           true_labels: Sequence[Any], min_iou: float = MIN_IOU) -> tuple[list[bool], list[bool]]:
-    """Which predictions (by falling score) are right, and which objects are missed; boxes are (x1, y1, x2, y2).
+    """Return which predictions (by falling score) are right, and which objects are missed; boxes are (x1, y1, x2, y2).
 
     A prediction is right if an object of its label that no earlier one has taken overlaps it by an IoU of at least
     ``min_iou``; a second box on one object is wrong.
@@ -74,7 +74,7 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[Any], labels: Sequence[Any],
 
 def panel(image: np.ndarray, found: Any, true_boxes: Sequence[Any], true_labels: Sequence[Any],
           classes: Sequence[str], min_iou: float = MIN_IOU) -> tuple[int, Any]:
-    """How many of one model's best boxes are right, and a picture: right ones green, wrong red, missed objects yellow.
+    """Return how many of one model's best boxes are right, and a picture: right ones green, wrong red, missed yellow.
 
     True labels are names of ``classes``, which has the names of the found ones.
     """

@@ -36,7 +36,7 @@ def _cpu() -> str:
 
 
 def _commit() -> str:
-    """What is checked out, with ``-dirty`` where its Python has been edited; nothing outside of a checkout."""
+    """Return what is checked out, with ``-dirty`` where its Python has been edited; nothing outside of a checkout."""
     try:
         # Records and tables change with every result: what counts is what ran.
         edited = bool(_git('diff', '--name-only', 'HEAD', '--', '*.py'))

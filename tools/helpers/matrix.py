@@ -28,7 +28,7 @@ MARK = '<!-- table of tools/test_matrix.sh -->'
 
 
 def found(names: Sequence[str]) -> str:
-    """What is installed under one of the names, as ``version`` or ``name version`` for another than the first."""
+    """Return what is installed of one of the names, as ``version`` or ``name version`` where it is not the first."""
     for name in names:
         try:
             return version(name) if name == names[0] else f'{name} {version(name)}'

@@ -33,7 +33,7 @@ class Run:
     seconds: float  # wall-clock time of the training command, validation included
 
     def scalars(self) -> list[dict[str, Any]]:
-        """What the newest training in the work directory logged, a dict for each interval or validation."""
+        """Return what the newest training in the work directory logged, a dict for each interval or validation."""
         path = sorted(self.work_dir.glob('*/vis_data/scalars.json'))[-1]
         return read_lines(path)
 

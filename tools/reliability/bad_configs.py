@@ -141,7 +141,7 @@ def changes(draw: st.DrawFn, blocks: list[dict[str, Any]]) -> tuple[dict[str, An
 
 
 def outcome(block: dict[str, Any]) -> str:
-    """What became of a block: ``'trained'`` or the name of the error.
+    """Return what became of a block: ``'trained'`` or the name of the error.
 
     Raises:
         AssertionError: It was neither accepted nor refused as it should be.
@@ -191,10 +191,10 @@ def trial(folder: Path, count: int, start: int = 0) -> collections.Counter[str]:
     @given(changes(blocks))
     def check(changed: tuple[dict[str, Any], bool]) -> None:
         block, unknown = changed
-        began = time.process_time()
+        started = time.process_time()
         result = outcome(block)
-        took = time.process_time() - began
-        assert took < LIMIT, f'{took:.1f} s'
+        seconds = time.process_time() - started
+        assert seconds < LIMIT, f'{seconds:.1f} s'
         assert not (unknown and result == 'trained'), 'an unknown key was accepted'
         counts[result] += 1
 

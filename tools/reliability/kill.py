@@ -69,7 +69,7 @@ def arm(moment: str, save: int) -> None:
 
 
 def pointer_is_broken(work_dir: Path) -> bool:
-    """Whether ``last_checkpoint``, MMEngine's own choice, names a file that is missing or cannot be read."""
+    """Return whether ``last_checkpoint``, MMEngine's own choice, names a file that is missing or cannot be read."""
     pointer = work_dir / 'last_checkpoint'
     if not pointer.is_file():
         return False  # it starts anew
@@ -83,9 +83,9 @@ def pointer_is_broken(work_dir: Path) -> bool:
 def trial(folder: Path, kills: int, processes: int, seed: int) -> dict[str, Any]:
     """Kill and resume until ``kills`` kills are done; each finished training must equal the one left alone."""
     prepare(folder)
-    chance, began = random.Random(seed), time.monotonic()
+    chance, started = random.Random(seed), time.monotonic()
     expected = left_alone(folder, processes)
-    duration = time.monotonic() - began
+    duration = time.monotonic() - started
     done: dict[str, Any] = dict(processes=processes, seed=seed, kills=0, trainings=0, moments={}, broken_pointers=0)
     while done['kills'] < kills:
         work_dir = folder / f'killed-{done["trainings"]}'

@@ -34,11 +34,11 @@ def command(doc: str | None, trial: Callable[..., dict[str, Any]], defaults: Map
     args = vars(parser.parse_args())
     record = args.pop('record')
     for values in itertools.product(*(value if isinstance(value, list) else [value] for value in args.values())):
-        began = time.monotonic()
+        started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             found = trial(Path(folder), *values)
         outcome = dict(trial=Path(sys.argv[0]).stem, date=datetime.date.today().isoformat(), **found,
-                       seconds=round(time.monotonic() - began))
+                       seconds=round(time.monotonic() - started))
         print(json.dumps(outcome))
         if record:
             append_line(RESULTS, outcome)

@@ -27,7 +27,7 @@ FAIL_EVERY = 50
 
 
 def held(model: torch.nn.Module) -> dict[str, float]:
-    """What this process holds now."""
+    """Return what this process holds now."""
     gc.collect()
     with warnings.catch_warnings():  # deprecated attributes that looking at an object touches
         warnings.simplefilter('ignore')

@@ -29,7 +29,7 @@ def names() -> dict[str, list[str]]:
 
 
 def is_coco(folder: Path) -> bool:
-    """Whether a folder has COCO's annotations of 2017."""
+    """Return whether a folder has COCO's annotations of 2017."""
     return all((folder / f'annotations/instances_{split}2017.json').is_file() for split in ('train', 'val'))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Sequence
 
 @dataclass(frozen=True)
 class Setting:
-    """How large everything is."""
+    """Sizes of everything."""
 
     name: str  # end of the configs' names, and of the data folder's
     side: int  # side of the square images

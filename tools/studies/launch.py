@@ -42,7 +42,7 @@ class Launcher:
         return resumed, seconds
 
     def _is_begun(self, config: str, folder: Path, options: Sequence[str]) -> bool:
-        """Whether the folder has a checkpoint of this training; notes there which one it is."""
+        """Return whether the folder has a checkpoint of this training; notes there which one it is."""
         note, this = folder / 'training.json', json.dumps([config, *options])
         begun = (folder / 'last_checkpoint').is_file()
         if begun and not (note.is_file() and note.read_text() == this):

@@ -39,7 +39,7 @@ class Job:
         return f'{self.dataset}, {self.row}, seed {self.seed}'
 
     def is_recorded_by(self, record: dict[str, Any]) -> bool:
-        """Whether ``record`` is the result of this very training."""
+        """Return whether ``record`` is the result of this very training."""
         return all(record[name] == (list(value) if isinstance(value, tuple) else value)
                    for name, value in vars(self).items())
 
@@ -113,7 +113,7 @@ def trained_on(folder: Path) -> str:
 
 
 def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:
-    """What the newest training in ``folder`` logged; all of them, where each went on from the last.
+    """Return what the newest training in ``folder`` logged; all of them, where each went on from the last.
 
     Returns:
         dict: ``metrics`` of the last validation; ``curve``: of every validation the step and the first metric;

@@ -24,7 +24,7 @@ ON_GPUS = 'auto_scale_lr.enable=True', 'default_hooks.checkpoint.max_keep_ckpts=
 
 @dataclass(frozen=True)
 class Choice:
-    """What the command line chose."""
+    """Choices of the command line."""
 
     work_dir: Path  # folder of the work directories
     options: tuple[str, ...] = ()  # ``--cfg-options`` of every training
@@ -34,12 +34,12 @@ class Choice:
     seeds: tuple[int, ...] = (0,)  # seeds of the students
 
     def has(self, row: str) -> bool:
-        """Whether this row is to be trained."""
+        """Return whether this row is to be trained."""
         return not self.rows or row in self.rows
 
 
 class Shown(NamedTuple):
-    """What the metafile beside a study's README has: a row's mean of a metric, and its names for task and metric."""
+    """Entry of the metafile beside a study's README: a row's mean of a metric, and its names for task and metric."""
 
     row: str
     metric: str
@@ -105,7 +105,7 @@ class Study:
         return needed
 
     def _depth(self, job: Job, choice: Choice) -> int:
-        """How many trainings have to come before one, one after the other."""
+        """Return how many trainings have to come before one, one after the other."""
         found = self._before(job, choice)
         return 0 if found is None else 1 + self._depth(found[0], choice)
 

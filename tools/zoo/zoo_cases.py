@@ -60,7 +60,7 @@ def _rank(stem: str) -> tuple[int, int, str]:
 
 
 def is_trainable(package: str, config: Config) -> bool:
-    """Whether a config trains a model of the toolbox's task with labels; trackers and language models do not count."""
+    """Return whether a config trains a model of the toolbox's task with labels; trackers and language models do not."""
     model = config.get('model') or {}
     if package == 'mmseg':
         return 'backbone' in model and 'decode_head' in model
@@ -149,7 +149,7 @@ def step(package: str, name: str, teacher: str | None, side: int) -> dict[str, f
 
 
 class _Owner:
-    """As much of a runner as ``Runner.build_optim_wrapper`` asks for."""
+    """The part of a runner that ``Runner.build_optim_wrapper`` asks for."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
