@@ -106,9 +106,9 @@ def _teacher(dtype: torch.dtype, device: torch.device) -> tuple[str, bool]:
         precision=precision)), losses=dict(neck=dict(student='neck', teacher='neck')), device_check='always'))
     images, _, height, width = SIDES[device.type != 'cpu']
     check: Any = distiller.device_check
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None),
-                             None if dtype == torch.float32 else dtype)
+    autocast = None if dtype == torch.float32 else dtype
+    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+        check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None), autocast)
     return '; '.join([*check.found, *(f'{key}: {what}' for key, what in check.findings.items())]), not check.findings
 
 

@@ -117,8 +117,8 @@ def feature_alignment(features: Features, plain: Features) -> float:
             if level.shape != expected.shape or not bool(level.isfinite().all()):
                 return -1.0
             a, b = level.float(), expected.float()
-            if num_rows(a) < MIN_ROWS:  # too few for statistics
-                lowest = min(lowest, 1 - float((a - b).norm() / b.norm().clamp_min(1e-12)))
+            if num_rows(a) < MIN_ROWS:  # too few for statistics: the cosine of vectors of one length, by their distance
+                lowest = min(lowest, 1 - 0.5 * float((a - b).norm() / b.norm().clamp_min(1e-12)) ** 2)
                 continue
             z, t = standardize(a), standardize(b)
             scale = (z.square().mean() * t.square().mean()).sqrt().clamp_min(1e-12)

@@ -318,6 +318,15 @@ def test_levels_of_one_row_are_no_wrong_speedup():
     assert feature_alignment(dict(neck=[-plain['neck'][0]]), plain) < 0
 
 
+@pytest.mark.parametrize('size', [1, 16])
+def test_an_error_counts_the_same_with_few_rows_and_with_many(size):
+    plain = torch.randn(1, 256, size, size)
+    noise = torch.randn_like(plain)
+    for error, expected in (0.06, 0.998), (0.5, 0.89):  # of noise relative to the feature, cosine 1 / sqrt(1 + e^2)
+        found = feature_alignment(dict(neck=[plain + error * noise]), dict(neck=[plain]))
+        assert found == pytest.approx(expected, abs=0.03)
+
+
 def test_nothing_is_kept_where_nothing_is_checked(student, distill, batch):
     """The original of a teacher on a CPU is let go of in the first step; a model with a distiller can be pickled."""
     distiller = first_step(student, distill, batch)
