@@ -7,6 +7,7 @@ import sys
 import pytest
 from helpers.processes import ROOT, python
 
+from mmsrd.compat.torch_versions import TORCH
 from mmsrd.env import versions as env
 from mmsrd.errors import UnsupportedVersionError
 
@@ -73,6 +74,7 @@ def test_the_report(installed):
     assert len(lines) < 30  # one screen
 
 
+@pytest.mark.skipif(TORCH < (2, 1), reason='PyTorch 2.0 convolves bfloat16 on a CPU with an error of 6 %, as it says')
 def test_the_command():
     done = python('-m', 'mmsrd.env', '--check', cwd=ROOT)
     printed, lines = done.stdout, done.stdout.splitlines()

@@ -1,8 +1,9 @@
 """Differences between versions of PyTorch; each entry says which version makes it unnecessary."""
 from __future__ import annotations
 
+import contextlib
 import importlib
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, ContextManager, TypeVar
 
 import torch
 from mmengine.utils import digit_version
@@ -32,10 +33,21 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     Until 2.4 each device type had functions of its own.
     """
     if TORCH >= (2, 4):
-        return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        try:
+            return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        except RuntimeError:  # a device without autocast (MPS until 2.5)
+            return None
     if device.type == 'cpu':
         return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def no_autocast(device: torch.device) -> ContextManager[Any]:
+    """Return a context without autocast; one that does nothing for a device that has none (MPS until 2.5)."""
+    try:
+        return torch.autocast(device.type, enabled=False)
+    except RuntimeError:
+        return contextlib.nullcontext()
 
 
 def register_final_hook(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:

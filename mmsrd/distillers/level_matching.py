@@ -95,6 +95,11 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images)]
         pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)),
                          teacher_size)
+        for side, i, shape, image in zip(('student', 'teacher'), (s, t), shapes, images):
+            if len(shape) == 4 and image[0] == image[1] and shape[2] != shape[3]:
+                raise FeatureMismatchError(
+                    f'{config.key}: {side} level {i} {shape} comes from a square image, so it is no map (N, C, H, W); '
+                    'channels that come last, and outputs of several layers in one tensor, cannot be compared')
         _check_pair(config, pair, images[0] == images[1])
         pairs.append(pair)
     return pairs

@@ -165,7 +165,8 @@ def _plan_teacher(teacher: Teacher, student: nn.Module, run: DryRun, paths: Mapp
         if not parts and teacher.gives_layers(False):  # the config says so
             raise TeacherError.at(f'{teacher.key}.init_student', True, f'the student {type(student).__name__} and the '
                                   f'teacher {type(teacher.model).__name__} have no layer of the same kind and shape '
-                                  'outside of their backbones')
+                                  'outside of their backbones, or the student reads its weights from a file '
+                                  '(`init_cfg`)')
     return TeacherPlan(Recording.from_run(run, paths), teacher.conversion_from(student, run, paths, channels),
                        parts)
 

@@ -171,6 +171,9 @@ class DetectionPreset(Preset):
                 reason = f' ({e})'
                 continue
             if any(strides):
+                if reason:
+                    self.warn(f'{path!r} of the {side} is compared instead of its neck, which did not run in the dry '
+                              f'run{reason}')
                 return path, strides
         raise ConfigError.at(KEY, self.name, f'taps neck or backbone, and the {side} {type(run.model).__name__} has '
                              f'none that gives feature maps{reason}; write `{ROOT}.losses`')

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from mmengine.logging import MMLogger
 from torch import Tensor
 
+from ..compat.torch_versions import no_autocast
 from ..distillers import attach, text_table
 from ..distillers.device_check import compare_with_reference, device_name
 from ..models.losses import SRDLoss
@@ -106,9 +107,9 @@ def _teacher(dtype: torch.dtype, device: torch.device) -> tuple[str, bool]:
         precision=precision)), losses=dict(neck=dict(student='neck', teacher='neck')), device_check='always'))
     images, _, height, width = SIDES[device.type != 'cpu']
     check: Any = distiller.device_check
-    autocast = None if dtype == torch.float32 else dtype
-    with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
-        check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None), autocast)
+    half = None if dtype == torch.float32 else dtype
+    with no_autocast(device) if half is None else torch.autocast(device.type, dtype=half):
+        check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None), half)
     return '; '.join([*check.found, *(f'{key}: {what}' for key, what in check.findings.items())]), not check.findings
 
 
@@ -118,7 +119,7 @@ def _processes(device: torch.device) -> tuple[str, bool]:
     spawn: Any = torch.multiprocessing.spawn  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
         spawn(_exchange, (count, backend, f'file://{folder}/meeting'), nprocs=count)
-    return f'{backend}, {count} process(es): a sum over all of them is right', True
+    return f'{backend}, {count} process(es): a sum over all of them, and a loss with its gradient, are right', True
 
 
 def _exchange(rank: int, count: int, backend: str, meeting: str) -> None:
@@ -131,4 +132,23 @@ def _exchange(rank: int, count: int, backend: str, meeting: str) -> None:
     expected = count * (count + 1) / 2
     if not bool((total == expected).all()):
         raise RuntimeError(f'the sum of {count} processes is {float(total[0])} instead of {expected}')
+    _synchronised_loss(rank, count, device)
     dist.destroy_process_group()
+
+
+def _synchronised_loss(rank: int, count: int, device: torch.device) -> None:
+    """Compare the loss of this process's images, exchanged with the others, with that of all images in one process."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2 * count, 16, 8, 8, generator=generator).to(device) for _ in range(2))
+    values, gradients = [], []
+    for sync, images in (True, slice(2 * rank, 2 * rank + 2)), (False, slice(None)):
+        own = student[images].clone().requires_grad_()
+        loss, _ = SRDLoss(sync=sync)(own, teacher[images])
+        loss.backward()
+        assert own.grad is not None, 'the loss depends on it'
+        values.append(loss.detach())
+        gradients.append(own.grad if sync else count * own.grad[2 * rank:2 * rank + 2])  # averaged over processes later
+    for what, (found, right) in dict(value=values, gradient=gradients).items():
+        error = float((found - right).norm() / right.norm())
+        if not error < 1e-4:  # as between the backends
+            raise RuntimeError(f'the {what} of the loss of {count} processes differs by {error:.1e} from that of one')

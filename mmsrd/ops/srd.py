@@ -128,12 +128,21 @@ def choose_backend(backend: str, students: Sequence[Tensor], teachers: Sequence[
     student = students[0]
     if backend == 'triton' and not student.is_cuda and os.environ.get('TRITON_INTERPRET') != '1':
         raise ConfigError.at('backend', backend, f'needs features on CUDA, not on {student.device}; write \'auto\'')
-    float64 = torch.float64 in {x.dtype for x in (*students, *teachers)}  # the Triton kernels compute in float32
-    if backend == 'triton' or (backend == 'auto' and student.is_cuda and not float64 and has_triton()
-                               and triton_works(student.device)):
+    dtypes = {x.dtype for x in (*students, *teachers)}
+    if backend == 'triton' or (backend == 'auto' and student.is_cuda and has_triton() and triton_works(student.device)
+                               and _triton_computes(dtypes, student.device)):
         from .triton_backend import TritonBackend  # only here: importing Triton takes a second
         return TritonBackend
     return TorchBackend
+
+
+def _triton_computes(dtypes: set[torch.dtype], device: torch.device) -> bool:
+    """Return whether the kernels, which compute in float32, are made for such features.
+
+    Triton compiles bfloat16 for GPUs before compute capability 8.0 in some of its versions only.
+    """
+    return torch.float64 not in dtypes and (
+        torch.bfloat16 not in dtypes or torch.cuda.get_device_capability(device) >= (8, 0))
 
 
 @functools.lru_cache(maxsize=None)

@@ -22,7 +22,7 @@ class TorchBackend(SRDBackend):
 
     def moments(self) -> Tensor:
         moments = torch.cat([level.moments() for level in self.levels], 1)
-        return torch.cat([moments.flatten(), moments.new_tensor(self.rows)])
+        return torch.cat([moments.flatten(), _numbers(self.rows, moments)])
 
     def statistics(self, gathered: Tensor, params: SRDParams) -> Statistics:
         levels, width = len(self.channels), sum(self.channels)
@@ -62,7 +62,7 @@ class TorchBackend(SRDBackend):
         else:
             assert gathered is not None, 'the elementwise form has powers'
             sums = gathered.sum(0).view(3, -1)
-            numel = rows * rows.new_tensor(self.channels)
+            numel = rows * _numbers(self.channels, rows)
             inner = self._per_level(sums[0]) / numel + 1e-8
             first = statistics.scale[:1] * factor / self._per_column(inner * numel)
             coefficients = torch.cat([first, sums[1:] / self._per_column(rows)])
@@ -70,7 +70,7 @@ class TorchBackend(SRDBackend):
                 inner = inner * numel
         value = torch.where(enough, inner.log(), torch.zeros_like(inner)).mean()
         coefficients = torch.where(self._per_column(enough), coefficients, torch.zeros_like(coefficients))
-        return Terms(value, self._per_level(rho) / rows.new_tensor(self.channels), coefficients)
+        return Terms(value, self._per_level(rho) / _numbers(self.channels, rows), coefficients)
 
     def gradient(self, statistics: Statistics, params: SRDParams, coefficients: Tensor,
                  upstream: Tensor | None) -> list[Tensor]:
@@ -146,6 +146,11 @@ class _Level:
         h.addcmul_(z, c2, value=-1)
         h *= c0
         return (h.transpose(1, 2) if len(self.shape) == 3 else h).reshape(self.shape)
+
+
+def _numbers(values: Sequence[int], like: Tensor) -> Tensor:
+    """Return values as a vector; they are filled in on the device, because a copy from the host would wait for it."""
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def _channel_view(x: Tensor) -> Tensor:

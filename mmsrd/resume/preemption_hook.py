@@ -112,7 +112,7 @@ class PreemptionHook(Hook):
         previous = self._agreement.take()
         if previous is not None and previous[0][0]:
             return True
-        received = torch.tensor([self._received is not None], dtype=torch.int32, device=get_comm_device())
+        received = torch.full((1,), int(self._received is not None), dtype=torch.int32, device=get_comm_device())
         torch_dist.all_reduce(received, torch_dist.ReduceOp.MAX)
         if self._agreement.put(received, None):
             return False

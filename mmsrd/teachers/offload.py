@@ -25,16 +25,18 @@ class Offload:
         self.visiting = 0
         self.peak = 0
         self._handles: list[RemovableHandle] = []
-        self._visits: list[_Visit] = []
+        self._visits: dict[nn.Module, _Visit] = {}
+        self._users: set[tuple[nn.Module, nn.Module]] = set()
         self._adopt(model, model if model in called else None, called)
 
     def _adopt(self, module: nn.Module, caller: nn.Module | None, called: set[nn.Module]) -> None:
         """Attach hooks to ``module`` and those within it; ``caller`` is the nearest one around it that is called."""
         user = module if module in called else caller
         own = [*module._parameters.values(), *module._buffers.values()]
-        if user is not None and any(x is not None for x in own):
-            visit = _Visit(self, module)
-            self._visits.append(visit)
+        # A module may be found in several places (RTMDet's heads share convolutions).
+        if user is not None and any(x is not None for x in own) and (user, module) not in self._users:
+            self._users.add((user, module))
+            visit = self._visits.setdefault(module, _Visit(self, module))
             self._handles += [user.register_forward_pre_hook(visit.begin), user.register_forward_hook(visit.end)]
         for child in module.children():
             self._adopt(child, user, called)
@@ -45,7 +47,7 @@ class Offload:
         try:
             yield
         finally:
-            for visit in self._visits:
+            for visit in self._visits.values():
                 visit.give_back()
 
     def remove(self) -> None:

@@ -57,34 +57,42 @@ def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
     if plain is not None and not all(bool(x.isfinite().all()) for levels in plain.values() for x in levels):
         plain, failure = None, 'its plain features are not finite'
 
-    def alignment(way: _Way) -> float:
-        found = _attempt(teacher, way, batch, student_dtype)[0]
+    def alignment(way: _Way) -> tuple[float, str]:
+        """Return the lowest alignment of all processes, and why there are no features in this one."""
+        if plain is None:
+            return lowest(_UNKNOWN), failure
+        found, why = _attempt(teacher, way, batch, student_dtype)
         try:
-            value = -1.0 if found is None or plain is None else feature_alignment(found, plain)
-        except Exception:  # out of memory
-            value = _UNKNOWN
-        return lowest(_UNKNOWN if plain is None else value)
+            value = -1.0 if found is None else feature_alignment(found, plain)
+        except torch.cuda.OutOfMemoryError as e:
+            why = f'{type(e).__name__}: {e}'
+        # The check itself needs memory, for the plain features beside the others.
+        return lowest(_UNKNOWN if why.startswith(torch.cuda.OutOfMemoryError.__name__) else value), why
 
-    value = alignment(asked)
+    value, reason = alignment(asked)
     if value == _UNKNOWN:
         teacher.speed_up_by(*asked)
-        return SpeedupCheck(failure=failure or 'see the message of another process')
+        return SpeedupCheck(failure=reason or 'see the message of another process')
     switched: list[tuple[str, str]] = []
     if value < ALIGNED:
-        why, found = f'alignment {value:.4f} with the features of the plain teacher in float32', 0.0
+        why = reason or f'alignment {value:.4f} with the features of the plain teacher in float32'
+        found = 0.0
         for name in _OFF:
-            if asked.without(name) != asked and (found := alignment(asked.without(name))) >= ALIGNED:
+            if asked.without(name) != asked and (found := alignment(asked.without(name))[0]) >= ALIGNED:
                 asked, switched = asked.without(name), [(name, f'{why}; {found:.4f} without it')]
                 break
         else:
             for name in _OFF:
                 asked = asked.without(name)
-            found = alignment(asked)
+            found, _ = alignment(asked)
             switched = [(', '.join(_OFF), f'{why}; {found:.4f} without all of them')]
         value = found
-    if asked.inference.stream and lowest(float(_stream_is_right(teacher, batch, student_dtype))) < 1:
-        teacher.inference = replace(asked.inference, stream=False)
-        switched.append(('inference.stream', 'features differ from those computed in order'))
+    plain = None  # its memory is needed
+    if asked.inference.stream:
+        reason = _fault_of_stream(teacher, batch, student_dtype)
+        if lowest(float(not reason)) < 1:
+            teacher.inference = replace(asked.inference, stream=False)
+            switched.append(('inference.stream', reason or 'see the message of another process'))
     return SpeedupCheck(value, tuple(switched))
 
 
@@ -136,23 +144,23 @@ def _attempt(teacher: Teacher, way: _Way, batch: tuple[Tensor, Sequence[Any] | N
         return None, f'{type(e).__name__}: {e}'
 
 
-def _stream_is_right(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
-                     student_dtype: torch.dtype | None) -> bool:
-    """Return whether features from the side stream are those computed in order, with other work queued beside it."""
+def _fault_of_stream(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
+                     student_dtype: torch.dtype | None) -> str:
+    """Return why features from the side stream are not those computed in order, with other work queued beside it."""
     try:
         expected, again = (teacher.compute(*batch, student_dtype) for _ in range(2))
         exact = _equal(expected, again)  # some kernels add in an order of their own
-        work = torch.randn(512, 512, device=batch[0].device)
+        work = torch.randn(4096, 4096, device=batch[0].device)
         for _ in range(REPEATS):
-            work = work @ work / 512
+            work = work.sin()  # elementwise: matrix products may be refused where algorithms have to be deterministic
             features = teacher.forward_async(*batch, student_dtype)
-            work = work @ work / 512  # as the student's head would be
+            work = work.sin()  # as the student's head would be
             teacher.synchronize()
             if not _equal(features, expected) and (exact or feature_alignment(features, expected) < ALIGNED):
-                return False
-        return True
-    except Exception:
-        return False
+                return 'features differ from those computed in order'
+        return ''
+    except Exception as e:
+        return f'{type(e).__name__}: {e}'
 
 
 def _equal(one: Features, other: Features) -> bool:

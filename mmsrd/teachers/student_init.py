@@ -60,7 +60,8 @@ class StudentInit:
         inner = trained_part(student)[1]
         if _from_file(student) or _from_file(inner):
             return
-        theirs = dict(_parts(trained_part(teacher)[1]))
+        detector = trained_part(teacher)[1]
+        theirs = dict(_parts(detector))
         for path, own in _parts(inner):
             other = theirs.get(path)
             if other is None or not _comparable(own, other):
@@ -74,6 +75,10 @@ class StudentInit:
                 for name, layer in classifiers_of(own, path).items():
                     if any(layer is it for it, _ in alike):
                         self.classifiers[name] = layer
+        of_itself = ', '.join(name for name, _ in inner.named_parameters(recurse=False))
+        if self.parts and of_itself and _kind(inner) == _kind(detector):  # such as the level embeddings of DINO
+            self._layers.append((inner, detector))
+            self.parts[of_itself] = 1, 1
 
     def __str__(self) -> str:
         return self.text(self.parts)
@@ -108,7 +113,7 @@ class StudentInit:
             own = _tensors(layer)
             for name, value in weights.items():
                 own[name].copy_(value)
-                broadcast(own[name])
+                broadcast(own[name].data)  # MMEngine copies between devices only tensors of one class
 
 
 def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:
@@ -136,9 +141,10 @@ def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:
     scores: set[int] = set()
     boxes: set[int] = set()
     for head in heads:
-        classes, anchors = head.num_classes, getattr(head, 'num_base_priors', 1)
+        classes, anchors = head.num_classes, getattr(head, 'num_base_priors', 1)  # SSD has a number for each level
+        counts = [1, *(anchors if isinstance(anchors, list) else [anchors])]
         own = {classes, classes + 1, classes + 5, getattr(head, 'cls_out_channels', classes)}  # YOLOv3 makes all in one
-        scores |= {count * times for count in own for times in (1, anchors if isinstance(anchors, int) else 1)}
+        scores |= {count * times for count in own for times in counts if isinstance(times, int)}
         if not getattr(head, 'reg_class_agnostic', True):
             boxes.add(4 * classes)
     return {f'{path}.{name}': layer for name, layer in part.named_modules() if name and any(
@@ -148,7 +154,7 @@ def classifiers_of(part: nn.Module, path: str) -> dict[str, nn.Module]:
 
 def _makes_boxes(name: str) -> bool:
     return any(word in name.rpartition('.')[2] or word in name.partition('.')[0]
-               for word in ('reg', 'bbox', 'center', 'ctr', 'iou', 'obj', 'offset', 'wh_head'))
+               for word in ('reg', 'bbox', 'centerness', 'ctr', 'iou', 'obj', 'offset', 'wh_head'))
 
 
 def _parts(detector: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..compat.torch_versions import autocast_dtype, no_compile
+from ..compat.torch_versions import autocast_dtype, no_autocast, no_compile
 from ..config import InferenceConfig
 from ..errors import TeacherError
 from ..recorders import (
@@ -209,7 +209,7 @@ class Teacher(TeacherKind):
         images = torch.randn(2, self._converter.channels, *self.plan.recording.image,
                              generator=torch.Generator().manual_seed(0))
         images = images.to(next(self.model.parameters()).device)
-        with torch.autocast(images.device.type, enabled=False):
+        with no_autocast(images.device):
             change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
         if change is not None:
             print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
@@ -309,6 +309,7 @@ class Teacher(TeacherKind):
             raise TeacherError(f'{self.key}: the teacher was released when distillation ended')
         device = inputs.device
         dtype = teacher_dtype(self.inference, student_dtype)
+        is_first = self._speedups is None
         if self._speedups is None:
             self.plan.conversion.image_size.check(self.key, inputs.size(-2), inputs.size(-1), self.plan.stride)
             self._speedups = self._apply_speedups(device, dtype)
@@ -316,8 +317,16 @@ class Teacher(TeacherKind):
         dtype = dtype or self._speedups.stored_dtype
         self.move_to(device)
         measured = contextlib.nullcontext() if self.measure is None else self.measure('teacher', device)
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None), measured:
-            return self.forward(inputs, data_samples)
+        autocast = no_autocast(device) if dtype is None else torch.autocast(device.type, dtype=dtype)
+        with autocast, measured:
+            try:
+                return self.forward(inputs, data_samples)
+            except AssertionError as e:  # as models say it that are made for one size
+                if is_first and inputs.shape[-2:] != self.plan.recording.image:
+                    raise TeacherError(f'{self.key}: the teacher does not run with images of {tuple(inputs.shape[-2:])}'
+                                       f', and did with {self.plan.recording.image} ({e}); if it takes one size only, '
+                                       'name it by `size`') from e
+                raise
 
     def _apply_speedups(self, device: torch.device, dtype: torch.dtype | None) -> AppliedSpeedups:
         """Make the model fast, before it moves to the device."""

@@ -9,7 +9,7 @@ import os.path as osp
 import re
 from pathlib import Path
 from typing import Any, Callable, Iterator
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 from urllib.request import url2pathname
 
 import torch
@@ -114,6 +114,18 @@ def _metafiles(root: Path, config: Path) -> Iterator[Path]:
         yield from (root / name for name in load(str(index))['Import'] if (root / name) != beside)
 
 
+def _models(metafile: Path) -> list[dict[str, Any]]:
+    """Return the models with config and weights that a metafile lists; none where there is no such file."""
+    content = (load(str(metafile)) if metafile.is_file() else None) or []
+    models = content if isinstance(content, list) else content.get('Models') or []
+    return [model for model in models if model.get('Config') and model.get('Weights')]
+
+
+def _weights_of(models: list[dict[str, Any]]) -> str:
+    """Return the weights of one of the models of a config: without results are those that await fine-tuning."""
+    return str(max(models, key=lambda model: bool(model.get('Results')))['Weights'])
+
+
 def zoo_weights(name: str, key: str) -> str:
     """URL of the weights that the model zoo lists for a ``package::`` config.
 
@@ -128,10 +140,13 @@ def zoo_weights(name: str, key: str) -> str:
     path = config_path(name, key)
     listed_as = path.relative_to(root).as_posix()
     for metafile in _metafiles(root, path):
-        models: list[dict[str, Any]] = (load(str(metafile)) or {}).get('Models') or []
-        for model in models:
-            if model.get('Config') == listed_as and model.get('Weights'):
-                return str(model['Weights'])
+        models = [model for model in _models(metafile) if unquote(model['Config']) == listed_as]
+        if models:
+            return _weights_of(models)
+    # Some are listed under a folder that they are not in.
+    models = [model for model in _models(path.parent / 'metafile.yml') if Path(model['Config']).name == path.name]
+    if models:
+        return _weights_of(models)
     raise CheckpointError.at(key, 'auto', f'the model zoo lists no weights for {name!r}; give a path or a URL')
 
 

@@ -25,6 +25,7 @@ def main() -> None:
     config.param_scheduler = dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3)
     config.launcher = 'pytorch'
     config.runner_type = 'mmsrd.DistillFlexibleRunner'
+    config.randomness = dict(seed=0, diff_rank_seed=True)  # weights are those of the first all the same
     config.strategy = json.loads(sys.argv[4])
     config.resume = sys.argv[5] == 'True'
     config.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1, max_keep_ckpts=1)

@@ -214,6 +214,27 @@ def test_a_teacher_that_cannot_be_checked(student, fast, batch, monkeypatch):
     assert distiller.teacher.inference == InferenceConfig(**SPEEDUPS)
 
 
+def test_an_exception_is_quoted(student, fast, batch, monkeypatch):
+    """A speed-up that fails is switched off with its reason; memory that only the check lacks switches nothing off."""
+    kind = mmsrd.teachers.PretrainedTeacher
+    real = kind._apply_speedups
+    for error, findings in ((RuntimeError('no kernel for bfloat16'), 'RuntimeError: no kernel for bfloat16'),
+                            (torch.cuda.OutOfMemoryError('out of memory'), '')):
+        def apply(self, *args, error=error):
+            if self.inference.precision != 'fp32':
+                raise error
+            return real(self, *args)
+
+        monkeypatch.setattr(kind, '_apply_speedups', apply)
+        copied = copy.deepcopy(student)
+        distiller = mmsrd.attach(copied, fast)
+        data = batch(copied)
+        check = distiller.device_check
+        check.check_teachers(distiller.teachers, (data['inputs'], data['data_samples']), None)
+        assert [findings in text for text in check.findings.values()] == [True] * bool(findings)
+        assert ('OutOfMemoryError: out of memory' in check.found[0]) != bool(findings)
+
+
 @pytest.mark.parametrize('options', [
     dict(), dict(teacher=dict(ema=dict(momentum=0.1))), dict(losses=dict(neck=dict(
         student='neck', teacher='neck', balance=1.0, projector=dict(type='MLPProjector', layers=2))))])
@@ -320,7 +341,7 @@ def test_levels_of_one_row_are_no_wrong_speedup():
 
 @pytest.mark.parametrize('size', [1, 16])
 def test_an_error_counts_the_same_with_few_rows_and_with_many(size):
-    plain = torch.randn(1, 256, size, size)
+    plain = torch.randn(1, 4096, size, size)
     noise = torch.randn_like(plain)
     for error, expected in (0.06, 0.998), (0.5, 0.89):  # of noise relative to the feature, cosine 1 / sqrt(1 + e^2)
         found = feature_alignment(dict(neck=[plain + error * noise]), dict(neck=[plain]))

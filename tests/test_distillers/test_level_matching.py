@@ -100,6 +100,8 @@ def test_tokens_have_the_proportions_of_the_image():
     ([(1, 198, 192), (1, 512, 7, 7)], 'patch', "differ in size and resize='none'"),
     ([(1, 8, 4, 4), (1, 16, 8)], 'all', r'\(1, 8, 4, 4\) and teacher level 0 \(1, 16, 8\) are tokens and'),
     ([(1, 9, 8, 8, 8), (1, 16, 8)], 'all', r'features must be \(N, C\)'),
+    ([(1, 256, 7, 7), (1, 7, 7, 768)], 'all', r'teacher level 0 \(1, 7, 7, 768\) comes from a square'),
+    ([(6, 1, 300, 256), (6, 1, 300, 256)], 'all', r'student level 0 \(6, 1, 300, 256\) comes from a square image'),
 ])
 def test_what_cannot_be_compared(shapes, tokens, message):
     with pytest.raises(FeatureMismatchError, match=message):

@@ -202,6 +202,23 @@ def test_a_detector_without_maps():
         preset_losses('detection', Odd(), Odd())
 
 
+def test_a_neck_that_does_not_run_is_named(monkeypatch):
+    """An operator for GPUs only (CARAFE) cannot run in a dry run on the CPU."""
+    said = []
+    monkeypatch.setattr('mmsrd.distillers.presets.print_log', lambda text, **options: said.append(text))
+    student, teacher = build_zoo(RETINA), build_zoo(RETINA)
+
+    def forward(*args):
+        raise NotImplementedError('no implementation for the CPU')
+
+    teacher.neck.forward = forward
+    loss, = preset_losses(None, student, teacher)
+    assert (loss.student, loss.teacher) == ('neck', 'backbone')
+    text, = said
+    assert "'backbone' of the teacher is compared instead of its neck, which did not run" in text
+    assert 'no implementation for the CPU' in text
+
+
 def test_frozen_levels_are_left_out(model):
     """A detector without neck whose first stages are frozen: comparing them would train nothing."""
     student = copy.deepcopy(model(MASK2FORMER))

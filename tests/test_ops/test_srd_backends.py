@@ -221,6 +221,18 @@ def test_where_triton_does_not_work(monkeypatch):
     srd.triton_works.cache_clear()
 
 
+def test_bfloat16_on_a_gpu_that_has_none(monkeypatch):
+    """Triton 3.0 to 3.2 do not compile it there."""
+    from mmsrd.ops import srd
+    monkeypatch.setattr(srd, 'triton_works', lambda device: True)
+    for capability, expected in ((7, 5), 'TorchBackend'), ((8, 0), 'TritonBackend'):
+        monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device, capability=capability: capability)
+        half = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.bfloat16)
+        assert choose_backend('auto', [half], [half]).__name__ == expected
+        whole = SimpleNamespace(is_cuda=True, device=torch.device(DEVICE), dtype=torch.float16)
+        assert choose_backend('auto', [whole], [whole]).__name__ == 'TritonBackend'
+
+
 def test_asking_for_triton_in_vain(monkeypatch):
     s, t = (x.cpu() for x in features((16, 5)))
     monkeypatch.delenv('TRITON_INTERPRET', raising=False)

@@ -199,6 +199,8 @@ def test_several_tasks(classifier, tmp_path):
     ('yolox/yolox_tiny_8xb8-300e_coco.py', 'bbox_head', {f'multi_level_conv_cls.{i}' for i in range(3)}),
     ('yolo/yolov3_mobilenetv2_8xb24-320-300e_coco.py', 'bbox_head', {f'convs_pred.{i}' for i in range(3)}),
     ('rtmdet/rtmdet_tiny_8xb32-300e_coco.py', 'bbox_head', {f'rtm_cls.{i}' for i in range(3)}),
+    ('ssd/ssd300_coco.py', 'bbox_head', {f'cls_convs.{i}.0' for i in range(6)}),  # a number of anchors for each level
+    ('autoassign/autoassign_r50-caffe_fpn_1x_coco.py', 'bbox_head', {'conv_cls', 'center_prior'}),
     ('centernet/centernet_r18_8xb16-crop512-140e_coco.py', 'bbox_head', {'heatmap_head.2'}),
     ('deformable_detr/deformable-detr_r50_16xb2-50e_coco.py', 'bbox_head', {'cls_branches.0'})])  # shared by all
 def test_which_layers_are_classifiers(name, path, expected):

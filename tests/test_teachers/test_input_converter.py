@@ -104,6 +104,17 @@ def test_the_order_of_channels_may_be_said(student, teacher, swap):
         assert torch.equal(deduced.as_loaded(image), image)
 
 
+def test_a_teacher_without_preprocessor_is_a_warning(monkeypatch):
+    """MMPretrain has it beside the model, so whoever gives the model alone gives no preprocessor."""
+    said = []
+    monkeypatch.setattr('mmsrd.teachers.pretrained_teacher.print_log', lambda text, **options: said.append(text))
+    config = Config.fromfile(str(CIFAR / 'resnet8_digits-100.py'))
+    for given, warned in (config, False), (config.model, True):
+        said.clear()
+        mmsrd.attach(build_model(config, 'k'), dict(teacher=dict(config=given, allow_random=True)))
+        assert ['config: the config has no `data_preprocessor`' in text for text in said] == [True] * warned
+
+
 CIFAR = Path(__file__).parents[2] / 'configs/mmpretrain/digits'
 
 

@@ -66,6 +66,24 @@ def _flat(output):
     return [output] if torch.is_tensor(output) else [x for member in output for x in _flat(member)]
 
 
+def test_a_module_that_is_found_in_two_places():
+    """RTMDet's heads share convolutions: one visit to the device serves both."""
+    shared = nn.Linear(3, 3)
+    model = nn.ModuleList([nn.Sequential(shared), nn.Sequential(shared)]).requires_grad_(False)
+    before = shared.weight.data_ptr()
+    offload = Offload(model, set(model.modules()))
+    offload.device = torch.device('cpu')
+    seen = []
+    shared.register_forward_hook(lambda *args: seen.append((shared.weight.data_ptr(), offload.visiting)))
+    with offload.forward_pass():
+        for part in model:
+            part(torch.zeros(1, 3))
+            assert shared.weight.data_ptr() == before
+    size = sum(x.numel() * x.element_size() for x in shared.parameters())
+    assert [visiting for _, visiting in seen] == [0, 0]  # the hook of this test comes after the end of the visit
+    assert offload.peak == size  # and not twice as much
+
+
 def test_an_exception_brings_the_weights_back():
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).requires_grad_(False)
     offload = Offload(model, set(model.modules()))

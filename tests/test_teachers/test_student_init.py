@@ -181,6 +181,30 @@ def test_nothing_alike(student, distill):
     mmsrd.attach(student, dict(teacher=distill['teacher']))  # by default there is just nothing to start with
 
 
+def test_a_student_that_reads_a_file(student, distill):
+    student.init_cfg = dict(type='Pretrained', checkpoint='coco.pth')
+    distill['teacher']['init_student'] = True
+    with pytest.raises(TeacherError, match=r'or the student reads its weights from a file \(`init_cfg`\)'):
+        mmsrd.attach(student, distill)
+
+
+def test_parameters_of_the_detector_itself():
+    """DINO and Deformable DETR have their level embeddings outside of encoder and decoder."""
+    def detector(width: int, levels: int = 4) -> nn.ModuleDict:
+        model = nn.ModuleDict(dict(backbone=nn.Conv2d(3, width, 1), encoder=nn.Linear(8, 8)))
+        model.level_embed = nn.Parameter(torch.randn(levels, 8))
+        return model
+
+    student, teacher = detector(2), detector(4)
+    init = StudentInit(student, teacher)
+    assert init.parts == {'encoder': (1, 1), 'level_embed': (1, 1)}
+    assert not torch.equal(student.level_embed, teacher.level_embed)
+    init.read()
+    init.apply()
+    assert torch.equal(student.level_embed, teacher.level_embed)
+    assert StudentInit(student, detector(4, levels=5)).parts == {'encoder': (1, 1)}
+
+
 def test_one_teacher_only(student, teacher):
     teachers = dict(a=dict(teacher, init_student=True), b=dict(teacher, init_student=True))
     with pytest.raises(ConfigError, match='distill.teachers: init_student=True in a and b'):

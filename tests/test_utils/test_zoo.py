@@ -42,6 +42,15 @@ def publish(folder: Path, stem: str, wrong_hash: bool = False) -> str:
     ('mmdet::retinanet/retinanet_r101_fpn_2x_coco.py', 'retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth'),
     ('mmdet::retinanet/retinanet_r101_fpn_2x_coco', 'retinanet_r101_fpn_2x_coco_20200131-5560aee8.pth'),
     ('mmpretrain::resnet/resnet34_8xb32_in1k.py', 'resnet34_8xb32_in1k_20210831-f257d4e6.pth'),
+    # A metafile that is a list; a path that is quoted; a folder that the metafile does not name.
+    ('mmdet::objects365/faster-rcnn_r50_fpn_16xb4-1x_objects365v1.py',
+     'faster_rcnn_r50_fpn_16x4_1x_obj365v1_20221219_181226-9ff10f95.pth'),
+    ('mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py',
+     'faster_rcnn_r50_fpn_gn_ws-all_1x_coco_20200130-613d9fe2.pth'),
+    ('mmdet::ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py', 'ddq_detr_5scale_coco_1x.pth'),
+    # The first entry of this config is pretrained without labels, and has no classifier.
+    ('mmpretrain::convnext_v2/convnext-v2-atto_32xb32_in1k.py',
+     'convnext-v2-atto_fcmae-pre_3rdparty_in1k_20230104-23765f83.pth'),
 ])
 def test_auto_is_what_the_metafile_names(name, file):
     url = zoo.zoo_weights(name, 'k')

@@ -41,7 +41,10 @@ def counts_of(case: Case, variant: str, longest: int = 15) -> dict[str, Any]:
         return sum(count.get(name, 0) for name in names)
 
     def time_of(event: Any) -> float:
-        return float(event.self_device_time_total if worker.cuda else event.self_cpu_time_total) / 1e3
+        if not worker.cuda:
+            return float(event.self_cpu_time_total) / 1e3
+        name = 'self_device_time_total' if hasattr(event, 'self_device_time_total') else 'self_cuda_time_total'
+        return float(getattr(event, name)) / 1e3  # named anew in PyTorch 2.4
 
     slowest = sorted(events, key=time_of, reverse=True)[:longest]
     return dict(variant=variant, launches=sum_of(LAUNCHES), waits=sum_of(WAITS), reads=sum_of(READS),

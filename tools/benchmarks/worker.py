@@ -26,7 +26,7 @@ import mmsrd
 from mmsrd.compat.torch_versions import autocast_dtype
 from mmsrd.distillers import ProjectorDistiller
 from mmsrd.models.losses import SRDLoss
-from mmsrd.ops import choose_backend
+from mmsrd.ops import choose_backend, has_triton
 from mmsrd.teachers.build_model import build_model, initialise
 from mmsrd.utils.tensors import pool_rows
 
@@ -183,13 +183,13 @@ def backend_of(criterion: nn.Module, student: Tensor, teacher: Tensor) -> str:
     """Name of the backend that a loss has on these features.
 
     Raises:
-        SystemExit: They are on a GPU, and PyTorch's operators have taken the place of Triton's kernels.
+        SystemExit: They are on a GPU with Triton, and PyTorch's operators have taken the place of its kernels.
     """
     if not isinstance(criterion, SRDLoss):
         return type(criterion).__name__
     kind = choose_backend(criterion.backend, [student], [teacher])
     name = 'autograd' if kind is None else kind.__name__
-    if student.is_cuda and criterion.backend == 'auto' and name != 'TritonBackend':
+    if student.is_cuda and criterion.backend == 'auto' and name != 'TritonBackend' and has_triton():
         raise SystemExit(f'the loss ran with {name} instead of the Triton kernels; a warning above says why')
     return name
 

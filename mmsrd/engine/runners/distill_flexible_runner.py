@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
+from mmengine.dist import broadcast
 from mmengine.registry import MODELS
 from mmengine.runner._flexible_runner import FlexibleRunner
 from torch import Tensor, nn
@@ -87,6 +88,8 @@ class DistillFlexibleRunner(ResumeMixin, DistillMixin, FlexibleRunner):
             wrapper = dict(self.strategy.model_wrapper or dict(type='MMFullyShardedDataParallel'))
             wrapper['ignored_modules'] = [*wrapper.get('ignored_modules', ()), CHILD]
             distiller.to(get_device())
+            for tensor in (*distiller.parameters(), *distiller.buffers()):  # seeds of processes may differ
+                broadcast(tensor.data)
             for parameter in distiller.parameters():
                 parameter.register_post_accumulate_grad_hook(_average_gradient)  # type: ignore[no-untyped-call]
             if on_cpu():

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import register_parametrization
 
+from ...compat.torch_versions import no_autocast
 from ...registry import MODELS
 from .base_projector import BaseProjector
 
@@ -55,7 +56,7 @@ class OrthogonalProjector(BaseProjector):
         Raises:
             FeatureMismatchError: The feature has another rank.
         """
-        with torch.autocast(x.device.type, enabled=False):
+        with no_autocast(x.device):
             weight: Any = self.linear.weight
         return self.apply_matrix(x, weight)
 
