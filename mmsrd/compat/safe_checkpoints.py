@@ -30,6 +30,9 @@ from .torch_versions import TORCH
 
 ALLOW_LIST = TORCH >= (2, 6)
 """Whether PyTorch can be told under which names a file may refer to which globals; since 2.6."""
+PYTORCH_READS = TORCH >= (2, 14)
+"""Whether PyTorch's own restricted unpickler reads checkpoints. Before (seen with 2.8, not with 2.14) it takes a tensor
+that claims more memory than the file has for it."""
 _HISTORY_METHODS = ('current', 'max', 'mean', 'min')
 _CONTAINERS = (dict, OrderedDict, ConfigDict, list, tuple, set)
 _SEQUENCES: tuple[tuple[tuple[type, ...], Callable[..., Any]], ...] = (
@@ -168,10 +171,10 @@ def _load(path: str) -> Any:
         except Exception as e:  # a class of its own, which is derived from no other
             raise ValueError(str(e)) from e
     storage_bytes = _check_archive(path)
-    if ALLOW_LIST:
-        # Not the context manager of PyTorch: on exit it would take the names from the list for good,
-        # and MMEngine's own torch.load needs them there.
-        allow_mmengine_globals()
+    # Not the context manager of PyTorch: on exit it would take the names from the list for good,
+    # and MMEngine's own torch.load needs them there.
+    allow_mmengine_globals()
+    if PYTORCH_READS:
         return torch.load(path, map_location='cpu', weights_only=True)
     # PyTorch's own restriction is off where an unpickler is given, and this one restricts.
     return torch.load(path, map_location='cpu', pickle_module=_restricted_pickle(storage_bytes), weights_only=False)

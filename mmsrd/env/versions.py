@@ -145,8 +145,8 @@ def _loss() -> str:
 
 
 def _checkpoints() -> str:
-    from ..compat.safe_checkpoints import ALLOW_LIST
-    return "PyTorch's restricted unpickler" if ALLOW_LIST else "mmsrd's restricted unpickler"
+    from ..compat.safe_checkpoints import PYTORCH_READS
+    return "PyTorch's restricted unpickler" if PYTORCH_READS else "mmsrd's restricted unpickler"
 
 
 def _compile() -> str:

@@ -122,7 +122,7 @@ class ResumeMixin:
                                    'the same command with --resume to continue from the newest checkpoint') from error
             return
         with atomic_write(str(out_dir), filename, keep=save_optimizer) as partial:
-            save(out_dir, partial, **options)
+            save(str(out_dir), partial, **options)  # onedl-mmengine takes no path
 
     def call_hook(self, fn_name: str, **kwargs: Any) -> None:
         """Call hooks as MMEngine does; what they have put into a checkpoint becomes plain, so that it can be read."""
