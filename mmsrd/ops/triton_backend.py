@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..utils.tensors import channel_dim
 from . import triton_kernels as kernels
-from .level_table import Group, LevelTable, shape_and_strides
 from .srd_backend import MIN_ROWS, SRDBackend, SRDParams, Statistics, Terms
+from .triton_level_table import Group, LevelTable, shape_and_strides
 
 TYPES = {torch.float16: 'fp16', torch.bfloat16: 'bf16', torch.float32: 'fp32', torch.float64: 'fp64'}
 BC, BS = 8, 256

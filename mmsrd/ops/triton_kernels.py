@@ -2,7 +2,7 @@
 
 The passes see features as (batch, channels, rows) with any strides. A program handles BC channels of a chunk of rows of
 one batch element of one level, in tiles of BC × BR. What differs from level to level (addresses, strides, sizes) is in
-a table on the device, so that other image sizes need no other kernels; see :mod:`mmsrd.ops.level_table`. Partial
+a table on the device, so that other image sizes need no other kernels; see :mod:`mmsrd.ops.triton_level_table`. Partial
 results go to one slot for each (batch, chunk), so that sums do not depend on the order in which programs run. Values
 are differences to the channel's first row (``pilot``): exact for constant channels, and without loss for means that
 are large against the deviation.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .level_table import COLUMNS
+from .triton_level_table import COLUMNS
 
 WIDTH = tl.constexpr(len(COLUMNS))
 (A, B, OUT, A_STRIDES, B_STRIDES, OUT_STRIDES, LEVEL, CHANNELS, LENGTH, SLOTS, CHUNK, COLUMN, PARTIAL, FIRST) = (

@@ -23,7 +23,7 @@ from ..registry import HOOKS
 from ..utils.delayed_read import DelayedRead
 from ..utils.files import write_whole
 from .checkpoint_files import PREEMPTED, remove_partial
-from .signal_handlers import handle_signals, ignore_signals, restore_signals
+from .signals_and_forks import handle_signals, ignore_signals, restore_signals
 from .train_loops import ResumableLoop
 
 REQUEUE = 75

@@ -22,7 +22,7 @@ from ..utils.hooks import register_missing
 from .checkpoint_files import atomic_write, checkpoint_folders, newest_complete, remove_partial, storage_errors
 from .exact_resume_hook import ExactResumeHook
 from .preemption_hook import PreemptionHook
-from .signal_handlers import outlive_signals, restore_signals
+from .signals_and_forks import outlive_signals, restore_signals
 from .train_loops import ResumableLoop, resumable
 
 

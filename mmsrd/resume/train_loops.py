@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..registry import engine_name
 from ..utils.random_state import preserved_random_state
 from .resume_state import ResumeState, WorkerStates, difference, unsupported
-from .signal_handlers import outlive_signals
+from .signals_and_forks import outlive_signals
 
 VALIDATES_AT_THE_END = digit_version(mmengine.__version__) >= digit_version('0.10.4')
 """Whether MMEngine validates at the end also where the interval does not divide the length."""

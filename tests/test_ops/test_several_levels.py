@@ -8,7 +8,7 @@ import torch
 
 from mmsrd.errors import FeatureMismatchError
 from mmsrd.models.losses import SRDLoss
-from mmsrd.ops import level_table
+from mmsrd.ops.triton_level_table import COLUMNS, make_layout
 
 pytest.importorskip('triton')
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -102,7 +102,7 @@ def test_other_image_sizes_need_no_other_kernels():
     """COCO's multi-scale training: short side 480 to 800 and long side up to 1333, padded to 32."""
     compiled = set()
     for height, width in itertools.product(range(480, 801, 32), range(480, 1345, 32)):
-        layout = level_table.make_layout(pyramid(height, width))
+        layout = make_layout(pyramid(height, width))
         assert len(layout.groups) <= 3
         compiled |= {group._replace(first=0, levels=0, programs=0) for group in layout.groups}
     assert len(compiled) <= 6, len(compiled)
@@ -126,12 +126,12 @@ def test_layout():
     def contiguous(n, c, rows):
         return (n, c, rows), ((c * rows, rows, 1),) * 2, (torch.float16, torch.float16), True
 
-    layout = level_table.make_layout((contiguous(2, 6, 5), contiguous(70000, 2, 8), contiguous(2, 6, 7)))
+    layout = make_layout((contiguous(2, 6, 5), contiguous(70000, 2, 8), contiguous(2, 6, 7)))
     odd, large = sorted(layout.groups, key=lambda group: group.align)
     assert (odd.levels, odd.align, odd.along) == (2, 1, ('rows', 'rows'))
     assert (large.levels, large.align, large.programs) == (1, 8, 70000)
     assert [layout.order.index(level) for level in (0, 2)] == [odd.first, odd.first + 1]
-    rows = {level: dict(zip(level_table.COLUMNS[3:9] + level_table.COLUMNS[12:], row))
+    rows = {level: dict(zip(COLUMNS[3:9] + COLUMNS[12:], row))
             for level, row in zip(layout.order, layout.rows)}
     assert [rows[level]['column'] for level in range(3)] == [0, 6, 8]
     assert (rows[0]['slots'], rows[2]['slots'], rows[2]['first']) == (2, 2, 2)
@@ -141,7 +141,7 @@ def test_layout():
 def test_one_long_row_of_all_images():
     """Channels-last maps and vectors are equally far apart over all images."""
     for shape, strides in (((4, 6, 10), (60, 1, 6)), ((4, 6, 1), (6, 1, 1))):
-        group, = level_table.make_layout(((shape, (strides, strides), (torch.float32, torch.float32), True),)).groups
+        group, = make_layout(((shape, (strides, strides), (torch.float32, torch.float32), True),)).groups
         assert group.along == ('channels', 'channels')
         assert group.programs == 1
 

@@ -13,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mmsrd.resume.resume_state import WorkerStates, unsupported
-from mmsrd.resume.signal_handlers import outlive_signals
+from mmsrd.resume.signals_and_forks import outlive_signals
 from mmsrd.resume.train_loops import ResumableEpochLoop, resumable, skip_batches
 from mmsrd.utils.random_state import random_state, set_random_state
 
@@ -104,7 +104,7 @@ def test_workers_outlive_a_signal():
 def test_workers_end_with_their_process():
     """Which does not wait for them at its end."""
     code = ('import torch; from torch.utils.data import DataLoader, TensorDataset; import mmsrd\n'
-            'from mmsrd.resume.signal_handlers import outlive_signals\n'
+            'from mmsrd.resume.signals_and_forks import outlive_signals\n'
             'loader = DataLoader(TensorDataset(torch.arange(8)), num_workers=2, persistent_workers=True)\n'
             'outlive_signals(loader, (15,))\n'
             'batches = iter(loader)\n'

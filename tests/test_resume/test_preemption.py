@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 import mmsrd.resume.preemption_hook as preemption
 from mmsrd.errors import ConfigError, ConfigTypeError
 from mmsrd.resume.checkpoint_files import PREEMPTED
-from mmsrd.resume.signal_handlers import handle_signals, restore_signals
+from mmsrd.resume.signals_and_forks import handle_signals, restore_signals
 
 
 @HOOKS.register_module(force=True)
