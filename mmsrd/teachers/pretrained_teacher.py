@@ -85,13 +85,14 @@ class PretrainedTeacher(Teacher):
         if is_library_model(config.config):
             return build_library_model(config.name, key)
         loaded = load_config(config.config, key) if isinstance(config.config, str) else config.config
-        if loaded.model.get('data_preprocessor') is None and loaded.get('data_preprocessor') is None:
-            print_log(f'{key}: the config has no `data_preprocessor`, so the teacher gets pixels from 0 to 255. If it '
-                      'was trained with normalised images, give its whole config: MMPretrain has `data_preprocessor` '
-                      'beside `model`', logger='current', level=logging.WARNING)
         self._configured_classes = configured_classes(loaded)
         self.model_config = f'{loaded.model} {loaded.get("data_preprocessor")}'
         model = build_model(loaded, key, scope, downloads=config.checkpoint is None)
+        in_model = loaded.model.get('data_preprocessor') if isinstance(loaded.model, dict) else None
+        if in_model is None and loaded.get('data_preprocessor') is None:
+            print_log(f'{key}: the config has no `data_preprocessor`, so the teacher gets pixels from 0 to 255. If it '
+                      'was trained with normalised images, give its whole config: MMPretrain has `data_preprocessor` '
+                      'beside `model`', logger='current', level=logging.WARNING)
         if config.checkpoint is None:
             initialise(model)
         return model
