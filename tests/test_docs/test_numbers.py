@@ -257,7 +257,7 @@ def test_the_targets_on_a_cpu():
     names = list(ratios['fcos'])
     step, balance, ended = ([f'{statistics.median(found[name]):.3f}' for found in ratios.values()]
                             for name in names[:3])
-    cheaper = [f'{statistics.median(found[name]):.2f}' for name in names[3:] for found in ratios.values()]
+    cheaper = [f'{statistics.median(found[name]):.2f}' for name in names[3:5] for found in ratios.values()]
     times = [f'{statistics.median(turn[name] for turn in turns["fcos"]):.0f}' for name in ('ours', 'plain', 'teacher')]
     widest = max(abs(quartile / statistics.median(values) - 1) for found in ratios.values()
                  for name, values in found.items() if name in names[:3]

@@ -169,19 +169,20 @@ def test_one_process(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(one_process.Worker, 'time', flops)
     one_process.main(['--pair', 'tiny', '--threads', '1', '--turns', '2'])
-    lines = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-5:]]
+    lines = [line.strip('| ').split(' | ') for line in capsys.readouterr().out.splitlines()[-6:]]
     figures = {what: float(median) for what, median, _ in lines}
     assert list(figures) == list(one_process.compared([dict.fromkeys([*one_process.VARIANTS, 'teacher'], 1.)]))
-    ours, balance, ended, scaled, every_second = figures.values()
+    ours, balance, ended, scaled, every_second, checked = figures.values()
     assert 1 < ours < 1.1  # the projectors
-    assert balance == ended == 1
+    assert balance == ended == checked == 1
     assert 0.2 < scaled < 0.5  # a quarter of the pixels, and the projectors
     assert 0.5 < every_second < 0.6
 
 
 def test_what_one_process_compares():
-    turn = dict(plain=10., teacher=5., ours=18., ended=11.) | {'no balance': 16., 'scale 0.5': 12., 'interval 2': 13.}
-    assert [values[0] for values in one_process.compared([turn]).values()] == [1.2, 1.125, 1.1, 0.4, 0.6]
+    turn = dict(plain=10., teacher=5., ours=18., ended=11.) | {
+        'no balance': 16., 'device check': 27., 'scale 0.5': 12., 'interval 2': 13.}
+    assert [values[0] for values in one_process.compared([turn]).values()] == [1.2, 1.125, 1.1, 0.4, 0.6, 1.5]
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pairs import DEFAULTS, PAIRS, Case
 from worker import Worker
 
 RECORDS = Path(__file__).resolve().parents[2] / 'docs' / 'results' / 'performance'
-VARIANTS = ('plain', 'ours', 'no balance', 'ended', 'scale 0.5', 'interval 2')
+VARIANTS = ('plain', 'ours', 'no balance', 'ended', 'device check', 'scale 0.5', 'interval 2')
 
 
 def measure(case: Case, turns: int) -> list[dict[str, float]]:
@@ -51,6 +51,8 @@ def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
         'after `schedule.end` / plain step': [t['ended'] / t['plain'] for t in turns],
         **{f'{variant}: (step - plain step) / teacher alone': [(t[variant] - t['plain']) / t['teacher'] for t in turns]
            for variant in ('scale 0.5', 'interval 2')},
+        # Records of before have no such variant.
+        'after device check / distilled step': [t['device check'] / t['ours'] for t in turns if 'device check' in t],
     }
 
 

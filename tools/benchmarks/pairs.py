@@ -13,7 +13,7 @@ from mmsrd.config import PLAIN
 from mmsrd.utils.zoo import load_config
 
 OURS = ('ours', 'naive', 'ended', 'scale 0.5', 'interval 2', 'no balance', 'no stream', 'compiled teacher', 'no fold',
-        'no channels last', 'fp32 teacher', 'autograd loss', 'offload')
+        'no channels last', 'fp32 teacher', 'autograd loss', 'offload', 'device check')
 DETECTION = ('MMRazor SingleTeacherDistill', 'MMRazor FpnTeacherDistill')
 CLASSIFICATION = ('torchdistill SRD',)
 CONTROL = 'plain again'
@@ -70,8 +70,9 @@ DEFAULTS = {
 def variants_of(case: Case) -> list[str]:
     """All variants that make sense for a setting."""
     others = DETECTION if is_detector(configs_of(case.pair)[0]) else CLASSIFICATION
-    gpu_only = () if case.device == 'cuda' else ('no stream', 'fp32 teacher', 'no channels last', 'compiled teacher')
-    return ['plain', CONTROL, *(variant for variant in OURS if variant not in gpu_only), *others]
+    same = ('device check',) if case.device == 'cuda' else (  # as 'ours'
+        'no stream', 'fp32 teacher', 'no channels last', 'compiled teacher')
+    return ['plain', CONTROL, *(variant for variant in OURS if variant not in same), *others]
 
 
 def _zoo(pattern: str, *depths: int) -> tuple[Config, ...]:
@@ -131,6 +132,8 @@ def distill_block(teacher: Config, variant: str) -> dict[str, Any]:
         block['schedule'] = dict(interval=2)
     if variant == 'scale 0.5':
         block['teacher']['scale'] = 0.5
+    if variant == 'device check':
+        block['device_check'] = 'always'  # on a CPU, too
     if variant == 'offload':
         block['teacher']['offload'] = True
     return block
