@@ -42,11 +42,13 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
-def no_autocast(device: torch.device) -> ContextManager[Any]:
-    """Return a context without autocast; one that does nothing for a device that has none (MPS until 2.5)."""
+def autocast(device: torch.device, dtype: torch.dtype | None = None) -> ContextManager[Any]:
+    """Return a context with autocast to ``dtype``, or without any, also on a device that has none (MPS until 2.5)."""
     try:
-        return torch.autocast(device.type, enabled=False)
+        return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
     except RuntimeError:
+        if dtype is not None:
+            raise
         return contextlib.nullcontext()
 
 

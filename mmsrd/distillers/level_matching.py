@@ -95,12 +95,7 @@ def match_levels(config: LossConfig, student: list[tuple[int, ...]], teacher: li
         strides = [stride_of(shape, image, config.tokens) for shape, image in zip(shapes, images)]
         pair = LevelPair(s, t, *shapes, (prefix[0], prefix[1]), (strides[0], strides[1]), (len(student), len(teacher)),
                          teacher_size)
-        for side, i, shape, image in zip(('student', 'teacher'), (s, t), shapes, images):
-            if len(shape) == 4 and image[0] == image[1] and shape[2] != shape[3]:
-                raise FeatureMismatchError(
-                    f'{config.key}: {side} level {i} {shape} comes from a square image, so it is no map (N, C, H, W); '
-                    'channels that come last, and outputs of several layers in one tensor, cannot be compared')
-        _check_pair(config, pair, images[0] == images[1])
+        _check_pair(config, pair, images)
         pairs.append(pair)
     return pairs
 
@@ -153,11 +148,17 @@ def _indices(config: LossConfig, student: list[tuple[int, ...]], teacher: list[t
     return [(s % counts[0], t % counts[1]) for s, t in config.levels]
 
 
-def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
+def _check_pair(config: LossConfig, pair: LevelPair, images: tuple[tuple[int, int], tuple[int, int]]) -> None:
     shapes = f'student level {pair.student} {pair.student_shape} and teacher level {pair.teacher} {pair.teacher_shape}'
     ranks = [len(shape) for shape in (pair.student_shape, pair.teacher_shape)]
     if not set(ranks) <= {2, 3, 4}:
         raise FeatureMismatchError(f'{config.key}: {shapes}: features must be (N, C), (N, L, C) or (N, C, H, W)')
+    for side, i, shape, image in (('student', pair.student, pair.student_shape, images[0]),
+                                  ('teacher', pair.teacher, pair.teacher_shape, images[1])):
+        if len(shape) == 4 and image[0] == image[1] and shape[2] != shape[3]:
+            raise FeatureMismatchError(
+                f'{config.key}: {side} level {i} {shape} comes from a square image, so it is no map (N, C, H, W); '
+                'channels that come last, and outputs of several layers in one tensor, cannot be compared')
     # The dry run has an image, or two, and few models have branches.
     regions = [shape[0] for shape in (pair.student_shape, pair.teacher_shape) if len(shape) != 3 and shape[0] > 16]
     if regions:
@@ -174,7 +175,7 @@ def _check_pair(config: LossConfig, pair: LevelPair, same_image: bool) -> None:
                                    'patch tokens, pool=True compares means')
     if ranks[0] != ranks[1] and 2 in ranks:
         raise FeatureMismatchError(f'{config.key}: {shapes} have different layouts; pool=True compares their means')
-    if not same_image:
+    if images[0] != images[1]:
         return
     if ranks == [3, 3] and config.tokens == 'all' and pair.student_shape[1] != pair.teacher_shape[1]:
         raise FeatureMismatchError(f"{config.key}: {shapes} have different numbers of tokens; tokens='patch' leaves "

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from mmengine.logging import MMLogger
 from torch import Tensor
 
-from ..compat.torch_versions import no_autocast
+from ..compat.torch_versions import autocast
 from ..distillers import attach, text_table
 from ..distillers.device_check import compare_with_reference, device_name
 from ..models.losses import SRDLoss
@@ -108,7 +108,7 @@ def _teacher(dtype: torch.dtype, device: torch.device) -> tuple[str, bool]:
     images, _, height, width = SIDES[device.type != 'cpu']
     check: Any = distiller.device_check
     half = None if dtype == torch.float32 else dtype
-    with no_autocast(device) if half is None else torch.autocast(device.type, dtype=half):
+    with autocast(device, half):
         check.check_teachers(distiller.teachers, (torch.randn(images, 3, height, width, device=device), None), half)
     return '; '.join([*check.found, *(f'{key}: {what}' for key, what in check.findings.items())]), not check.findings
 

@@ -25,8 +25,7 @@ class Offload:
         self.visiting = 0
         self.peak = 0
         self._handles: list[RemovableHandle] = []
-        self._visits: dict[nn.Module, _Visit] = {}
-        self._users: set[tuple[nn.Module, nn.Module]] = set()
+        self._visits: dict[tuple[nn.Module, nn.Module], _Visit] = {}
         self._adopt(model, model if model in called else None, called)
 
     def _adopt(self, module: nn.Module, caller: nn.Module | None, called: set[nn.Module]) -> None:
@@ -34,9 +33,8 @@ class Offload:
         user = module if module in called else caller
         own = [*module._parameters.values(), *module._buffers.values()]
         # A module may be found in several places (RTMDet's heads share convolutions).
-        if user is not None and any(x is not None for x in own) and (user, module) not in self._users:
-            self._users.add((user, module))
-            visit = self._visits.setdefault(module, _Visit(self, module))
+        if user is not None and any(x is not None for x in own) and (user, module) not in self._visits:
+            visit = self._visits[user, module] = _Visit(self, module)
             self._handles += [user.register_forward_pre_hook(visit.begin), user.register_forward_hook(visit.end)]
         for child in module.children():
             self._adopt(child, user, called)

@@ -53,21 +53,28 @@ def check_speedups(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],
         lowest: Lowest value among all processes, which decide together; that of this process by default.
     """
     asked = _Way(teacher.inference, teacher.offloads)
-    plain, failure = _attempt(teacher, _Way(InferenceConfig(**PLAIN), False), batch, None)
-    if plain is not None and not all(bool(x.isfinite().all()) for levels in plain.values() for x in levels):
-        plain, failure = None, 'its plain features are not finite'
+    plain: Features | None = None
+    failure = ''
+    try:
+        teacher.speed_up_by(*_Way(InferenceConfig(**PLAIN), False))
+        plain = teacher.compute(*batch, None)
+        if not all(bool(x.isfinite().all()) for levels in plain.values() for x in levels):
+            plain, failure = None, 'its plain features are not finite'
+    except Exception as e:  # out of memory
+        plain, failure = None, f'{type(e).__name__}: {e}'
 
     def alignment(way: _Way) -> tuple[float, str]:
         """Return the lowest alignment of all processes, and why there are no features in this one."""
         if plain is None:
             return lowest(_UNKNOWN), failure
-        found, why = _attempt(teacher, way, batch, student_dtype)
+        value, why = -1.0, ''
         try:
-            value = -1.0 if found is None else feature_alignment(found, plain)
-        except torch.cuda.OutOfMemoryError as e:
+            teacher.speed_up_by(*way)
+            value = feature_alignment(teacher.compute(*batch, student_dtype), plain)
+        except Exception as e:  # a compiler that fails; memory, of which the check needs more, for the plain features
             why = f'{type(e).__name__}: {e}'
-        # The check itself needs memory, for the plain features beside the others.
-        return lowest(_UNKNOWN if why.startswith(torch.cuda.OutOfMemoryError.__name__) else value), why
+            value = _UNKNOWN if isinstance(e, torch.cuda.OutOfMemoryError) else value
+        return lowest(value), why
 
     value, reason = alignment(asked)
     if value == _UNKNOWN:
@@ -132,16 +139,6 @@ def feature_alignment(features: Features, plain: Features) -> float:
             scale = (z.square().mean() * t.square().mean()).sqrt().clamp_min(1e-12)
             lowest = min(lowest, 1.0 if torch.equal(a, b) else float((z * t).mean() / scale))  # or constant
     return lowest
-
-
-def _attempt(teacher: Teacher, way: _Way, batch: tuple[Tensor, Sequence[Any] | None],
-             student_dtype: torch.dtype | None) -> tuple[Features | None, str]:
-    """Return the features of a teacher that is made fast in a way, or None and why there are none."""
-    try:
-        teacher.speed_up_by(*way)
-        return teacher.compute(*batch, student_dtype), ''
-    except Exception as e:  # out of memory, a compiler that fails
-        return None, f'{type(e).__name__}: {e}'
 
 
 def _fault_of_stream(teacher: Teacher, batch: tuple[Tensor, Sequence[Any] | None],

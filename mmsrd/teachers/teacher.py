@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..compat.torch_versions import autocast_dtype, no_autocast, no_compile
+from ..compat.torch_versions import autocast, autocast_dtype, no_compile
 from ..config import InferenceConfig
 from ..errors import TeacherError
 from ..recorders import (
@@ -209,7 +209,7 @@ class Teacher(TeacherKind):
         images = torch.randn(2, self._converter.channels, *self.plan.recording.image,
                              generator=torch.Generator().manual_seed(0))
         images = images.to(next(self.model.parameters()).device)
-        with no_autocast(images.device):
+        with autocast(images.device):
             change = fuse_conv_bn(self.model, pairs, lambda: self.forward(images, dummy_samples(images)))
         if change is not None:
             print_log(f'{self.key}: batch normalisation is not fused into convolutions, because it would change the '
@@ -317,8 +317,7 @@ class Teacher(TeacherKind):
         dtype = dtype or self._speedups.stored_dtype
         self.move_to(device)
         measured = contextlib.nullcontext() if self.measure is None else self.measure('teacher', device)
-        autocast = no_autocast(device) if dtype is None else torch.autocast(device.type, dtype=dtype)
-        with autocast, measured:
+        with autocast(device, dtype), measured:
             try:
                 return self.forward(inputs, data_samples)
             except AssertionError as e:  # as models say it that are made for one size

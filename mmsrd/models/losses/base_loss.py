@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple, cast
 import torch
 from torch import Tensor, nn
 
-from ...compat.torch_versions import no_autocast
+from ...compat.torch_versions import autocast
 from ...config.checks import boolean, number
 from ...errors import FeatureMismatchError, MMSRDError
 from ...utils.dist import num_processes, sum_over_processes
@@ -104,7 +104,7 @@ class BaseDistillLoss(nn.Module):
         levels = cast('list[tuple[Tensor, Tensor]]', [(student, teacher)] if one else list(zip(student, teacher)))
         for level in levels:
             self.check(*level)
-        with no_autocast(levels[0][0].device):
+        with autocast(levels[0][0].device):
             loss, logs = self.compare_levels([(s, t.detach()) for s, t in levels], sum_over_processes(self.shares))
         return loss, {key: value[0] for key, value in logs.items()} if one else logs
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
 from torch.nn.utils.parametrize import register_parametrization
 
-from ...compat.torch_versions import no_autocast
+from ...compat.torch_versions import autocast
 from ...registry import MODELS
 from .base_projector import BaseProjector
 
@@ -56,7 +56,7 @@ class OrthogonalProjector(BaseProjector):
         Raises:
             FeatureMismatchError: The feature has another rank.
         """
-        with no_autocast(x.device):
+        with autocast(x.device):
             weight: Any = self.linear.weight
         return self.apply_matrix(x, weight)
 
