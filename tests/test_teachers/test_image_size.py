@@ -222,6 +222,19 @@ def test_a_classifier_of_one_size():
             teacher, config='timm::mixer_s32_224', size=(192, 192)), losses=losses))
 
 
+def test_a_teacher_that_refuses_the_size_of_a_batch():
+    """As MLP-Mixer does, whose dry run had another size."""
+    distiller = mmsrd.attach(build_zoo(RETINA), dict(teacher=dict(config=RETINA, allow_random=True), losses=NECK))
+
+    def refuse(images):
+        raise AssertionError('no dynamic input shape')
+
+    distiller.teacher.model.backbone.forward = refuse
+    with pytest.raises(TeacherError, match=r'does not run with images of \(96, 160\), and did with .*\(no dynamic '
+                                           r'input shape\); if it takes one size only, name it by `size`'):
+        distiller.teacher.features(torch.randn(1, 3, 96, 160), None)
+
+
 @pytest.mark.parametrize(('options', 'kind', 'message'), [
     (dict(scale=0), ConfigError, 'distill.teacher.scale = 0: must be a number above 0'),
     (dict(scale='half'), ConfigTypeError, "distill.teacher.scale = 'half'"),
