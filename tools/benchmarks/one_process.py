@@ -51,8 +51,7 @@ def compared(turns: list[dict[str, float]]) -> dict[str, list[float]]:
         'after `schedule.end` / plain step': [t['ended'] / t['plain'] for t in turns],
         **{f'{variant}: (step - plain step) / teacher alone': [(t[variant] - t['plain']) / t['teacher'] for t in turns]
            for variant in ('scale 0.5', 'interval 2')},
-        # Records of before have no such variant.
-        'after device check / distilled step': [t['device check'] / t['ours'] for t in turns if 'device check' in t],
+        'after device check / distilled step': [t['device check'] / t['ours'] for t in turns],
     }
 
 
