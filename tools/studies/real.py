@@ -37,7 +37,8 @@ WEIGHTS = {'lite0': 'efficientnet_lite0', 'lite2': 'efficientnet_lite2'}
 TRAINED = {'yolox-nano': 'yolox_nano_coco_mmdet.pth'}
 """Teacher that was trained elsewhere → its checkpoint in ``data/`` and beside the archives."""
 TITLES = {'lite0': 'FCOS Lite0', 'lite2': 'FCOS Lite2', 'r18w16': 'FCOS R18 w16, from scratch',
-          'yolox-nano': 'YOLOX-nano of COCO', 'yolox-lite0': 'YOLOX Lite0'}
+          'yolox-nano': 'YOLOX-nano of COCO', 'yolox-lite0': 'YOLOX Lite0', 'gfl-r18w16': 'GFL R18 w16, from scratch',
+          'faster-rcnn-r18w16': 'Faster R-CNN R18 w16, from scratch'}
 SETS = {'chess': 'chess (12 classes, 231 images)', 'bccd': 'blood cells (3 classes, 291 images)',
         'coco': 'subset of COCO (80 classes, 2,636 images)', 'people': 'subset of COCO (people, 2,636 images)'}
 SRD = dict(type='SRDLoss', levels='stride', balance=1.0)
@@ -101,6 +102,7 @@ PAIRS = {'people/yolox-nano_lite0': (
          'people/yolox-nano_r18w16': (PRESET,),
          'coco/yolox-nano_yolox-lite0': (*MAIN, "alone, teacher's start"),
          SCREEN: (*SCREENED, *FEW_LABELS), 'chess/lite2_lite0': MAIN,
+         'chess/lite2_gfl-r18w16': (PRESET,), 'chess/lite2_faster-rcnn-r18w16': (PRESET,),
          'bccd/lite2_r18w16': MAIN, 'bccd/lite2_lite0': (PRESET,)}
 """Set, teacher and student → rows."""
 
@@ -130,7 +132,8 @@ def _options(choice: Choice, name: str, network: str) -> tuple[str, ...]:
 
 def config_alone(name: str, network: str) -> str:
     """Config of a network that is trained without a teacher."""
-    return f'{FOLDER}/{_detector(network).replace("fcos-", "fcos_")}_{name}.py'
+    kind, _, backbone = _detector(network).rpartition('-')
+    return f'{FOLDER}/{kind}{"-" if kind == "yolox" else "_"}{backbone}_{name}.py'
 
 
 @functools.lru_cache(None)
@@ -148,7 +151,7 @@ def checkpoint(folder: Path, config: str, seed: int = 0, smoke: bool = False) ->
 
 def _detector(network: str) -> str:
     """Network in the name of a config with a teacher."""
-    return network if network.startswith('yolox') else f'fcos-{network}'
+    return network if '-' in network else f'fcos-{network}'
 
 
 def _home(name: str, teacher: str) -> str:
@@ -194,7 +197,7 @@ def students(choice: Choice) -> list[Job]:
 def _distilled(part: str, row: str, seed: int, choice: Choice, options: tuple[str, ...]) -> Job:
     """Training of a student with its teacher."""
     name, teacher, student = names(part)
-    alike = teacher.startswith('yolox') == student.startswith('yolox')
+    alike = _detector(teacher).rpartition('-')[0] == _detector(student).rpartition('-')[0]
     return Job(part, row, seed, f'{FOLDER}/srd_neck_{_detector(teacher)}_{_detector(student)}_{name}.py',
                (f'distill.teacher.checkpoint={_checkpoint(name, teacher, choice)}', *ROWS[row].block(alike), *options))
 
