@@ -77,6 +77,7 @@ MAIN: dict[str, dict[str, Any]] = {
     'MSE, projector, balance 1': balanced(MSE),
     'SRD, weight 0.25': CONSTANT,
     'PKD': PKD,
+    'PKD, weight 18': {**PKD, 'weight': 18.0},  # as published: 6 for each of three levels, whose mean a loss is here
     'MSE, projector': MSE,
 }
 ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
@@ -124,7 +125,6 @@ ROWS: dict[str, dict[str, Any] | tuple[dict[str, Any], ...]] = {
     'SRD, weight 1': {**CONSTANT, 'weight': 1.0},
     'SRD, weight 4': {**CONSTANT, 'weight': 4.0},
     'PKD, weight 2': {**PKD, 'weight': 2.0},
-    'PKD, weight 18': {**PKD, 'weight': 18.0},
     'PKD, projector': {k: v for k, v in PKD.items() if k != 'projector'},
     'MSE, projector, weight 0.3': {**MSE, 'weight': 0.3},
     'MSE, projector, weight 3': {**MSE, 'weight': 3.0},
