@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Iterator, Mapping, cast
 
+import torch
 from mmengine.logging import print_log
 from torch import nn
 
@@ -13,6 +14,7 @@ from ..errors import ConfigError
 from ..recorders import find_modules, trained_part
 from ..teachers import TeacherGroup
 from ..teachers.class_names import names_in
+from ..utils.dist import unwrapped
 from .distiller import ProjectorDistiller
 from .plan import plan, read_block
 from .shared_classes import take_classes
@@ -40,7 +42,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
         ProjectorDistiller: The distiller, also at ``model.distiller``.
 
     Raises:
-        ConfigError: Or a subclass, if the block is wrong or does not fit the models.
+        ConfigError: Or a subclass, if the block is wrong or does not fit the models, or the model is wrapped already.
         CheckpointError: The teacher's weights cannot be loaded.
 
     Example:
@@ -62,6 +64,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
         >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
         ['loss']
     """
+    _refuse_wrapped(model, 'attach')
     config = read_block(distill_cfg)
     if config.schedule.by_epoch:
         raise ConfigError('distill.schedule.by_epoch = True: only a runner counts epochs; set it to False and give '
@@ -78,7 +81,6 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
     except Exception:
         detach(model)
         raise
-    distiller.update_ema(model)
     return distiller
 
 
@@ -97,6 +99,10 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
         raise ConfigError(f'{type(student).__name__} already has a child {CHILD!r}; call mmsrd.detach(model) first')
     if not any(p.requires_grad for p in student.parameters()):
         raise ConfigError(f'{type(student).__name__} has no trainable parameters: the whole student is frozen')
+    dtypes = {p.dtype for p in student.parameters() if p.requires_grad and p.is_floating_point()} - {torch.float32}
+    if dtypes:
+        raise ConfigError(f'{type(student).__name__} has trainable parameters of {", ".join(map(str, dtypes))}; a '
+                          'student is trained in float32, or with autocast')
     teachers = TeacherGroup.build(config.teachers, student)
     planned = plan(student, teachers, config, keep_weights)
     distiller = ProjectorDistiller(planned)
@@ -141,7 +147,7 @@ def detach(model: nn.Module) -> None:
         model: A model with a distiller.
 
     Raises:
-        ConfigError: It has none.
+        ConfigError: It has none, or is wrapped: DistributedDataParallel would miss the gradients of the projectors.
 
     Example:
         :func:`attach` shows how a model comes to have one.
@@ -152,6 +158,7 @@ def detach(model: nn.Module) -> None:
         ...
         mmsrd.errors.ConfigError: Linear has no distiller to detach
     """
+    _refuse_wrapped(model, 'detach')
     distiller = getattr(model, CHILD, None)
     if not isinstance(distiller, ProjectorDistiller):
         raise ConfigError(f'{type(model).__name__} has no distiller to detach')
@@ -159,6 +166,12 @@ def detach(model: nn.Module) -> None:
         handle.remove()
     distiller.recorders.remove()
     delattr(model, CHILD)
+
+
+def _refuse_wrapped(model: nn.Module, function: str) -> None:
+    if unwrapped(model) is not model:
+        raise ConfigError(f'mmsrd.{function}: the model is within {type(model).__name__}; give {function} the model '
+                          'itself, and wrap or compile it afterwards')
 
 
 def _hide_state(student: nn.Module, state: dict[str, Any], prefix: str, local_metadata: Any) -> None:

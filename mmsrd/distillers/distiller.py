@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..compat.torch_versions import autocast_dtype, no_compile
+from ..compat.torch_versions import autocast, autocast_dtype, no_compile
 from ..config import Progress
 from ..errors import ConfigError
 from ..recorders import AllRecordedSignal, RecorderManager
@@ -127,7 +127,10 @@ class ProjectorDistiller(nn.Module):
         inputs = arguments.get('inputs')
         if arguments.get('mode') == 'loss' and isinstance(inputs, Tensor) and self.device_check is not None:
             self.device_check.begin_step(inputs.device)
-        if arguments.get('mode') == 'loss' and self.progress.active:
+        if arguments.get('mode') == 'loss' and self._original == id(self) and torch.is_grad_enabled():
+            for teacher in self.teachers.averages.values():
+                teacher.begin(student)  # not before: all processes have the same weights once the student is wrapped
+        if arguments.get('mode') == 'loss' and self._acts:
             self._forget_step()
             self.recorders.start()
             if isinstance(inputs, Tensor):
@@ -136,12 +139,17 @@ class ProjectorDistiller(nn.Module):
                 if self.plan.teachers_first and inputs.dim() == 4:
                     self._taught = self._teach(self._batch)
 
+    @property
+    def _acts(self) -> bool:
+        """Return whether this step distils; a copy of the student finds out by the teachers that all is over."""
+        return self.progress.active and not self.teachers.released
+
     def _forget_step(self) -> None:
         """Drop features and batch, so that no graph outlives the step."""
         self.teachers.synchronize()  # before their inputs are freed
         self.recorders.stop()
         self._seen.clear()
-        self._batch = self._taught = None
+        self._batch = self._taught = self._autocast = None
 
     @no_compile
     def after_recorded(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -150,6 +158,8 @@ class ProjectorDistiller(nn.Module):
         The student's head comes next: many small kernels that leave the device idle for a teacher.
         """
         if self.recorders.is_recording and self._batch is not None and self.recorders.num_calls == self._num_calls:
+            # Accelerate, for one, switches autocast on within the student, and off before its hooks.
+            self._autocast = self._autocast or autocast_dtype(self._batch[0].device)
             if self._taught is None:
                 self._taught = self._teach(self._batch)
             if self.plan.untrained is not None:
@@ -196,7 +206,7 @@ class ProjectorDistiller(nn.Module):
                 raise ConfigError(f'{type(student).__name__} returns a {type(output).__name__} in mode=\'loss\'; '
                                   'distillation needs a dict of losses')
             inputs, samples = arguments['inputs'], arguments.get('data_samples')
-            if self.progress.active:
+            if self._acts:
                 added = self.compute_losses(batches_of(student, inputs, samples, self._seen))
             elif self.progress.pauses:
                 added = self._with_projectors(output)
@@ -254,7 +264,11 @@ class ProjectorDistiller(nn.Module):
         if check is not None:
             for loss in self.feature_losses:
                 loss.inspect = check.check_loss
-        with contextlib.nullcontext() if self.device_check is None else self.device_check.measure('losses', device):
+        with contextlib.ExitStack() as stack:
+            if self.device_check is not None:
+                stack.enter_context(self.device_check.measure('losses', device))
+            if self._autocast is not None and autocast_dtype(device) is None:
+                stack.enter_context(autocast(device, self._autocast))
             entries = self._weighted_losses(student, taught, sizes, device)
         if check is not None:
             check.finish(device)

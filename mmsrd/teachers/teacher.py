@@ -312,10 +312,13 @@ class Teacher(TeacherKind):
         is_first = self._speedups is None
         if self._speedups is None:
             self.plan.conversion.image_size.check(self.key, inputs.size(-2), inputs.size(-1), self.plan.stride)
-            self._speedups = self._apply_speedups(device, dtype)
-        # Weights that are stored in half precision need autocast also where the student has none (validation).
-        dtype = dtype or self._speedups.stored_dtype
-        self.move_to(device)
+        # A validation in inference mode may come first, and tensors that are made in it cannot be updated later.
+        with torch.inference_mode(False), torch.no_grad():
+            if self._speedups is None:
+                self._speedups = self._apply_speedups(device, dtype)
+            # Weights that are stored in half precision need autocast also where the student has none (validation).
+            dtype = dtype or self._speedups.stored_dtype
+            self.move_to(device)
         measured = contextlib.nullcontext() if self.measure is None else self.measure('teacher', device)
         with autocast(device, dtype), measured:
             try:

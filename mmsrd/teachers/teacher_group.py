@@ -72,6 +72,11 @@ class TeacherGroup(Dict[str, Teacher]):
         """Teachers that average the student and are still at work, by name."""
         return {name: teacher for name, teacher in self.items() if teacher.is_average and not teacher.released}
 
+    @property
+    def released(self) -> bool:
+        """Return whether distillation has ended, and the teachers' memory been given back."""
+        return any(teacher.released for teacher in self.values())
+
     def prepare(self, start: Any = None) -> None:
         """Read the weights and get ready to run, when training is about to start.
 

@@ -95,8 +95,10 @@ def end_all_on_error() -> Iterator[None]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return a model without its wrapper for distributed training, if it has one."""
-    inner: Any = model.module if is_model_wrapper(model) else model
+    """Return a model without wrappers for distributed training, and without that of ``torch.compile``."""
+    inner: Any = model
+    while is_model_wrapper(inner) or hasattr(inner, '_orig_mod'):
+        inner = inner.module if is_model_wrapper(inner) else inner._orig_mod
     return cast(nn.Module, inner)
 
 

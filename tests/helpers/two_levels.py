@@ -57,6 +57,7 @@ def attached(distill: dict[str, Any], model: nn.Module | None = None) -> tuple[n
     torch.manual_seed(0)
     model = model or TwoLevels()
     distiller = mmsrd.attach(model, distill)
+    distiller.update_ema(model)
     with torch.no_grad():
         for parameter in model.neck.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

@@ -118,3 +118,22 @@ def test_one_setup_serves_several_students():
     assert not set(first.modules()) & set(second.modules())
     assert {p.data_ptr() for p in first.parameters()}.isdisjoint(p.data_ptr() for p in second.parameters())
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
+
+
+@pytest.mark.parametrize('wrap', [torch.nn.DataParallel, torch.compile], ids=['DataParallel', 'compiled'])
+def test_a_wrapped_student(wrap):
+    """Projectors outside of the wrapper would not be synchronised; and inside it could not be taken away."""
+    student = TwoLevels()
+    with pytest.raises(ConfigError, match=r'mmsrd\.attach: the model is within \w+; give attach the model itself'):
+        mmsrd.attach(wrap(student), block(a=loss('neck.0')))
+    distiller = mmsrd.attach(student, block(a=loss('neck.0')))
+    with pytest.raises(ConfigError, match=r'mmsrd\.detach: the model is within \w+; give detach the model itself'):
+        mmsrd.detach(wrap(student))
+    distiller.update_ema(wrap(student))
+    assert same(distiller.teacher.model.state_dict(), student.state_dict())
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float64])
+def test_a_student_of_another_precision(dtype):
+    with pytest.raises(ConfigError, match=rf'TwoLevels has trainable parameters of {dtype}; a student is trained in'):
+        mmsrd.attach(TwoLevels().to(dtype), block(a=loss('neck.0')))

@@ -310,3 +310,28 @@ def test_a_validation_loss_in_inference_mode(student, distill, batch):
     assert distiller.progress.iteration == 0
     student(**data)['loss_srd_neck'].backward()
     assert distiller.progress.iteration == 1
+
+
+def test_autocast_within_the_student(student, distill, batch):
+    """As Accelerate switches it on: the hooks of the student are outside of it, those of its parts within."""
+    mmsrd.attach(student, distill)
+    data = batch(student)
+    with torch.autocast('cpu', torch.bfloat16):
+        expected = student(**data)
+    student.forward = torch.autocast('cpu', torch.bfloat16)(student.forward)
+    losses = student(**data)
+    assert torch.equal(losses['loss_srd_neck'], expected['loss_srd_neck'])
+    losses['loss_srd_neck'].backward()
+
+
+def test_a_copy_after_the_end(student, distill, batch):
+    """An EMA copy of the student has a schedule of its own, which stands still; the teacher is gone for it, too."""
+    distiller = mmsrd.attach(student, {**distill, 'schedule': dict(end=1)})
+    copied, data = copy.deepcopy(student), batch(student)
+    for _ in range(2):
+        student(**data)
+    assert distiller.teachers.released
+    with torch.no_grad():
+        losses = copied(**data)
+    assert losses['loss_srd_neck'] == 0
+    assert losses['loss_cls'] > 0

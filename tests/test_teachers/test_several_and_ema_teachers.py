@@ -13,6 +13,7 @@ from mmengine.model import ExponentialMovingAverage
 
 import mmsrd
 from mmsrd.errors import CheckpointError, ConfigError
+from mmsrd.teachers.ema_teacher import EMATeacher
 from mmsrd.teachers.weight_average import WeightAverage
 
 SRD = dict(student='neck', teacher='neck', weight=2.0)
@@ -83,6 +84,25 @@ def test_an_average_follows_the_student(student, batch):
             torch.testing.assert_close(v, average[k], msg=k)
     assert not any(p.requires_grad for p in distiller.teacher.model.parameters())
     assert not any('average' in k or 'teacher' in k for k in student.state_dict())
+
+
+def test_an_average_starts_with_the_weights_of_the_first_loss_pass(student, batch, monkeypatch):
+    """DistributedDataParallel gives all processes the same weights after ``attach``."""
+    distiller = mmsrd.attach(student, dict(teacher=dict(ema=dict(momentum=0.25)), losses=dict(neck=SRD)))
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(1.0)
+    data = batch(student)
+    within = []
+    move_to = EMATeacher.move_to
+    monkeypatch.setattr(EMATeacher, 'move_to', lambda *args: [within.append(torch.is_inference_mode_enabled()),
+                                                              move_to(*args)])
+    with torch.inference_mode():
+        student(**data)  # a validation before training
+    assert within == [False]  # what is moved in inference mode cannot be updated
+    before = copy.deepcopy(student.state_dict())  # batch statistics change in the pass
+    student(**data)
+    assert same(distiller.teacher.model.state_dict(), before)
 
 
 class Snapshot(Hook):

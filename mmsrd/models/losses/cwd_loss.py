@@ -17,9 +17,10 @@ class CWDLoss(StandardizingLoss):
 
     ``T² · mean over images and channels of KL(softmax(t / T) || softmax(z / T))``, each softmax over the positions.
 
-    The defaults are the recipe of MMYOLO for RTMDet (``configs/rtmdet/distillation``): T = 1, weight 1, a linear
-    projector, and both features standardised. The authors compare features as they are, and logits of segmentors
-    with T = 4 and weight 3.
+    The defaults are the recipe of MMYOLO for RTMDet (``configs/rtmdet/distillation``): T = 1, a linear projector, and
+    both features standardised. MMYOLO adds the losses of three levels with weight 1; a loss is the mean of its levels
+    here, so that is ``weight=3``. The authors compare features as they are, and logits of segmentors with T = 4 and
+    weight 3.
 
     Args:
         temperature: Both features are divided by it; above 0.

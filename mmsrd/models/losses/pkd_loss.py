@@ -13,7 +13,8 @@ from .base_loss import StandardizingLoss
 class PKDLoss(StandardizingLoss):
     """``mean((z - t)²) / 2`` of standardised features (PKD, Cao et al., NeurIPS 2022): 1 less the mean correlation.
 
-    The authors compare without a projector (``projector=None``) and weigh it with 6.
+    The authors compare without a projector (``projector=None``) and add the losses of all levels, each with weight 6.
+    A loss is the mean of its levels here, so that is ``weight=24`` for four levels.
 
     Args:
         eps: Added to the variance in the standardisation, at least 0.
