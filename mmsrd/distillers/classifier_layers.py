@@ -27,6 +27,20 @@ def last_linear(model: nn.Module, run: DryRun | None = None) -> str | None:
     return None
 
 
+def prediction(run: DryRun) -> str | None:
+    """Path of the module that makes what a classifier predicts: the last linear layer, or a head that has several.
+
+    None where there is neither: a head may also give several tensors.
+
+    Args:
+        run: Dry run of a classifier, in evaluation mode, that has looked at all modules.
+    """
+    linear = last_linear(run.model, run)
+    if linear is None or not run.num_calls(linear) or not any(call.module is run.model for call in run.calls):
+        return linear
+    return next((path for path in (linear, 'head') if _is_predicted(run, path)), None)
+
+
 def last_feature(run: DryRun) -> str | None:
     """Path of the last feature: of a neck that pools, else the backbone, else what feeds the last linear layer.
 
@@ -48,6 +62,17 @@ def _gives_a_vector(run: DryRun, path: str) -> bool:
         return len(run.shapes(path, '')[-1]) == 2
     except TapError:
         return False
+
+
+def _is_predicted(run: DryRun, path: str) -> bool:
+    """Return whether the model returns the one tensor that the module at ``path`` makes."""
+    if not isinstance(getattr(run.model, path.partition('.')[0], None), nn.Module) or not run.num_calls(path):
+        return False
+    returned, made = ([call.output for call in run.calls if call.module is module][-1]
+                      for module in (run.model, run.model.get_submodule(path)))
+    while isinstance(returned, (tuple, list)) and len(returned) == 1:
+        returned = returned[0]
+    return _same_memory(made[0] if isinstance(made, (tuple, list)) and len(made) == 1 else made, returned)
 
 
 def _ends_with(run: DryRun, path: str) -> bool:

@@ -165,11 +165,12 @@ def _check_pair(config: LossConfig, pair: LevelPair, images: tuple[tuple[int, in
         raise FeatureMismatchError(f'{config.key}: {shapes} are of {regions[0]} regions of an image, which each model '
                                    'proposes for itself, so they cannot be compared; choose features of whole images, '
                                    'such as those of neck or backbone')
-    if config.pool:
-        return
-    if ranks[1] == 3 and pair.teacher_size and len(set(pair.teacher_size)) > 1:
+    if ranks[1] == 3 and pair.teacher_size and len(set(pair.teacher_size)) > 1 \
+            and (config.tokens == 'patch' or not config.pool):
         raise FeatureMismatchError(f'{config.key}: {shapes}: tokens of the teacher make a map only if its images are '
                                    f'square; make `size` of the teacher square, not {pair.teacher_size}')
+    if config.pool:
+        return
     if sorted(ranks) == [3, 4] and config.tokens == 'all':
         raise FeatureMismatchError(f"{config.key}: {shapes} are tokens and a map; tokens='patch' makes a map of the "
                                    'patch tokens, pool=True compares means')
@@ -212,8 +213,10 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
         image: Size (H, W) of the images.
 
     Raises:
-        FeatureMismatchError: Patch tokens do not make a map.
+        FeatureMismatchError: Patch tokens do not make a map, or are not those of the whole image.
     """
+    if student.dim() == 3 and image is not None and pair.strides[0] is not None:
+        _check_number(student.size(1) - pair.prefix_tokens[0], pair.strides[0], image, config)
     student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.prefix_tokens))
     if student.size(0) != teacher.size(0):
         teacher = _for_branches(student, teacher, pair)
@@ -232,6 +235,16 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
         elif config.resize == 'to_teacher':
             student = resize_map(student, (teacher.size(-2), teacher.size(-1)))
     return student, teacher
+
+
+def _check_number(count: int, stride: float, image: tuple[int, int], config: LossConfig) -> None:
+    """Refuse tokens of a part of the image; a model may cut off or pad a part of a patch at each side."""
+    rows, columns = (side / stride for side in image)
+    if not max(rows - 2, 0) * max(columns - 2, 0) <= count <= (rows + 2) * (columns + 2):
+        raise FeatureMismatchError(
+            f'{config.key}: the student gave {count} patch tokens for images of {image[0]}x{image[1]} in this step, '
+            f'where the dry run had one for {stride:g}x{stride:g} pixels; a student that masks its images (MAE) shows '
+            'only a part of them, in any order')
 
 
 def _for_branches(student: Tensor, teacher: Tensor, pair: LevelPair) -> Tensor:

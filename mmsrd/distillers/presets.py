@@ -14,7 +14,7 @@ from ..errors import ConfigError, TapError
 from ..recorders import DryRun, trained_part
 from ..registry import PRESETS
 from ..teachers import Teacher
-from .classifier_layers import last_feature, last_linear
+from .classifier_layers import last_feature, last_linear, prediction
 from .level_matching import pairs_by_stride, stride_of
 
 KEY = f'{ROOT}.preset'
@@ -214,7 +214,8 @@ class ClassificationPreset(Preset):
                                     tokens='patch', levels=[(-1, -1)], pool=True))
         else:  # a linear probe
             self.warn(f'the feature is not distilled, because the student is frozen up to {features[0]!r}')
-        logits = last_linear(student.model, student), last_linear(teacher.model, teacher)
+        # A student with several classifiers learns from the teacher by the last (DeiT); a teacher predicts with all.
+        logits = last_linear(student.model, student), prediction(teacher)
         reason = _why_not_logits((student, teacher), logits)
         if reason is None:
             losses.append(self.loss('logits', teacher_name, dict(type='KLDivLoss'), student=logits[0],
@@ -243,10 +244,10 @@ def _why_not_logits(runs: tuple[DryRun, DryRun], paths: tuple[str | None, str | 
     classes = []
     for side, run, path in zip(('student', 'teacher'), runs, paths):
         if path is None:
-            return f'the {side} has no linear layer that makes them'
+            return f'the {side} has no layer that makes them alone'
         if not run.num_calls(path):
             return f'the {side} makes them for its loss only'
-        classes.append(run.model.get_submodule(path).out_features)
+        classes.append(run.shapes(path, KEY)[-1][-1])
     return None if classes[0] == classes[1] else \
         f'the student has {classes[0]} classes and the teacher {classes[1]}'
 

@@ -48,14 +48,17 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
             evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', {})
             ids, failure = _predict(teacher, loader, evaluator, images, device)
             failures.append(failure)
-            seen = sorted({image for part in all_gather_object(ids) for image in part})
+            parts = all_gather_object(ids)
+            seen = sorted({image for part in parts for image in part})
             whole = len(loader.dataset)
-            size = min(len(seen), whole)
+            size = min(sum(map(len, parts)), whole)  # MMPose has a prediction for each person of an image
             for metric in evaluator.metrics if not failure and seen else ():
                 if getattr(metric, 'outfile_prefix', None):
                     metric.outfile_prefix = None  # its files are the student's
                 if hasattr(metric, 'img_ids'):  # CocoMetric would count all other images as missed
                     metric.img_ids = seen
+                elif size < whole and hasattr(metric, 'coco'):  # MMPose's
+                    failures.append(f'{type(metric).__name__} counts the images as missed that were not looked at')
                 metric.compute_metrics = _guarded(metric.compute_metrics, failures)
                 with _noted(failures):  # a metric may want to see the whole set
                     metrics.update(metric.evaluate(size))

@@ -10,7 +10,8 @@ from torch import nn
 def num_classes(model: nn.Module) -> int | None:
     """Classes that a model tells apart, as its head says; None where none does.
 
-    Region proposals have no class; backbones and preprocessors of classifiers may have a number of their own.
+    Region proposals have no class; backbones and preprocessors of classifiers may have a number of their own. Tasks of
+    one model may differ, and a loss says which of them it is on.
 
     Example:
         >>> from torch import nn
@@ -23,6 +24,8 @@ def num_classes(model: nn.Module) -> int | None:
     """
     counts = {name: module.num_classes for name, module in model.named_modules()
               if isinstance(getattr(module, 'num_classes', None), int) and module.num_classes > 0}
+    if len({count for name, count in counts.items() if '.task_heads.' in name}) > 1:
+        return None
     for others in (('rpn', 'preprocessor', 'backbone'), ('rpn', 'preprocessor')):  # VGG's backbone has the logits
         for name, count in counts.items():
             if name and not any(other in name for other in others):

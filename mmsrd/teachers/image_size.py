@@ -124,7 +124,7 @@ def _resized(sample: Any, factors: tuple[float, float], target: tuple[int, int])
         if shape is not None:
             sides = (min(max(round(side * factor), 1), limit) for side, factor, limit in zip(shape, factors, target))
             meta[name] = (*sides, *shape[2:])
-    if meta.get('scale_factor') is not None:  # width first; with four numbers, twice
-        scales = list(meta['scale_factor'])
-        meta['scale_factor'] = tuple(value * factors[1 - i % 2] for i, value in enumerate(scales))
+    for name in ('scale_factor', 'input_size'):  # width first; four factors are twice two; MMPose has the size
+        if meta.get(name) is not None:
+            meta[name] = tuple(value * factors[1 - i % 2] for i, value in enumerate(list(meta[name])))
     return sample.new(metainfo=meta)

@@ -214,12 +214,15 @@ class InputConverter:
 
         ``img_shape`` may also be the size of the file that an image was cut out of (MMPose, torchvision).
         """
-        metas = [getattr(sample, 'metainfo', {}) for sample in data_samples]
-        shapes = [meta['img_shape'] for meta in metas if meta.get('img_shape') is not None]
+        metas = [meta for meta in (getattr(sample, 'metainfo', {}) for sample in data_samples)
+                 if meta.get('img_shape') is not None]
+        shapes = [meta['img_shape'] for meta in metas]
         if not shapes or any('input_size' in meta for meta in metas):  # MMPose's name of the size of a cutting
             return False
         if any('pad_shape' in meta for meta in metas):
             return True
+        if all(tuple(meta.get('ori_shape', ())) == tuple(shape) for meta, shape in zip(metas, shapes)):
+            return False  # torchvision's transforms leave it the size of the file
         # What a data preprocessor has padded is as large as the largest image, rounded up.
         rests = [size - max(int(shape[i]) for shape in shapes) for i, size in enumerate(inputs.shape[-2:])]
         return all(0 <= rest < self.conversion.divisor for rest in rests)

@@ -4,12 +4,14 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.models import build_zoo
-from mmpretrain.structures import DataSample
+from mmpretrain.structures import DataSample, MultiTaskDataSample
 
 import mmsrd
 from mmsrd.config import PretrainedTeacherConfig
 from mmsrd.errors import ConfigError, FeatureMismatchError
 from mmsrd.teachers import PretrainedTeacher
+from mmsrd.teachers.build_model import build_model
+from mmsrd.utils.zoo import load_config
 
 
 def test_token_counts_are_compared_at_one_image_size():
@@ -61,6 +63,22 @@ def test_other_classes_are_an_error_for_logits_only():
     with pytest.raises(FeatureMismatchError, match='distill.losses.logits: the student has 10 classes and the teacher'):
         mmsrd.attach(student, dict(teacher=teacher, losses=dict(logits=logits, feature=feature)))
     mmsrd.attach(student, dict(teacher=teacher, losses=dict(feature=feature)))
+
+
+def test_one_of_several_tasks():
+    """The number of classes of the other task does not count."""
+    config = load_config('mmpretrain::resnet/resnet18_8xb16_cifar10.py', 'k')
+    tasks = dict(colour=dict(type='LinearClsHead', num_classes=3), kind=dict(type='LinearClsHead', num_classes=10))
+    config.model.head = dict(type='MultiTaskHead', in_channels=512, task_heads=tasks)
+    student = build_model(config, 'k')
+    kind = dict(type='KLDivLoss', student='head.task_heads.kind.fc', teacher='head.fc')
+    mmsrd.attach(student, dict(losses=dict(kind=kind), teacher=dict(
+        config='mmpretrain::resnet/resnet34_8xb16_cifar10.py', allow_random=True)))
+    sample = MultiTaskDataSample()
+    for task in tasks:
+        sample.set_field(DataSample().set_gt_label(1), task)
+    losses = student(inputs=torch.randn(2, 3, 32, 32), data_samples=[sample, sample], mode='loss')
+    assert losses['loss_srd_kind'] > 0
 
 
 def test_preset_leaves_logits_of_other_classes_out():

@@ -108,6 +108,22 @@ def test_what_cannot_be_compared(shapes, tokens, message):
         match_levels(config(resize='none', tokens=tokens), [shapes[0]], [shapes[1]])
 
 
+def test_prefix_tokens_of_a_teacher_of_wide_images():
+    """392 patches and a class token: the patches of an image that is no square cannot be told from the others."""
+    with pytest.raises(FeatureMismatchError, match='make `size` of the teacher square'):
+        match_levels(config(tokens='patch', pool=True), [(1, 8, 7, 7)], [(1, 393, 16)],
+                     ((224, 224), (224, 448)), (224, 448))
+
+
+def test_tokens_of_a_part_of_the_image():
+    """MAE's encoder gets a quarter of the patches, in random order."""
+    pair, = match_levels(config(tokens='patch'), [(1, 197, 8)], [(1, 197, 16)], ((224, 224), (224, 224)))
+    for count, size in ((197, (224, 224)), (50, (112, 112)), (1 + 13 * 20, (208, 320))):
+        match_shapes(torch.zeros(2, count, 8), torch.zeros(2, count, 16), pair, config(tokens='patch'), size)
+    with pytest.raises(FeatureMismatchError, match='49 patch tokens for images of 224x224 in this step, where the dry'):
+        match_shapes(torch.zeros(2, 50, 8), torch.zeros(2, 197, 16), pair, config(tokens='patch'), (224, 224))
+
+
 @pytest.mark.parametrize(('student', 'teacher', 'pairs'), [
     ((8, 16, 32), (4, 8, 16, 32), [(0, 1), (1, 2), (2, 3)]),
     ((8, 16, 32), (32, 8), [(0, 1), (2, 0)]),

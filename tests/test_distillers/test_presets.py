@@ -101,6 +101,16 @@ def test_classifiers(model, name, feature, logits, width):
     assert distiller.losses['feature'].projectors[0].weight.shape == (512, *width)
 
 
+@pytest.mark.parametrize(('name', 'logits'), [
+    ('mmpretrain::deit/deit-tiny-distilled_4xb256_in1k.py', 'head'),
+    ('mmpretrain::conformer/conformer-tiny-p16_8xb128_in1k.py', None), ('timm::levit_128s', None),
+    ('mmpretrain::vgg/vgg11_8xb32_in1k.py', 'backbone.classifier.6'), ('timm::resnet10t', 'model.fc')])
+def test_a_teacher_with_two_classifiers_teaches_what_it_predicts(model, name, logits):
+    student = build_zoo('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    distiller = mmsrd.attach(student, dict(teacher=dict(config=name, allow_random=True)))
+    assert [loss.config.teacher for loss in distiller.feature_losses[1:]] == ([logits] if logits else [])
+
+
 def test_a_wrapped_classifier_is_tapped_before_its_last_linear_layer(tmp_path):
     (tmp_path / 'timm.py').write_text(
         "default_scope = 'mmpretrain'\nmodel = dict(type='TimmClassifier', model_name='resnet10t', num_classes=5)\n")

@@ -15,6 +15,7 @@ from mmengine.registry import EVALUATOR, METRICS
 from torch import nn
 
 from mmsrd.config.teacher_config import parse_teacher
+from mmsrd.engine.evaluate_teacher import evaluate
 from mmsrd.engine.hooks import teacher_check_hook
 from mmsrd.engine.hooks.teacher_check_hook import near_chance
 from mmsrd.errors import ConfigError, ConfigTypeError, UnknownKeyError
@@ -175,6 +176,13 @@ def test_what_says_how_many_classes():
     assert num_classes(model) == 10
     del model.head
     assert num_classes(model) is None
+    model.backbone.num_classes = -1
+    model.head = nn.Module()
+    model.head.task_heads = nn.ModuleDict(dict(colour=nn.Module(), kind=nn.Module()))
+    model.head.task_heads.colour.num_classes = 3
+    model.head.task_heads.kind.num_classes = 10
+    assert num_classes(model) is None  # the loss says which of them it is on
+    del model.head
     model.backbone.num_classes = 7
     assert num_classes(model) == 7
 
@@ -219,6 +227,17 @@ class WholeSet(CocoMetric):
         return super().evaluate(size)
 
 
+@METRICS.register_module(force=True)
+class OfPersons(CocoMetric):
+    """As MMPose's: takes all images of the file, and has no list of those to look at."""
+
+    coco = None
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        del self.img_ids
+
+
 @EVALUATOR.register_module(force=True)
 class InParts(Evaluator):
     """Evaluates in its own way, as mmdet's MultiDatasetsEvaluator."""
@@ -241,6 +260,13 @@ def test_a_metric_that_wants_the_whole_set(make_runner, teacher):
     runner.train()
     assert "cannot be evaluated on the student's validation set (AssertionError: 2 of 4 images" in log_of(runner)
     assert runner.iter == 4
+
+
+def test_a_metric_that_counts_other_images_as_missed(make_runner, teacher):
+    runner = make_runner('run', dict(teacher=dict(teacher[0], check=dict(images=2))), **ONE_EPOCH,
+                         **{'val_evaluator.type': 'OfPersons'})
+    evaluate(runner, runner.model.distiller.teacher, 2, torch.device('cpu'))
+    assert 'OfPersons counts the images as missed that were not looked at' in log_of(runner)
 
 
 @pytest.mark.parametrize('text', ['{"0a": {"images": 4, "met', '[1, 2]', '', '\x00' * 100])

@@ -138,11 +138,12 @@ def test_resizing_is_antialiased():
 
 def test_samples_follow():
     sample, = samples(1, (300, 400))
-    sample.set_metainfo(dict(batch_input_shape=(320, 416), scale_factor=(0.5, 0.25), img_id=7))
+    sample.set_metainfo(dict(batch_input_shape=(320, 416), scale_factor=(0.5, 0.25), img_id=7, input_size=(416, 320)))
     described = ImageSize(0.5, divisor=32).describe(sample, 320, 416)  # 160x208 becomes 160x224
     assert described.img_shape == (150, round(400 * 224 / 416))
     assert described.batch_input_shape == (160, 224)
     assert described.scale_factor == (0.5 * 224 / 416, 0.125)
+    assert described.input_size == (224, 160)  # MMPose's, width first
     assert described.img_id == 7
     assert sample.img_shape == (300, 400)
     assert ImageSize().describe(sample, 320, 416) is sample

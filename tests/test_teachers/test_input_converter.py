@@ -58,13 +58,14 @@ def test_converted_batch_is_the_teachers_own(student, teacher):
 
 
 @pytest.mark.parametrize('other', [{}, dict(input_size=(72, 96), pad_shape=(96, 72))], ids=['torchvision', 'MMPose'])
-@pytest.mark.parametrize('shapes', [[(333, 500), (333, 500)], [(64, 64), (30, 50)], [(64, 64), (500, 64)]])
+@pytest.mark.parametrize('shapes', [[(333, 500), (333, 500)], [(64, 64), (30, 50)], [(64, 64), (500, 64)],
+                                    [(96, 50), (30, 72)]])
 def test_sizes_of_files_are_not_padding(shapes, other):
     """MMPose cuts persons out of a file, and leaves its size in the data samples; torchvision's crops, too."""
     formats = PixelFormat(DetDataPreprocessor(**IMAGENET, bgr_to_rgb=True)), PixelFormat(FORMATS['caffe']())
     converter = InputConverter(InputConversion.between(*formats))
     inputs = torch.randn(2, 3, 96, 72)
-    samples = [DetDataSample(metainfo=dict(img_shape=shape, **other)) for shape in shapes]
+    samples = [DetDataSample(metainfo=dict(img_shape=shape, ori_shape=shape, **other)) for shape in shapes]
     assert torch.equal(converter(inputs, samples)[0], converter(inputs, None)[0])
 
 

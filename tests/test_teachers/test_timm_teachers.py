@@ -147,6 +147,10 @@ def test_unknown_models(student, name, message):
     assert str(error.value).startswith(f"{KEY} = 'timm::{name}': ")
 
 
+def test_names_of_before():
+    assert type(build_library_model('timm::tv_resnet34', KEY).model) is timm.models.ResNet
+
+
 def test_damaged_safetensors(tmp_path):
     """For a teacher of a toolbox, too."""
     (tmp_path / 'damaged.safetensors').write_bytes(b'no tensors')

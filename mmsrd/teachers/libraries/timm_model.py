@@ -31,7 +31,8 @@ class TimmModel(LibraryModel):
         folder = Path(name).expanduser()
         self.source = f'local-dir:{folder}' if (folder / 'config.json').is_file() else name
         known = timm.list_models(pretrained='.' in self.source)  # with tags, or without
-        if ':' not in self.source and self.source not in known:
+        is_former = '.' not in self.source and timm.is_model(self.source)  # names of before are not listed
+        if ':' not in self.source and self.source not in known and not is_former:
             empty = ' and the folder has no config.json' if folder.is_dir() else ''
             raise TeacherError.at(key, f'timm::{name}', f'timm {timm.__version__} has no such model{empty}'
                                   + did_you_mean(self.source, known))
