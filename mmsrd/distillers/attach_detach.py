@@ -59,7 +59,7 @@ def attach(model: nn.Module, distill_cfg: Mapping[str, Any]) -> ProjectorDistill
         >>> distiller = mmsrd.attach(student, dict(
         ...     teacher=dict(ema=dict(momentum=0.01)), losses=dict(map=dict(student='backbone', teacher='backbone'))))
         >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
-        ['loss', 'loss_srd_map', 'srd_alignment/map']
+        ['loss', 'loss_srd_map', 'srd_alignment_map']
         >>> mmsrd.detach(student)
         >>> sorted(student(torch.randn(2, 3, 8, 8), mode='loss'))
         ['loss']

@@ -248,7 +248,7 @@ class ProjectorDistiller(nn.Module):
                 data samples; several of them for a semi-supervised detector, whose losses are averaged.
 
         Returns:
-            dict: ``loss_srd_<name>`` (scalar with gradient) and ``srd_<log>/<name>`` (scalar).
+            dict: ``loss_srd_<name>`` (scalar with gradient) and ``srd_<log>_<name>`` (scalar).
 
         Raises:
             FeatureMismatchError: A recorded module was not called equally often for each batch.
@@ -303,7 +303,7 @@ class ProjectorDistiller(nn.Module):
                 entry = step.watch_loss(entry)
                 logs = logs if loss.balance is None else {**logs, 'balance': step.factors.mean()}
             entries[f'loss_srd_{config.name}'] = entry
-            entries.update({f'srd_{log}/{config.name}': logged for log, logged in logs.items()})
+            entries.update({f'srd_{log}_{config.name}': logged for log, logged in logs.items()})
         fp16 = autocast_dtype(device) == torch.float16
         self.finite.check(described, FP16_PATIENCE if fp16 else 0)
         return entries

@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass, field
 from inspect import signature
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -203,6 +203,19 @@ def _of_one_height(drawn: dict[str, np.ndarray]) -> list[np.ndarray]:
     height = max(image.shape[0] for image in drawn.values())
     return [np.asarray(Image.fromarray(image).resize((round(image.shape[1] * height / image.shape[0]), height)))
             for image in drawn.values()]
+
+
+@contextlib.contextmanager
+def without_steps(runner: Runner) -> Iterator[None]:
+    """Context in which what is logged counts no step of W&B, but joins the next record: it counts each call as one."""
+    counting = [backend for backend in runner.visualizer._vis_backends.values() if getattr(backend, '_commit', False)]
+    for backend in counting:
+        backend._commit = False
+    try:
+        yield
+    finally:
+        for backend in counting:
+            backend._commit = True
 
 
 def services(runner: Runner) -> list[BaseVisBackend]:

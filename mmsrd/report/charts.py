@@ -161,11 +161,12 @@ def level_charts(runs: Sequence[RunLog]) -> list[Chart]:
     alignment = _by_name('Alignment by level', runs, 'srd_level_alignment/',
                          'Correlation of student and teacher: 1 where they agree, 0 where they are unrelated.')
     if not alignment.lines:
-        alignment = _by_name('Alignment', runs, 'srd_alignment/', alignment.note)
+        alignment = _by_name('Alignment', runs, 'srd_alignment_', alignment.note)
     balance = _by_name('Balance by level', runs, 'srd_balance/', 'Factor by which the gradient of a loss is '
-                       "scaled at each level, so that its norm fits that of the student's own losses.")
-    by_level = [line for line in balance.lines if '.' in line.name]
-    return [alignment, Chart(balance.title, by_level or balance.lines, note=balance.note, logarithmic=True),
+                       "scaled at each level, so that its norm fits that of the student's own losses.", True)
+    if not balance.lines:
+        balance = _by_name('Balance', runs, 'srd_balance_', balance.note, True)
+    return [alignment, balance,
             _by_name('Effective rank of the projectors', runs, 'srd_effective_rank/'),
             _by_name('Correlation of projector input and output', runs, 'srd_cross_correlation/', 'Mean absolute value '
                      'over all pairs of channels.'),

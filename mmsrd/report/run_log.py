@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Tuple
@@ -198,8 +199,14 @@ def _records(path: Path) -> list[Record]:
         except ValueError:
             continue
         if isinstance(record, dict) and 'step' in record:
-            records.append(record)
+            records.append({_plain(key, 'iter' in record): value for key, value in record.items()})
     return records
+
+
+def _plain(key: str, of_training: bool) -> str:
+    """Return a name without MMEngine's hierarchy, and without the slash that version 0.1.0 had within it."""
+    key = re.sub('^(train|val)/', '', key)
+    return key.replace('/', '_') if of_training and key.startswith('srd_') else key
 
 
 @dataclass

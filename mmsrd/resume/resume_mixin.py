@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Optional, Sequence
 
+from mmengine.dist import all_gather_object
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..compat import load_checkpoint_file, make_plain
 from ..config.preemption_config import PreemptionConfig
-from ..errors import MMSRDError, StorageError
+from ..errors import CheckpointError, MMSRDError, StorageError
 from ..utils.dist import end_all_on_error
 from ..utils.hooks import register_missing
 from .checkpoint_files import atomic_write, checkpoint_folders, newest_complete, remove_partial, storage_errors
@@ -206,6 +207,19 @@ class ResumeMixin:
         named = self._resume if isinstance(self._resume, str) else self._load_from
         return named or newest_complete(Path(self.work_dir), self._other_folders)
 
+    def _check_agreement(self) -> None:
+        """Refuse processes that would go on from different checkpoints, or not all from one.
+
+        Raises:
+            CheckpointError: Their folders, or what a file system shows of them, are not the same.
+        """
+        paths = all_gather_object(str(self.resumes_from()))
+        if len(set(paths)) > 1:
+            found = ', '.join(f'process {rank} {path}' for rank, path in enumerate(paths))
+            raise CheckpointError(f'resume: the processes do not find the same checkpoint in {self.work_dir}: {found}. '
+                                  'Is it one folder for all machines? A network file system may also need some seconds '
+                                  'after a restart')
+
     def load_or_resume(self) -> None:
         """Load as MMEngine does, but an automatic resume takes the newest checkpoint that is complete.
 
@@ -224,4 +238,5 @@ class ResumeMixin:
         if not self._has_loaded and isinstance(path, str) and '://' not in path and path != self._checked_path:
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
+        self._check_agreement()
         super().load_or_resume()  # type: ignore[misc]

@@ -102,6 +102,21 @@ def difference(state: ResumeState, loader: DataLoader[Any], seed: int | None) ->
     return '; '.join(f'{what} was {was} in the saved run and is {now} now' for what, was, now in pairs if was != now)
 
 
+def about_as_far(state: ResumeState, loader: DataLoader[Any]) -> int:
+    """Return the batches of a pass that have about as many images as the saved run has had of it.
+
+    Args:
+        state: State in the checkpoint.
+        loader: Loader of this run, of batches of another size or in other processes.
+    """
+    before, now = [process['batch_size'] for process in state.processes], _batch_size(loader)
+    batches = state.batches
+    if now is not None and None not in before:
+        batches = round(batches * sum(before) / (now * get_world_size()))
+    ends = state.batches < state.processes[0]['length']  # InfiniteSampler gives more batches than its length
+    return min(batches, len(loader) - 1) if ends else batches
+
+
 class WorkerStates:
     """Random states of a loader's workers after the batches that training has had.
 

@@ -12,11 +12,12 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from mmengine.utils import digit_version
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..registry import engine_name
 from ..utils.random_state import preserved_random_state
-from .resume_state import ResumeState, WorkerStates, difference, unsupported
+from .resume_state import ResumeState, WorkerStates, about_as_far, difference, unsupported
 from .signals_and_forks import outlive_signals
 
 VALIDATES_AT_THE_END = digit_version(mmengine.__version__) >= digit_version('0.10.4')
@@ -32,7 +33,8 @@ class ResumableLoop:
         validated: Whether the run has validated, also before it was resumed.
         validating: Whether it does so now.
         preempted: Whether the process ends after the next checkpoint.
-        restarts_pass: Whether the run was resumed in the middle of a pass and cannot continue there.
+        elsewhere: State of a resumed run that cannot continue at the same batch, because its data are arranged
+            otherwise; None for any other run.
     """
 
     runner: Any
@@ -54,7 +56,7 @@ class ResumableLoop:
         self._resumed: ResumeState | None = None
         self._gathered: tuple[tuple[int, int], ResumeState | None] = (-1, -1), None
         self._batches_done = 0
-        self.restarts_pass = False
+        self.elsewhere: ResumeState | None = None
         self.validated = False
         self.validating = False
         self.preempted = False
@@ -108,24 +110,24 @@ class ResumableLoop:
         self.validated = state.validated
         differs = difference(state, self.dataloader, self.runner.seed)
         if differs:
-            self.restarts_pass = state.batches > 0
+            self.elsewhere = state
             print_log(f'The order of the data and the random states of the checkpoint are not restored: {differs}',
                       logger='current', level=logging.WARNING)
         else:
             self._resumed = state
 
-    def _start_pass(self, state: ResumeState | None, keep_random_state: bool) -> Iterator[Any]:
+    def _start_pass(self, skip: int, workers: list[Tensor | None] | None, keep_random_state: bool) -> Iterator[Any]:
         """Begin a pass over the data.
 
         Args:
-            state: State of the resumed run; None for a pass from its first batch.
+            skip: Batches to leave out.
+            workers: Random states of the workers in a resumed run; None where nothing is to be restored.
             keep_random_state: Whether to leave this process's random numbers as they are.
 
         Returns:
             Iterator: The batches that are left of the pass.
         """
-        skip = 0 if state is None else state.batches
-        self._workers.start_pass(None if state is None else state.workers)
+        self._workers.start_pass(workers)
         empty = skip_batches(self.dataloader, skip) if skip else 0
         with preserved_random_state() if keep_random_state else contextlib.nullcontext():
             iterator = iter(self.dataloader)
@@ -166,8 +168,11 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
 
     def run(self) -> Any:
         """Train as MMEngine does."""
-        if self.restarts_pass:  # schedules and the number of steps count on it
-            self._iter = self._epoch * len(self.dataloader)
+        if self.elsewhere is not None:  # the epoch starts again, and may have another length
+            self._iter, before = self._epoch * len(self.dataloader), self._iter
+            print_log(f'Epoch {self._epoch + 1} starts again, at iteration {self._iter} instead of {before}. Learning '
+                      'rates that change by iteration go on where they were', logger='current', level=logging.WARNING)
+            self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
         return super().run()
 
     def run_epoch(self) -> None:
@@ -179,7 +184,7 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         keep = state is not None and (skip > 0 or self.dataloader.persistent_workers)
-        batches = self._start_pass(state, keep_random_state=keep)
+        batches = self._start_pass(skip, None if state is None else state.workers, keep_random_state=keep)
         if state is not None and skip:
             state.restore()
         self._batches_done = skip
@@ -218,10 +223,11 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         if self._will_resume:
             self._resume_iterator(state)
         if state is not None:
-            self._batches_done = state.batches
             self._restore(state)
-        else:
-            for _ in range(self._iter):  # of a checkpoint that does not say where it is, or a runner resumed by hand
+        elif self._iter and self.elsewhere is None:  # a checkpoint that does not say where it is, or resumed by hand
+            print_log(f'Loading the {self._iter} batches that the run has had, because the checkpoint does not say '
+                      'where in its data it was', logger='current', level=logging.WARNING)
+            for _ in range(self._iter):
                 self._next()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
@@ -233,13 +239,16 @@ class ResumableIterLoop(ResumableLoop, IterBasedTrainLoop):
         return self.runner.model
 
     def _resume_iterator(self, state: ResumeState | None) -> None:
-        passes = 0 if state is None else state.passes
+        passes, skip, workers = (0, 0, None) if state is None else (state.passes, state.batches, state.workers)
+        if self.elsewhere is not None:
+            passes, skip = self.elsewhere.passes, about_as_far(self.elsewhere, self.dataloader)
         if passes:
             sampler = getattr(self.dataloader.sampler, 'set_epoch', None) or getattr(
                 getattr(self.dataloader.batch_sampler, 'sampler', None), 'set_epoch', None)
             if sampler is not None:
                 sampler(passes)
-        batches = self._start_pass(state, keep_random_state=True)
+        batches = self._start_pass(skip, workers, keep_random_state=True)
+        self._batches_done = skip
         self.dataloader_iterator = _InfiniteDataloaderIterator(cast(Any, _LoaderWithoutBatches(self.dataloader)))
         self.dataloader_iterator._dataloader = self.dataloader
         self.dataloader_iterator._iterator, self.dataloader_iterator._epoch = cast(Any, batches), passes

@@ -73,7 +73,7 @@ def test_the_log(make_runner, balanced, tmp_path):
     runner.train()
     written = next((tmp_path / 'run').glob('*/vis_data/scalars.json')).read_text()
     lines = [json.loads(line) for line in written.splitlines()]
-    logged = [line['srd_balance/neck'] for line in lines if 'loss' in line]
+    logged = [line['srd_balance_neck'] for line in lines if 'loss' in line]
     looked = [line for line in lines if 'srd_balance/neck.0' in line]
     assert logged[0] == 0
     assert len(looked) == len(logged) == runner.iter

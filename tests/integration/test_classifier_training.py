@@ -51,7 +51,7 @@ def test_the_teacher_sees_the_same_mixed_pixels(make_classifier_runner, mix):
     expected = (pixels.flip(1) - torch.tensor([10.0, 60.0, 110.0]).view(3, 1, 1)) \
         / torch.tensor([50.0, 60.0, 70.0]).view(3, 1, 1)
     torch.testing.assert_close(seen[0], expected, rtol=1e-5, atol=1e-4)  # float32 pixels up to 255
-    assert set(losses) == {'loss', 'loss_srd_feature', 'loss_srd_logits', 'srd_alignment/feature'}
+    assert set(losses) == {'loss', 'loss_srd_feature', 'loss_srd_logits', 'srd_alignment_feature'}
     model.parse_losses(losses)[0].backward()
     assert all(p.grad is not None for p in model.parameters())
 

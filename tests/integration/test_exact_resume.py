@@ -76,9 +76,30 @@ def test_the_middle_of_an_epoch_that_begins_again(make_runner, distill, tmp_path
     options = options_of({}, loader(0))
     make_runner('run', distill, **options, **{'train_cfg.max_epochs': 1}).train()
     options['train_dataloader.batch_size'] = 2
-    resumed = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / 'run/iter_3.pth'), **options)
-    resumed.train()
-    assert resumed.iter == resumed.max_iters == 8
+    options['optim_wrapper.accumulative_counts'] = 2  # MMEngine stops where more iterations come than it was told
+    for moment in (3, 8):  # and from the end of an epoch, whose length is another now
+        resumed = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / f'run/iter_{moment}.pth'),
+                              **options)
+        resumed.train()
+        assert resumed.iter == resumed.max_iters == 8
+
+
+def test_iterations_go_on_about_where_they_were(make_runner, distill, tmp_path):
+    """With batches of another size: what training has had is not loaded once more."""
+    options = options_of(INFINITE, loader(0))
+    make_runner('run', distill, **options).train()
+    options['train_dataloader.batch_size'] = 2
+    resumed = make_runner('resumed', distill, resume=True, load_from=str(tmp_path / 'run/iter_6.pth'), **options)
+    loaded, dataset = [], type(resumed.train_dataloader.dataset)
+    get = dataset.__getitem__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, '__getitem__', lambda self, i: loaded.append(i) or get(self, i))
+        resumed.train()
+    whole = make_runner('order', distill, **{**options, 'train_dataloader.batch_size': 1})
+    order = [i for _, i in zip(range(12), iter(whole.build_dataloader(
+        whole.cfg.train_dataloader, seed=whole.seed).sampler))]
+    assert loaded[:6] == order[6:12]  # three batches, then a validation
+    assert resumed.iter == 11
 
 
 @pytest.mark.parametrize(('change', 'message'), [

@@ -28,7 +28,7 @@ def curve(student_config, distill, dtype):
     for step in range(STEPS):
         with torch.autocast('cpu', dtype, enabled=dtype is not torch.float32):
             losses = model(**batches[step % len(batches)], mode='loss')
-        alignment.append(float(losses['srd_alignment/neck']))
+        alignment.append(float(losses['srd_alignment_neck']))
         optimizer.zero_grad()
         if scaler is None:
             losses['loss_srd_neck'].backward()

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import sys
 import time
 import zipfile
@@ -55,7 +56,7 @@ def test_train_with_a_teacher_then_test(student_file, distill, tmp_path):
                   '--cfg-options', 'distill.schedule.warmup=2', cwd=tmp_path)
     checkpoint = tmp_path / 'work_dirs' / 'student' / 'epoch_1.pth'  # the name is the student's
     assert 'distiller' in load(checkpoint)
-    assert 'srd_alignment/neck' in done.stdout + done.stderr
+    assert 'srd_alignment_neck' in done.stdout + done.stderr
     written = Config.fromfile(str(checkpoint.with_name('student.py')))
     assert written.distill.schedule.warmup == 2
     # The written config tests without its teacher, by our script and by the stock one.
@@ -295,6 +296,19 @@ def test_dist_train_and_dist_test_without_gpus(distilled_file, tmp_path):
     done = run('bash', ROOT / 'tools/dist_test.sh', distilled_file, checkpoint, '2', '--work-dir', tmp_path / 'test',
                cwd=tmp_path, PORT='29619')
     assert 'coco/bbox_mAP' in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(('variables', 'endpoint'), [
+    ({}, '127.0.0.1:0'), (dict(PORT='7'), '127.0.0.1:7'), (dict(NNODES='2:4', MASTER_ADDR='a'), 'a:29500')])
+def test_trainings_with_restarts_do_not_meet(tmp_path, variables, endpoint):
+    """A second one on a port would wait for a place in the first, and in several machines train with it."""
+    names = set()
+    for config in ('a.py', 'b.py'):
+        printed = run('bash', ROOT / 'tools/dist_train.sh', config, '2', cwd=tmp_path, PYTHON='echo', MAX_RESTARTS='3',
+                      **variables).stdout
+        assert f'--rdzv_endpoint={endpoint} ' in printed
+        names.add(re.search('--rdzv_id=(.*?) ', printed)[1])
+    assert len(names) == 2
 
 
 def test_an_error_in_one_process_ends_all(distilled_file, tmp_path):

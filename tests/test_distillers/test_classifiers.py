@@ -46,7 +46,7 @@ def test_preset_of_a_classifier():
         model.backbone.conv1.register_forward_hook(lambda *_, name=name: started.append(name))
     losses = student(inputs=torch.randn(4, 3, 64, 64), data_samples=samples, mode='loss')
     assert started == ['teacher', 'student']  # so that a GPU can run both at once
-    assert set(losses) == {'loss', 'loss_srd_feature', 'srd_alignment/feature', 'loss_srd_logits'}
+    assert set(losses) == {'loss', 'loss_srd_feature', 'srd_alignment_feature', 'loss_srd_logits'}
     losses['loss_srd_feature'].backward()
     assert student.backbone.conv1.weight.grad.abs().sum() > 0
     assert distiller.losses['logits'].config.student == distiller.losses['logits'].config.teacher == 'head.fc'

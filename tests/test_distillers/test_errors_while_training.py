@@ -65,7 +65,7 @@ def test_a_loss_of_weight_zero_may_be_anything(student, distill, batch):
         next(distiller.teacher.model.neck.parameters()).fill_(float('nan'))
     losses = student(**batch(student))
     assert losses['loss_srd_neck'] == 0
-    assert losses['srd_alignment/neck'].isnan()
+    assert losses['srd_alignment_neck'].isnan()
 
 
 def test_mixed_precision_without_a_gpu(make_runner, distill):
@@ -209,7 +209,7 @@ def test_what_is_logged_is_not_trained(student, distill, batch, kind):
     else:
         losses = student(**batch(student))
         assert not losses['srd_l1/neck'].requires_grad
-        assert losses['srd_positive/neck'].dtype == torch.float32  # it was a whole number
+        assert losses['srd_positive_neck'].dtype == torch.float32  # it was a whole number
 
 
 returning('LogsALoss', lambda difference: (difference.square().mean(), dict(l1_loss=difference.abs().mean())))
@@ -224,4 +224,4 @@ returning('ReturnsNumbers', lambda difference: (difference.square().mean(), dict
 def test_a_loss_with_plain_numbers_to_log(student, distill, batch):
     distill['losses']['neck']['type'] = 'ReturnsNumbers'
     mmsrd.attach(student, distill)
-    assert float(student(**batch(student))['srd_largest/neck']) == 3
+    assert float(student(**batch(student))['srd_largest_neck']) == 3

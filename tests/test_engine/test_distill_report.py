@@ -15,6 +15,8 @@ import report
 import torch
 from helpers.processes import run_cases
 from helpers.weights import same
+from mmengine.registry import VISBACKENDS
+from mmengine.visualization import LocalVisBackend
 from PIL import Image
 
 from mmsrd.compat.torch_versions import TORCH
@@ -288,3 +290,30 @@ def test_a_visualizer_that_draws_no_boxes(make_runner, teacher):
     assert 'could not be' not in log_of(runner)
     shown = [name.partition(':')[0] for name in Page(Path(runner.work_dir, PAGE)).pictures]
     assert sorted(shown) == ['ground truth', 'student', 'teacher']
+
+
+@VISBACKENDS.register_module(force=True)
+class CountingBackend(LocalVisBackend):
+    """Counts records as W&B does: each call is one, unless it is told not to commit."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._commit = True
+        self.records = []
+
+    def add_scalars(self, scalars, step=0, file_path=None):
+        if self._commit:
+            self.records.append(sorted(scalars))
+
+
+def test_services_that_count_records(make_runner, distill, tmp_path):
+    """A distilled run has as many as the student alone, so that their curves meet."""
+    backend = dict(type='CountingBackend', save_dir=str(tmp_path))
+    counts = []
+    for name, block in (('alone', None), ('run', {**distill, 'report': dict(images=1)})):
+        backends = {'visualizer.vis_backends': [dict(type='LocalVisBackend'), backend]}
+        runner = make_runner(name, block, **SHORT, **backends)
+        runner.train()
+        counts.append(len(runner.visualizer._vis_backends['CountingBackend'].records))
+        assert runner.visualizer._vis_backends['CountingBackend']._commit
+    assert counts[0] == counts[1] > 4

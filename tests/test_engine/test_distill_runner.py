@@ -2,8 +2,13 @@
 from __future__ import annotations
 
 import copy
+import json
+import runpy
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import mmdet
 import pytest
 import torch
 import torch.distributed as dist
@@ -72,7 +77,7 @@ def test_the_runner_trains_the_students_own_class(make_runner, distill):
     assert all(id(p) in held for p in runner.model.distiller.parameters())
     assert all(id(p) in held for p in runner.model.parameters() if p.requires_grad)
     logged = set(runner.message_hub.log_scalars)
-    assert {'train/loss_srd_neck', 'train/srd_alignment/neck'} <= logged
+    assert {'train/loss_srd_neck', 'train/srd_alignment_neck'} <= logged
     total = runner.message_hub.get_scalar('train/loss').current()
     parts = sum(runner.message_hub.get_scalar(f'train/{k}').current()
                 for k in ('loss_cls', 'loss_bbox', 'loss_centerness', 'loss_srd_neck'))
@@ -85,15 +90,34 @@ def test_projectors_move_and_align(make_runner, distill):
     runner.train()
     after = runner.model.distiller.state_dict()
     assert all(not torch.equal(before[k], after[k]) for k in before)
-    history, _ = runner.message_hub.get_scalar('train/srd_alignment/neck').data
+    history, _ = runner.message_hub.get_scalar('train/srd_alignment_neck').data
     assert history[-8:].mean() > history[:8].mean() + 0.1  # 48 steps take it from about 0 to 0.3 and more
 
 
 def test_logged_values_reach_the_scalars_file(make_runner, distill, tmp_path):
     make_runner('run', distill).train()
     text = next(Path(tmp_path).glob('run/*/vis_data/scalars.json')).read_text()
-    assert text.count('"srd_alignment/neck"') == 8
+    assert text.count('"srd_alignment_neck"') == 8
     assert text.count('"loss_srd_neck"') == 8
+
+
+def test_what_has_ended_is_not_logged(make_runner, distill, tmp_path):
+    make_runner('run', {**distill, 'schedule': dict(end=4)}).train()
+    lines = [json.loads(line) for line in next(Path(tmp_path).glob('run/*/vis_data/scalars.json')).open()]
+    shown = {line['step']: 'srd_alignment_neck' in line for line in lines if 'loss_srd_neck' in line}
+    assert shown == {step: step <= 4 for step in range(1, 9)}
+
+
+def test_mmdetection_can_read_the_log(make_runner, distill, tmp_path, monkeypatch):
+    """Its script skips what comes after a name with a slash in a line; it draws with seaborn, which need not be there.
+    """
+    monkeypatch.setitem(sys.modules, 'seaborn', ModuleType('seaborn'))
+    path = Path(mmdet.__file__).with_name('.mim') / 'tools/analysis_tools/analyze_logs.py'
+    make_runner('run', distill).train()
+    log, = runpy.run_path(str(path))['load_json_logs']([next(Path(tmp_path).glob('run/*/vis_data/scalars.json'))])
+    counts = [sum(len(epoch[name]) for epoch in log.values())
+              for name in ('loss_cls', 'srd_alignment_neck', 'time', 'step')]
+    assert counts == [8] * 4
 
 
 def test_testing_needs_no_teacher_weights(make_runner, distill, tmp_path):

@@ -62,9 +62,9 @@ def test_the_hook_writes_scalars_and_spectra(run):
     assert [r['step'] for r in looks] == [1, 4, 7]
     for what in ('effective_rank', 'largest_singular_value', 'cross_correlation', 'level_alignment'):
         assert all(f'srd_{what}/neck.{level}' in r for r in looks for level in range(3))
-    logged = next(r for r in records if r.get('step') == 1 and 'srd_alignment/neck' in r)
+    logged = next(r for r in records if r.get('step') == 1 and 'srd_alignment_neck' in r)
     mean = np.mean([looks[0][f'srd_level_alignment/neck.{level}'] for level in range(3)])
-    assert mean == pytest.approx(logged['srd_alignment/neck'], abs=1e-4)
+    assert mean == pytest.approx(logged['srd_alignment_neck'], abs=1e-4)
     spectra = [json.loads(line) for line in path.with_name(SPECTRA).read_text().splitlines()]
     assert [s['step'] for s in spectra] == [1, 4, 7]
     assert len(spectra[0]['spectra']['neck.0']) == 32

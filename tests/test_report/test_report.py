@@ -46,6 +46,18 @@ def test_a_resumed_training(log):
     assert main_metric([log]) == 'coco/bbox_mAP'
 
 
+def test_names_with_hierarchy(tmp_path):
+    """``log_processor.log_with_hierarchy``; and the slash that version 0.1.0 had in names of training."""
+    own = {f'train/{name}': value for name, value in train(2).items() if name not in ('iter', 'step')}
+    write(tmp_path, '1', [{**own, 'iter': 2, 'step': 2, 'train/srd_alignment/neck': 0.5},
+                          {'val/coco/bbox_mAP': 0.3, 'val/time': 0.1, 'step': 2}])
+    log = RunLog(tmp_path)
+    assert log.own_loss() == [(2, 2.0)]
+    assert log.seconds == 2
+    assert log.metric('coco/bbox_mAP') == [(2, 0.3)]
+    assert log.curves('srd_alignment_') == {'neck': [(2, 0.5)]}
+
+
 def test_time_of_a_validation_within_an_interval(tmp_path):
     """It is in the next record of a loop by iterations, and not counted as time of training."""
     write(tmp_path, '1', [train(3), val(4, 0.3), train(6, 9.0), val(6, 0.4), train(9, 7.0)])

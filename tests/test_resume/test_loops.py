@@ -12,7 +12,7 @@ from helpers.processes import python
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from mmsrd.resume.resume_state import WorkerStates, unsupported
+from mmsrd.resume.resume_state import ResumeState, WorkerStates, about_as_far, unsupported
 from mmsrd.resume.signals_and_forks import outlive_signals
 from mmsrd.resume.train_loops import ResumableEpochLoop, resumable, skip_batches
 from mmsrd.utils.random_state import random_state, set_random_state
@@ -46,6 +46,16 @@ DATA = TensorDataset(torch.arange(8))
 def test_unsupported(loader, reason):
     assert reason in unsupported(loader)
     assert bool(unsupported(loader)) == bool(reason)
+
+
+@pytest.mark.parametrize(('batches', 'sizes', 'length', 'now', 'expected'), [
+    (6, [2, 2], 25, 4, 6), (6, [2], 50, 4, 3), (9, [2, 2], 25, 1, 36), (9, [40], 10, 4, 24), (30, [4], 25, 2, 60),
+    (3, [None], 10, 2, 3)])
+def test_about_as_far(batches, sizes, length, now, expected):
+    """By images of all processes; a finite pass has at least a batch left, and an infinite one no end."""
+    processes = [dict(batch_size=size, length=length) for size in sizes]
+    state = ResumeState(0, batches, processes, False, False, False)
+    assert about_as_far(state, DataLoader(TensorDataset(torch.arange(100)), batch_size=now)) == expected
 
 
 @pytest.mark.parametrize('persistent', [False, True])

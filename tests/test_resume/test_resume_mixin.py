@@ -13,7 +13,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 import mmsrd
-from mmsrd.resume import ExactResumeHook
+from mmsrd.errors import CheckpointError
+from mmsrd.resume import ExactResumeHook, resume_mixin
 
 
 class TheirRunner(Runner):
@@ -115,3 +116,11 @@ def test_the_room_knows_nothing_of_distillation():
             'assert not rooms & {"distillers", "teachers", "models", "engine", "recorders", "report", "ops"}, rooms\n')
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_processes_that_find_different_checkpoints(make_runner, monkeypatch):
+    """A folder that is not shared, or a file system that shows an old state: they would train different weights."""
+    runner = own(make_runner, 'run', 'TheirLongRunner', resume=True)
+    monkeypatch.setattr(resume_mixin, 'all_gather_object', lambda own: [own, 'run/epoch_1.pth'])
+    with pytest.raises(CheckpointError, match='in .*run: process 0 None, process 1 run/epoch_1.pth'):
+        runner.train()

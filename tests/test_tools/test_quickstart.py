@@ -90,7 +90,7 @@ def finished_run(role, seed, folder, mean):
     work_dir = folder / f'{role}{seed}'
     (work_dir / 't' / 'vis_data').mkdir(parents=True)
     logged = [dict(step=20, loss_cls=0.5, loss_bbox=0.5, loss_centerness=0.6, loss_srd_neck=-1.0,
-                   **{'srd_alignment/neck': 0.4}),
+                   **{'srd_alignment_neck': 0.4}),
               {'step': 20, 'coco/bbox_mAP': 0.01, 'coco/bbox_mAP_50': 0.02},
               {'step': 40, 'coco/bbox_mAP': mean, 'coco/bbox_mAP_50': 2 * mean}]
     (work_dir / 't' / 'vis_data' / 'scalars.json').write_text('\n'.join(map(json.dumps, logged)))
@@ -150,6 +150,6 @@ def test_boxes_are_drawn_where_they_are():
 def test_progress_is_read_from_the_log():
     """The total loss falls below zero, as SRD's logarithm does."""
     line = ('11/23 02:46:42 - mmengine - INFO - Iter(train) [200/600]  lr: 3.4e-03  eta: 0:01:40  time: 0.25  '
-            'grad_norm: 1.5  loss: -1.2345  loss_cls: 0.40  loss_srd_neck: -2.5  srd_alignment/neck: -0.01')
+            'grad_norm: 1.5  loss: -1.2345  loss_cls: 0.40  loss_srd_neck: -2.5  srd_alignment_neck: -0.01')
     assert run_quickstart.PROGRESS.search(line).groups() == ('200', '600', '-1.2345', '-0.01')
     assert run_quickstart.PROGRESS.search(line.split('  loss_srd')[0]).groups() == ('200', '600', '-1.2345', None)

@@ -148,9 +148,9 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
     folder = tmp_path / '20260101' / 'vis_data'
     folder.mkdir(parents=True)
     rank = 'srd_effective_rank/neck.0'
-    logged = [{'loss': 1.0, 'srd_alignment/neck': 0.5, 'step': 10}, {rank: 7.12341, 'step': 10},
+    logged = [{'loss': 1.0, 'srd_alignment_neck': 0.5, 'step': 10}, {rank: 7.12341, 'step': 10},
               {'coco/bbox_mAP': 0.1, 'coco/bbox_mAP_50': 0.2, 'time': 1.0, 'step': 10},
-              {'loss': 0.5, 'srd_alignment/neck': 0.75, 'step': 20},
+              {'loss': 0.5, 'srd_alignment_neck': 0.75, 'step': 20},
               {'coco/bbox_mAP': 0.3, 'coco/bbox_mAP_50': 0.4, 'time': 1.0, 'step': 20}, {rank: 6.0, 'step': 20}]
     (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, logged)))
     (folder / 'projector_spectra.jsonl').write_text(
@@ -167,7 +167,7 @@ def test_the_outcome_of_a_training_with_diagnostics(tmp_path):
 def test_the_outcome_of_a_training_that_was_resumed(tmp_path):
     """What was done once more after the last checkpoint counts as it was done then."""
     parts = dict(a=[{'loss': 4.0, 'step': 1}, {'accuracy/top1': 10.0, 'step': 1}, {'loss': 3.0, 'step': 2}],
-                 b=[{'loss': 2.0, 'step': 2, 'srd_alignment/x': 0.5}, {'accuracy/top1': 20.0, 'step': 2}])
+                 b=[{'loss': 2.0, 'step': 2, 'srd_alignment_x': 0.5}, {'accuracy/top1': 20.0, 'step': 2}])
     for name, lines in parts.items():
         (tmp_path / name / 'vis_data').mkdir(parents=True)
         (tmp_path / name / 'vis_data/scalars.json').write_text('\n'.join(map(json.dumps, lines)))

@@ -75,7 +75,7 @@ def curves(runs: list[Run], path: Path) -> None:
     panels = {'mAP on val (%)': lambda s: 100 * s['coco/bbox_mAP'],
               'detection loss': lambda s: s['loss_cls'] + s['loss_bbox'] + s['loss_centerness'],
               'SRD loss (weighted)': lambda s: s['loss_srd_neck'],
-              'alignment': lambda s: s['srd_alignment/neck']}
+              'alignment': lambda s: s['srd_alignment_neck']}
     for axis, (title, value) in zip(axes, panels.items()):
         labelled: set[str] = set()
         for run in runs:

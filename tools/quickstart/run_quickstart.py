@@ -26,7 +26,7 @@ CONFIGS = dict(
     student='configs/quickstart/fcos_digits_student.py',
     distilled='configs/quickstart/srd_neck_fcos-w32_fcos-w8_digits.py')
 TRAIN_IMAGES, VAL_IMAGES = 1000, 300
-PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: (-?[\d.]+)(?:.*srd_alignment/\w+: (-?[\d.]+))?')
+PROGRESS = re.compile(r'Iter\(train\) \[ *(\d+)/(\d+)\].*?  loss: (-?[\d.]+)(?:.*srd_alignment_\w+: (-?[\d.]+))?')
 """Step, steps, loss and alignment in a line of the training log."""
 _MAP = re.compile(r'coco/bbox_mAP: ([\d.]+)')
 

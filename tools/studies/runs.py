@@ -24,6 +24,8 @@ from records import spread as spread
 
 from mmsrd.engine.hooks.projector_diagnostics_hook import SPECTRA
 
+ALIGNMENT = 'srd_alignment_'  # then the name of the loss
+
 
 @dataclass(frozen=True)
 class Job:
@@ -137,8 +139,8 @@ def outcome(folder: Path, resumed: bool = False) -> dict[str, Any]:
     found = dict(metrics=metrics[-1],
                  curve=[[line['step'], *list(values.values())[:1]]
                         for line, values in zip(validation, metrics)],
-                 alignment={k.partition('/')[2]: round(v, 4) for k, v in training[-1].items()
-                            if k.startswith('srd_alignment/')})
+                 alignment={k[len(ALIGNMENT):]: round(v, 4) for k, v in training[-1].items()
+                            if k.startswith(ALIGNMENT)})
     if looked:
         names = sorted({key for line in looked for key in line if key != 'step'})
         found['diagnostics'] = {name: [[line['step'], float(f'{line[name]:.4g}')] for line in looked if name in line]

@@ -88,6 +88,9 @@ class DistillHook(Hook):
         distiller.progress = Progress(
             distiller.progress.schedule, runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None,
             runner.max_iters, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
+        if distiller.progress.over:  # the log would go on showing what came last
+            for name in [name for name in runner.message_hub.log_scalars if name.startswith('train/srd_')]:
+                del runner.message_hub.log_scalars[name]
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:

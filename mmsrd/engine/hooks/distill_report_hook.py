@@ -23,7 +23,7 @@ from ...errors import ConfigError
 from ...registry import HOOKS
 from ...report import PAGE, ReportNotes, RunLog, main_metric, write_report
 from ...utils.random_state import preserved_random_state
-from ..report_pictures import ReportPictures, services
+from ..report_pictures import ReportPictures, services, without_steps
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
 from .teacher_check_hook import TeacherCheckHook
@@ -139,7 +139,7 @@ class DistillReportHook(Hook):
         passed = [levels for levels in self._levels if levels.passed]
         if self._due and passed:
             self._due = False
-            with self._survived('completed: no values by level are logged'):
+            with self._survived('completed: no values by level are logged'), without_steps(runner):
                 scalars = {key: value for levels in passed for key, value in levels.take().items()}
                 if scalars:
                     runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
@@ -156,7 +156,7 @@ class DistillReportHook(Hook):
         if self._levels:  # not for a validation without a training
             self._write(runner)
             for backend in services(runner) if self._pictures else ():
-                with self._survived(f'sent to {type(backend).__name__}'):
+                with self._survived(f'sent to {type(backend).__name__}'), without_steps(runner):
                     for i, picture in enumerate(self._pictures.side_by_side() if self._pictures else ()):
                         backend.add_image(f'distill_report/{i}', picture, step=runner.iter)
 

@@ -90,7 +90,7 @@ class NoEffectHook(Hook):
     def _judge(self, loss: FeatureLoss) -> None:
         name = loss.config.name
         values, alignment, balance = (torch.stack(self._logged[key]).float().cpu() if key in self._logged else None
-                                      for key in (f'loss_srd_{name}', f'srd_alignment/{name}', f'srd_balance/{name}'))
+                                      for key in (f'loss_srd_{name}', f'srd_alignment_{name}', f'srd_balance_{name}'))
         if values is not None and values.max() - values.min() <= 1e-6 * values.abs().max():
             _warn(loss, f'the loss was {float(values[0]):.6g} in all {len(values)} steps')
         if alignment is not None and alignment[-1] < ALIKE and self._has_hardly_moved(loss):

@@ -16,6 +16,7 @@ from ...distillers.balance import GradientWatch
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
 from ...report.run_log import SPECTRA
+from ..report_pictures import without_steps
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
 
@@ -106,7 +107,8 @@ class ProjectorDiagnosticsHook(Hook):
                     spectra[name] = [round(float(value), 6) for value in values]
         for levels in self._levels:
             self._seen.update(levels.take())
-        runner.visualizer.add_scalars(dict(self._seen), step=step)
+        with without_steps(runner):
+            runner.visualizer.add_scalars(dict(self._seen), step=step)
         folder = Path(runner.log_dir) / 'vis_data'
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / SPECTRA, 'a') as file:

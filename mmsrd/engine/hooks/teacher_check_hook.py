@@ -20,7 +20,7 @@ from ...teachers import Teacher
 from ...teachers.class_names import names_in, num_classes
 from ...utils.files import write_whole
 from ..evaluate_teacher import evaluate
-from ..report_pictures import services
+from ..report_pictures import services, without_steps
 from .distill_hook import distiller_of, student_of
 
 CHANCE = 2.0
@@ -96,7 +96,8 @@ class TeacherCheckHook(Hook):
                   logger='current')
         # Tools that read scalars.json would take the figure for the student's: they look at the end of its name.
         for backend in services(runner):
-            backend.add_scalars(scalars, step=0)
+            with without_steps(runner):
+                backend.add_scalars(scalars, step=0)
         worst = near_chance(found['metrics'], num_classes(teacher.model))
         if worst is not None:
             print_log(f'{teacher.key}: {worst} = {found["metrics"][worst]:.4g} is near chance. Check the order of '
