@@ -142,6 +142,17 @@ def test_photographs(photos):
                                                      'preset, balance 0.1', real.PRESET, 'preset, balance 3'))
     check('docs/en/notes/method.md', [f'without distillation gains {start:.1f}', f'without the start {without:.1f}'],
           complete=False)
+    cwd, constant = (100 * (real.figures(photos, chess, row)[0] - alone)
+                     for row in ('CWD, balance 1', 'SRD, weight 0.25'))
+    check('docs/en/notes/method.md', [f'the start gains {cwd:.1f}', f'and the start {constant:.1f}, less'],
+          complete=False)
+    assert constant < start
+    few, at_once, before = (f'{100 * real.figures(photos, chess, row)[0]:.1f}'
+                            for row in (real.TENTH, real.TENTH_PRESET, real.TENTH_PRETRAINED))
+    check('docs/en/notes/method.md', [f'has {few} alone and {at_once} with the preset', f'it has {before}'],
+          complete=False)
+    check('docs/en/user_guides/without_labels.md', [f'{before} mAP after this, {few} without it, and {at_once} if'],
+          complete=False)
     assert one > max(tenth, three)  # balances are no better than 1, as the page has it
     own = real.figures(photos, people[1], ALONE)[0]
     one, tenth, three = (100 * (real.figures(photos, people[1], row)[0] - own)

@@ -236,7 +236,7 @@ def table(results: pd.DataFrame) -> str:
         for row, values in found.items():
             if len(values):
                 other = found[TENTH if row in (TENTH_PRESET, TENTH_PRETRAINED) else ALONE]
-                gain = '' if row in (TEACHER, ALONE, TENTH) else spread(100 * gains(values, other), '+', 1)
+                gain = '' if row in (TEACHER, ALONE, TENTH, UNLABELLED) else spread(100 * gains(values, other), '+', 1)
                 lines.append((SETS[name], f'{TITLES[teacher]} → {TITLES[student]}', row, len(values),
                               spread(100 * values, digits=1), gain, processor_minutes(results, part, row)))
     return markdown(('set', 'teacher → student', 'training', 'seeds', 'mAP (%)', 'over alone', 'processor minutes'),
