@@ -151,6 +151,7 @@ def test_photographs(photos):
                             for row in (real.TENTH, real.TENTH_PRESET, real.TENTH_PRETRAINED))
     check('docs/en/notes/method.md', [f'has {few} alone and {at_once} with the preset', f'it has {before}'],
           complete=False)
+    check('README.md', [f'{few} mAP alone, {at_once} with mmsrd, and {before} after'], complete=False)
     check('docs/en/user_guides/without_labels.md', [f'{before} mAP after this, {few} without it, and {at_once} if'],
           complete=False)
     assert one > max(tenth, three)  # balances are no better than 1, as the page has it
