@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train with several processes on one machine: dist_train.sh CONFIG GPUS [arguments of train.py]
-# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT, and run it on each. Each training needs its own PORT.
+# Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT, and run it on each, with the same
+# arguments. Each training needs its own PORT.
 # With MAX_RESTARTS=N training goes on by itself, up to N times, when processes or machines fail: from the newest
 # checkpoint, when NNODES machines (or, with NNODES=2:4, at least 2) are there again; NODE_RANK is not needed then.
 # Start it anew on a machine that has come back. MASTER_ADDR must stay.
@@ -14,7 +15,7 @@ shift 2
 master=${MASTER_ADDR:-127.0.0.1}
 port=${PORT:-29500}
 if [ -n "${MAX_RESTARTS:-}" ]; then
-  # A name of its own, so that no other training on this port is taken for a part of it.
+  # By its arguments, the same on each machine, so that no other training on this port is taken for a part of it.
   name=mmsrd-$port-$(printf '%s\n' "$config" "$@" | cksum | cut -d ' ' -f 1)
   if [ "${NNODES:-1}" = 1 ] && [ -z "${PORT:-}" ]; then port=0; fi  # one that is free
   meet=(--rdzv_backend=c10d --rdzv_endpoint="$master:$port" --rdzv_id="$name" --max_restarts="$MAX_RESTARTS"

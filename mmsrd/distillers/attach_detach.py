@@ -101,8 +101,8 @@ def attach_distiller(student: nn.Module, config: DistillConfig, keep_weights: bo
         raise ConfigError(f'{type(student).__name__} has no trainable parameters: the whole student is frozen')
     dtypes = {p.dtype for p in student.parameters() if p.requires_grad and p.is_floating_point()} - {torch.float32}
     if dtypes:
-        raise ConfigError(f'{type(student).__name__} has trainable parameters of {", ".join(map(str, dtypes))}; a '
-                          'student is trained in float32, or with autocast')
+        raise ConfigError(f'{type(student).__name__} has trainable parameters of '
+                          f'{", ".join(sorted(map(str, dtypes)))}; a student is trained in float32, or with autocast')
     teachers = TeacherGroup.build(config.teachers, student)
     planned = plan(student, teachers, config, keep_weights)
     distiller = ProjectorDistiller(planned)

@@ -10,8 +10,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..compat.torch_versions import autocast, autocast_dtype, no_compile
 from ..config import Progress
-from ..errors import ConfigError
-from ..recorders import AllRecordedSignal, RecorderManager
+from ..errors import ConfigError, TapError
+from ..recorders import AllRecordedSignal, RecorderManager, as_levels
 from ..teachers import Features, StudentInit, Teacher, TeacherGroup
 from ..utils.dist import unwrapped
 from .balance import update_balances
@@ -142,7 +142,7 @@ class ProjectorDistiller(nn.Module):
     @property
     def _acts(self) -> bool:
         """Return whether this step distils; a copy of the student finds out by the teachers that all is over."""
-        return self.progress.active and not self.teachers.released
+        return self.progress.active and not (self._original != id(self) and self.teachers.released)
 
     def _forget_step(self) -> None:
         """Drop features and batch, so that no graph outlives the step."""
@@ -157,16 +157,18 @@ class ProjectorDistiller(nn.Module):
 
         The student's head comes next: many small kernels that leave the device idle for a teacher.
         """
-        if self.recorders.is_recording and self._batch is not None and self.recorders.num_calls == self._num_calls:
+        if self.recorders.is_recording and self._autocast is None:
             # Accelerate, for one, switches autocast on within the student, and off before its hooks.
-            self._autocast = self._autocast or autocast_dtype(self._batch[0].device)
+            with contextlib.suppress(TapError):  # it is raised, with its key, where the levels are compared
+                self._autocast = autocast_dtype(as_levels(output, '', '')[0].device)
+        if self.recorders.is_recording and self._batch is not None and self.recorders.num_calls == self._num_calls:
             if self._taught is None:
                 self._taught = self._teach(self._batch)
             if self.plan.untrained is not None:
                 raise AllRecordedSignal  # to UnlabelledForward
 
     def _teach(self, batch: Batch) -> dict[str, Features]:
-        dtype = self._autocast if batch is self._batch else autocast_dtype(batch[0].device)
+        dtype = self._autocast or autocast_dtype(batch[0].device)
         check = self._check_for(batch[0].device)
         if check is None:
             if torch.is_grad_enabled():

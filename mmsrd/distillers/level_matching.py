@@ -215,8 +215,8 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     Raises:
         FeatureMismatchError: Patch tokens do not make a map, or are not those of the whole image.
     """
-    if student.dim() == 3 and image is not None and pair.strides[0] is not None:
-        _check_number(student.size(1) - pair.prefix_tokens[0], pair.strides[0], image, config)
+    if student.dim() == 3 and image is not None and not config.pool:
+        _check_number(student.size(1) - pair.prefix_tokens[0], pair, image, config)
     student, teacher = (x[:, n:] if n else x for x, n in zip((student, teacher), pair.prefix_tokens))
     if student.size(0) != teacher.size(0):
         teacher = _for_branches(student, teacher, pair)
@@ -237,10 +237,19 @@ def match_shapes(student: Tensor, teacher: Tensor, pair: LevelPair, config: Loss
     return student, teacher
 
 
-def _check_number(count: int, stride: float, image: tuple[int, int], config: LossConfig) -> None:
-    """Refuse tokens of a part of the image; a model may cut off or pad a part of a patch at each side."""
-    rows, columns = (side / stride for side in image)
-    if not max(rows - 2, 0) * max(columns - 2, 0) <= count <= (rows + 2) * (columns + 2):
+def _check_number(count: int, pair: LevelPair, image: tuple[int, int], config: LossConfig) -> None:
+    """Refuse tokens of a part of the image.
+
+    There may be as many as in the dry run: the model resizes its images. Else a patch more or less at each side, and
+    at each side of the dry run's image, from which the stride is known.
+    """
+    stride, before = pair.strides[0], pair.student_shape[1] - pair.prefix_tokens[0]
+    if stride is None or count == before:
+        return
+    side = math.isqrt(before)
+    rows, columns = (pixels / stride for pixels in image)
+    least, most = (max(rows + patch, 0) * max(columns + patch, 0) * (1 + patch / side) ** 2 for patch in (-1, 1))
+    if rows == columns == side or not least <= count <= most:
         raise FeatureMismatchError(
             f'{config.key}: the student gave {count} patch tokens for images of {image[0]}x{image[1]} in this step, '
             f'where the dry run had one for {stride:g}x{stride:g} pixels; a student that masks its images (MAE) shows '

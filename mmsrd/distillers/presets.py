@@ -244,7 +244,7 @@ def _why_not_logits(runs: tuple[DryRun, DryRun], paths: tuple[str | None, str | 
     classes = []
     for side, run, path in zip(('student', 'teacher'), runs, paths):
         if path is None:
-            return f'the {side} has no layer that makes them alone'
+            return f'the {side} has no single layer that makes them'
         if not run.num_calls(path):
             return f'the {side} makes them for its loss only'
         classes.append(run.shapes(path, KEY)[-1][-1])

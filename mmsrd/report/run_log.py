@@ -68,9 +68,11 @@ class RunLog:
         self._step_time = 0.0  # seconds of an iteration in the newest one, without a validation
         for path in sorted(self.work_dir.glob(LOGS)):
             config = _config_of(path.parent)
-            custom = (config.get('log_processor') or {}).get('custom_cfg') or ()
+            processor = config.get('log_processor') or {}
+            custom = processor.get('custom_cfg') or ()
             self._smoothed |= {entry['log_name'] for entry in custom if 'log_name' in entry}
-            self._add(_records(path), *_validation_interval(config.get('train_cfg') or {}))
+            records = [_plain(record, processor.get('log_with_hierarchy', False)) for record in _records(path)]
+            self._add(records, *_validation_interval(config.get('train_cfg') or {}))
             measured = _records(path.with_name(SPECTRA)) if path.with_name(SPECTRA).is_file() else []
             self.spectra = next((record['spectra'] for record in measured[::-1] if record['spectra']), self.spectra)
 
@@ -199,14 +201,16 @@ def _records(path: Path) -> list[Record]:
         except ValueError:
             continue
         if isinstance(record, dict) and 'step' in record:
-            records.append({_plain(key, 'iter' in record): value for key, value in record.items()})
+            records.append(record)
     return records
 
 
-def _plain(key: str, of_training: bool) -> str:
-    """Return a name without MMEngine's hierarchy, and without the slash that version 0.1.0 had within it."""
-    key = re.sub('^(train|val)/', '', key)
-    return key.replace('/', '_') if of_training and key.startswith('srd_') else key
+def _plain(record: Record, hierarchy: bool) -> Record:
+    """Return a record without MMEngine's hierarchy of names, and without the slash that version 0.1.0 had within them.
+    """
+    named = {re.sub('^(train|val)/', '', key) if hierarchy else key: value for key, value in record.items()}
+    return {key.replace('/', '_') if 'iter' in record and key.startswith('srd_') else key: value
+            for key, value in named.items()}
 
 
 @dataclass

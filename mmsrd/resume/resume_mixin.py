@@ -55,6 +55,8 @@ class ResumeMixin:
     """
 
     hooks: Any
+    epoch: int
+    iter: int
     saved_meta: dict[str, Any]
     seed: Any
     strategy: Any
@@ -208,17 +210,18 @@ class ResumeMixin:
         return named or newest_complete(Path(self.work_dir), self._other_folders)
 
     def _check_agreement(self) -> None:
-        """Refuse processes that would go on from different checkpoints, or not all from one.
+        """Refuse processes that have gone on from different checkpoints, or not all from one.
 
         Raises:
             CheckpointError: Their folders, or what a file system shows of them, are not the same.
         """
-        paths = all_gather_object(str(self.resumes_from()))
-        if len(set(paths)) > 1:
-            found = ', '.join(f'process {rank} {path}' for rank, path in enumerate(paths))
-            raise CheckpointError(f'resume: the processes do not find the same checkpoint in {self.work_dir}: {found}. '
-                                  'Is it one folder for all machines? A network file system may also need some seconds '
-                                  'after a restart')
+        positions = all_gather_object((bool(self._resume), self.epoch, self.iter))
+        if len(set(positions)) > 1:
+            found = ', '.join(f'process {rank} at iteration {iteration}' if resumed else f'process {rank} anew'
+                              for rank, (resumed, _, iteration) in enumerate(positions))
+            raise CheckpointError(f'resume: the processes would go on from different checkpoints: {found}. Is '
+                                  f'{self.work_dir} one folder for all machines? A network file system may also need '
+                                  'some seconds after a restart')
 
     def load_or_resume(self) -> None:
         """Load as MMEngine does, but an automatic resume takes the newest checkpoint that is complete.
@@ -238,5 +241,5 @@ class ResumeMixin:
         if not self._has_loaded and isinstance(path, str) and '://' not in path and path != self._checked_path:
             # Before PyTorch 2.6, and in the onedl fork on any version, MMEngine reads whatever is in a file.
             load_checkpoint_file(path, key)
-        self._check_agreement()
         super().load_or_resume()  # type: ignore[misc]
+        self._check_agreement()

@@ -170,9 +170,12 @@ class ResumableEpochLoop(ResumableLoop, EpochBasedTrainLoop):
         """Train as MMEngine does."""
         if self.elsewhere is not None:  # the epoch starts again, and may have another length
             self._iter, before = self._epoch * len(self.dataloader), self._iter
-            print_log(f'Epoch {self._epoch + 1} starts again, at iteration {self._iter} instead of {before}. Learning '
-                      'rates that change by iteration go on where they were', logger='current', level=logging.WARNING)
-            self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
+            if self._iter != before:
+                print_log(f'Epoch {self._epoch + 1} begins at iteration {self._iter}, and the checkpoint was saved at '
+                          f'{before}. Learning rates that change by iteration go on where they were', logger='current',
+                          level=logging.WARNING)
+            if hasattr(self.runner.optim_wrapper, 'initialize_count_status'):  # DeepSpeed counts by itself
+                self.runner.optim_wrapper.initialize_count_status(self.runner.model, self._iter, self._max_iters)
         return super().run()
 
     def run_epoch(self) -> None:

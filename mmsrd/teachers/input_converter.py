@@ -221,7 +221,7 @@ class InputConverter:
             return False
         if any('pad_shape' in meta for meta in metas):
             return True
-        if all(tuple(meta.get('ori_shape', ())) == tuple(shape) for meta, shape in zip(metas, shapes)):
+        if all(tuple(meta.get('ori_shape') or ()) == tuple(shape) for meta, shape in zip(metas, shapes)):
             return False  # torchvision's transforms leave it the size of the file
         # What a data preprocessor has padded is as large as the largest image, rounded up.
         rests = [size - max(int(shape[i]) for shape in shapes) for i, size in enumerate(inputs.shape[-2:])]

@@ -129,6 +129,8 @@ def test_a_wrapped_student(wrap):
     distiller = mmsrd.attach(student, block(a=loss('neck.0')))
     with pytest.raises(ConfigError, match=r'mmsrd\.detach: the model is within \w+; give detach the model itself'):
         mmsrd.detach(wrap(student))
+    with torch.no_grad():
+        student.head.weight.add_(1.0)
     distiller.update_ema(wrap(student))
     assert same(distiller.teacher.model.state_dict(), student.state_dict())
 

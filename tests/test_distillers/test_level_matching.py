@@ -118,10 +118,17 @@ def test_prefix_tokens_of_a_teacher_of_wide_images():
 def test_tokens_of_a_part_of_the_image():
     """MAE's encoder gets a quarter of the patches, in random order."""
     pair, = match_levels(config(tokens='patch'), [(1, 197, 8)], [(1, 197, 16)], ((224, 224), (224, 224)))
-    for count, size in ((197, (224, 224)), (50, (112, 112)), (1 + 13 * 20, (208, 320))):
+    sizes = (197, (224, 224)), (50, (112, 112)), (1 + 13 * 20, (208, 320)), (197, (448, 448)), (1 + 15 * 14, (235, 230))
+    for count, size in sizes:
         match_shapes(torch.zeros(2, count, 8), torch.zeros(2, count, 16), pair, config(tokens='patch'), size)
     with pytest.raises(FeatureMismatchError, match='49 patch tokens for images of 224x224 in this step, where the dry'):
         match_shapes(torch.zeros(2, 50, 8), torch.zeros(2, 197, 16), pair, config(tokens='patch'), (224, 224))
+    with pytest.raises(FeatureMismatchError, match='4 patch tokens for images of 64x64'):
+        match_shapes(torch.zeros(2, 5, 8), torch.zeros(2, 17, 16), pair, config(tokens='patch'), (64, 64))
+    match_shapes(torch.zeros(2, 50, 8), torch.zeros(2, 197, 16), pair, config(tokens='patch', pool=True), (224, 224))
+    near, = match_levels(config(tokens='patch'), [(1, 81, 8)], [(1, 81, 16)], ((128, 128), (128, 128)))
+    many = torch.zeros(1, 144 * 144, 8), torch.zeros(1, 144 * 144, 16)
+    match_shapes(*many, near, config(tokens='patch'), (2016, 2016))  # patches of 14, of which 128 pixels have 9
 
 
 @pytest.mark.parametrize(('student', 'teacher', 'pairs'), [

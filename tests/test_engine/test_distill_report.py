@@ -305,6 +305,10 @@ class CountingBackend(LocalVisBackend):
         if self._commit:
             self.records.append(sorted(scalars))
 
+    def add_image(self, name, image, step=0, **options):
+        if self._commit:
+            self.records.append(name)
+
 
 def test_services_that_count_records(make_runner, distill, tmp_path):
     """A distilled run has as many as the student alone, so that their curves meet."""

@@ -51,6 +51,7 @@ def test_names_with_hierarchy(tmp_path):
     own = {f'train/{name}': value for name, value in train(2).items() if name not in ('iter', 'step')}
     write(tmp_path, '1', [{**own, 'iter': 2, 'step': 2, 'train/srd_alignment/neck': 0.5},
                           {'val/coco/bbox_mAP': 0.3, 'val/time': 0.1, 'step': 2}])
+    (tmp_path / '1/vis_data/config.py').write_text('log_processor = dict(log_with_hierarchy=True)')
     log = RunLog(tmp_path)
     assert log.own_loss() == [(2, 2.0)]
     assert log.seconds == 2

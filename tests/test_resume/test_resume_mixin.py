@@ -121,6 +121,6 @@ def test_the_room_knows_nothing_of_distillation():
 def test_processes_that_find_different_checkpoints(make_runner, monkeypatch):
     """A folder that is not shared, or a file system that shows an old state: they would train different weights."""
     runner = own(make_runner, 'run', 'TheirLongRunner', resume=True)
-    monkeypatch.setattr(resume_mixin, 'all_gather_object', lambda own: [own, 'run/epoch_1.pth'])
-    with pytest.raises(CheckpointError, match='in .*run: process 0 None, process 1 run/epoch_1.pth'):
+    monkeypatch.setattr(resume_mixin, 'all_gather_object', lambda own: [own, (True, 1, 4)])
+    with pytest.raises(CheckpointError, match='checkpoints: process 0 anew, process 1 at iteration 4. Is .*run'):
         runner.train()

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -44,6 +44,13 @@ def tell_classes(runner: Runner, dataset: Any) -> None:
     take_classes(distiller_of(runner), student_of(runner), names_in(getattr(dataset, 'metainfo', None)))
 
 
+def _stop_logging(runner: Runner, chosen: Callable[[str], bool]) -> None:
+    """Forget values of the distiller: MMEngine logs the last one of each name, however old it is."""
+    logged = runner.message_hub.log_scalars
+    for name in [name for name in logged if name.startswith('train/srd_') and chosen(name.partition('/')[2])]:
+        del logged[name]
+
+
 def _compare(saved: dict[str, Any], now: dict[str, Any]) -> None:
     fatal, notable = differences(saved, now)
     if fatal:
@@ -78,6 +85,7 @@ class DistillHook(Hook):
             unit = 'epochs' if by_epoch else 'iterations'
             raise ConfigError.at('distill.schedule.start', schedule.start, f'the training has {length} {unit}, so '
                                  'nothing would be distilled')
+        _stop_logging(runner, lambda name: '/' in name)  # as version 0.1.0 named them, in a run that goes on
         for teacher in distiller_of(runner).teachers.averages.values():
             teacher.begin(student_of(runner))  # weights have been initialised or loaded by now
 
@@ -88,9 +96,8 @@ class DistillHook(Hook):
         distiller.progress = Progress(
             distiller.progress.schedule, runner.iter, runner.epoch, len(runner.train_dataloader) if by_epoch else None,
             runner.max_iters, getattr(runner.optim_wrapper, '_accumulative_counts', 1))
-        if distiller.progress.over:  # the log would go on showing what came last
-            for name in [name for name in runner.message_hub.log_scalars if name.startswith('train/srd_')]:
-                del runner.message_hub.log_scalars[name]
+        if distiller.progress.over:
+            _stop_logging(runner, lambda name: True)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Optional[Any] = None,
                          outputs: Optional[Any] = None) -> None:

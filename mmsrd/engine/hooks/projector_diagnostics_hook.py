@@ -16,7 +16,6 @@ from ...distillers.balance import GradientWatch
 from ...models.projectors.diagnostics import cross_correlation, effective_rank, matrices, singular_values
 from ...registry import HOOKS
 from ...report.run_log import SPECTRA
-from ..report_pictures import without_steps
 from .distill_hook import distiller_of
 from .level_scalars import LevelScalars
 
@@ -28,7 +27,7 @@ class ProjectorDiagnosticsHook(Hook):
     Off unless a config has ``custom_hooks=[dict(type='mmsrd.ProjectorDiagnosticsHook')]``. It looks at what passes
     through the projectors and losses in one step of ``interval``, so it costs no forward pass. Scalars
     ``srd_<what>/<loss>.<level>`` go through the runner's visualizer, to every backend it has
-    (scalars.json, TensorBoard, Weights & Biases).
+    (scalars.json, TensorBoard, Weights & Biases, which counts each look as a step).
 
     Args:
         interval: Iterations from one look to the next.
@@ -107,8 +106,7 @@ class ProjectorDiagnosticsHook(Hook):
                     spectra[name] = [round(float(value), 6) for value in values]
         for levels in self._levels:
             self._seen.update(levels.take())
-        with without_steps(runner):
-            runner.visualizer.add_scalars(dict(self._seen), step=step)
+        runner.visualizer.add_scalars(dict(self._seen), step=step)
         folder = Path(runner.log_dir) / 'vis_data'
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / SPECTRA, 'a') as file:

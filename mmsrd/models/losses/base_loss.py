@@ -14,7 +14,7 @@ from ...utils.tensors import num_rows, upcast
 from . import functional as SF
 
 LossAndLogs = Tuple[Tensor, Dict[str, Tensor]]
-"""Scalar to minimise, and detached scalars that are logged as ``srd_<key>/<name of the loss>``."""
+"""Scalar to minimise, and detached scalars that are logged as ``srd_<key>_<name of the loss>``."""
 
 
 class LossTypeError(MMSRDError, TypeError):
