@@ -243,8 +243,8 @@ def _check_number(count: int, pair: LevelPair, image: tuple[int, int], config: L
     There may be as many as in the dry run: the model resizes its images. Else a patch more or less at each side, and
     at each side of the dry run's image, from which the stride is known.
     """
-    stride, before = pair.strides[0], pair.student_shape[1] - pair.prefix_tokens[0]
-    if stride is None or count == before:
+    stride = pair.strides[0]
+    if stride is None or count == (before := pair.student_shape[1] - pair.prefix_tokens[0]):
         return
     side = math.isqrt(before)
     rows, columns = (pixels / stride for pixels in image)

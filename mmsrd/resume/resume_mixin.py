@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, Optional, Sequence
 from mmengine.dist import all_gather_object
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -55,8 +55,7 @@ class ResumeMixin:
     """
 
     hooks: Any
-    epoch: int
-    iter: int
+    _train_loop: Any
     saved_meta: dict[str, Any]
     seed: Any
     strategy: Any
@@ -215,7 +214,9 @@ class ResumeMixin:
         Raises:
             CheckpointError: Their folders, or what a file system shows of them, are not the same.
         """
-        positions = all_gather_object((bool(self._resume), self.epoch, self.iter))
+        loop = self._train_loop  # a test has none, and the property would build it
+        done = (loop.epoch, loop.iter) if isinstance(loop, BaseLoop) else (0, 0)
+        positions = all_gather_object((bool(self._resume), *done))
         if len(set(positions)) > 1:
             found = ', '.join(f'process {rank} at iteration {iteration}' if resumed else f'process {rank} anew'
                               for rank, (resumed, _, iteration) in enumerate(positions))
