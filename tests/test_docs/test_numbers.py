@@ -147,6 +147,8 @@ def test_photographs(photos):
     check('docs/en/notes/method.md', [f'the start gains {cwd:.1f}', f'and the start {constant:.1f}, less'],
           complete=False)
     assert constant < start
+    gfl = 100 * gains(*(real.figures(photos, 'chess/lite2_gfl-r18w16', row) for row in (real.PRESET, ALONE)))[0]
+    check('docs/en/notes/method.md', [f'A GFL student gains {gfl:.1f} from'], complete=False)
     few, at_once, before = few_labels(photos)
     check('docs/en/notes/method.md', [f'has {few} alone and {at_once} with the preset', f'it has {before}'],
           complete=False)
