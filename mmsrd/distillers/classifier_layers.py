@@ -36,10 +36,11 @@ def prediction(run: DryRun) -> str | None:
         run: Dry run of a classifier, in evaluation mode, that has looked at all modules.
     """
     linear = last_linear(run.model, run)
-    parts = run.model.get_submodule(linear.partition('.')[0]) if linear else nn.Module()
-    if sum(isinstance(module, nn.Linear) for module in parts.modules()) == 1 or linear is None \
-            or not run.num_calls(linear) or not any(call.module is run.model for call in run.calls):
-        return linear  # the only one, whatever else the model returns
+    if linear is None or not run.num_calls(linear) or not any(call.module is run.model for call in run.calls):
+        return linear
+    part = run.model.get_submodule(linear.partition('.')[0])
+    if sum(isinstance(module, nn.Linear) for module in part.modules()) == 1:
+        return linear  # whatever else the model returns
     return next((path for path in (linear, 'head') if _is_predicted(run, path)), None)
 
 

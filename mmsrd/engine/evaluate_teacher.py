@@ -59,6 +59,7 @@ def evaluate(runner: Runner, teacher: Teacher, images: int, device: torch.device
                     metric.img_ids = seen
                 elif size < whole and hasattr(metric, 'coco'):  # MMPose's
                     failures.append(f'{type(metric).__name__} counts the images as missed that were not looked at')
+                    continue
                 metric.compute_metrics = _guarded(metric.compute_metrics, failures)
                 with _noted(failures):  # a metric may want to see the whole set
                     metrics.update(metric.evaluate(size))

@@ -137,16 +137,20 @@ def photographs(results: pd.DataFrame) -> dict[str, str]:
                                      'alone, in the same time', "teacher's mAP"), lines)}
 
 
+def _pair(part: str) -> str:
+    name, teacher, student = real.names(part)
+    return f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}'
+
+
 def compared_on_photographs(results: pd.DataFrame) -> str:
     """Markdown table of the rows on photographs: gain over the student alone, and over the preset of the same seeds."""
     lines = []
     for part in real.PAIRS:
-        name, teacher, student = real.names(part)
         alone, preset = (real.figures(results, part, row) for row in (ALONE, real.PRESET))
         for row in (*real.ROWS, *real.EQUAL_TIME.values()):
             values = real.figures(results, part, row)
             if len(values) and row not in real.FEW_LABELS:
-                lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}', row,
+                lines.append((_pair(part), row,
                               counted(100 * gains(values, alone), '+'),
                               '' if row == real.PRESET else spread(100 * gains(values, preset), '+', 1)))
     return markdown(('set: teacher → student', 'training', 'over alone (seeds)', 'over the preset'), lines)
@@ -156,13 +160,12 @@ def few_labels(results: pd.DataFrame) -> str:
     """Markdown table of students on a tenth of the labels, beside those on all of them."""
     lines = []
     for part in real.PAIRS:
-        name, teacher, student = real.names(part)
         tenth = real.figures(results, part, real.TENTH)
         for row in (real.TENTH, real.TENTH_PRETRAINED, real.TENTH_PRESET, ALONE, real.PRESET) if len(tenth) else ():
             values = real.figures(results, part, row)
             values = values[values.index.intersection(tenth.index)]
             label = f'{row}, all labels' if row in (ALONE, real.PRESET) else row
-            lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}', label, counted(100 * values),
+            lines.append((_pair(part), label, counted(100 * values),
                           '' if row == real.TENTH else spread(100 * gains(values, tenth), '+', 1)))
     return markdown(('set: teacher → student', 'training', 'mAP (seeds)', 'over a tenth alone'), lines)
 
@@ -171,14 +174,14 @@ def equal_time(results: pd.DataFrame) -> str:
     """Markdown table of distilled students beside the student alone after as much processor time."""
     lines = []
     for part in real.PAIRS:
-        name, teacher, student = real.names(part)
+        name, _, student = real.names(part)
         for row, times in real.LONGER.get(f'{name}/{student}', {}).items():
             distilled, alone = (real.figures(results, part, each) for each in (row, real.EQUAL_TIME[row]))
             both = distilled.index.intersection(alone.index)
             if len(both):
                 figures = *(counted(100 * values[both]) for values in (distilled, alone)), \
                     counted(100 * gains(distilled, alone), '+')
-                lines.append((f'{name}: {real.TITLES[teacher]} → {real.TITLES[student]}', row, f'{times:g}', *figures))
+                lines.append((_pair(part), row, f'{times:g}', *figures))
     return markdown(('set: teacher → student', 'training', 'time over alone', 'mAP (seeds)', 'alone in that time',
                      'difference'), lines)
 
